@@ -1,0 +1,1 @@
+"""Everything that knows Runflow, and nothing that knows ComfyUI."""
