@@ -37,6 +37,8 @@ class RunflowError(Exception):
     """Base of the tree. ``code`` is stable; ``str(error)`` is ``[CODE] text`` for a person."""
 
     code = "RUNFLOW_ERROR"
+    unjudged: tuple[int, ...] | None = None
+    """Positions in the batch that have no verdict; ``None`` means all of them."""
 
     def __init__(self, message: str, *, code: str | None = None) -> None:
         super().__init__(message)

@@ -1,0 +1,52 @@
+"""Pictures to compare with."""
+
+from comfy_api.latest import io
+
+from ..runflow_api.errors import InvalidInputError
+from ..runflow_api.request import Reference
+from . import _bridge
+from ._schema import References, schema
+
+
+class RunflowReferenceImage(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="RunflowReferenceImage",
+            display_name="Reference Image",
+            description=(
+                "A picture that the judge compares with, such as the person or the garment that must be recognised. "
+                "Connect an image, or give a URL; a batch of n images is n references, up to 4 together."
+            ),
+            inputs=[
+                io.Image.Input("image", optional=True, tooltip="The reference itself; or give a URL."),
+                io.String.Input(
+                    "url",
+                    optional=True,
+                    default="",
+                    tooltip="https://… or runflow://assets/…, passed on to Runflow and never fetched from here.",
+                ),
+                io.String.Input(
+                    "kind",
+                    optional=True,
+                    default="identity",
+                    tooltip="What it shows, such as identity or garment.",
+                ),
+                io.String.Input(
+                    "description", optional=True, default="", tooltip="What in it matters, in your own words."
+                ),
+                References.Input(
+                    "references", optional=True, tooltip="More references, to be extended by this one."
+                ),
+            ],
+            outputs=[References.Output("reference_set", display_name="references")],
+        )
+
+    @classmethod
+    def execute(cls, image=None, url="", kind="identity", description="", references=()) -> io.NodeOutput:
+        url = url.strip()
+        if (image is None) == (not url):
+            raise InvalidInputError("references", "give an image or a URL to Reference Image, one of the two.")
+        sources = [{"url": url}] if image is None else [{"pixels": pixels} for pixels in _bridge.arrays(image)]
+        added = tuple(Reference(**source, kind=kind, description=description) for source in sources)
+        return io.NodeOutput((*(references or ()), *added))

@@ -1,0 +1,623 @@
+"""The one path from request to verdict, which nodes and command line share.
+
+For every image of a batch, at once and bounded: validate, look it over before paying (preflight), find or
+make its row in the journal, submit, wait, and judge by the person's rules. It knows nothing of ComfyUI:
+progress is a callable, and cancelling is cancelling the coroutine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy.typing as npt
+
+from . import errors, images, polling, request
+from .background import Workers
+from .client import RunflowClient, encode_request
+from .config import WHERE_TO_SET_THE_KEY, Config
+from .errors import RunflowError
+from .journal import Ask, Journal, JournalError, Limits, Row
+from .models import COMPLETED, FAILED, Evaluation
+from .transport import Patience
+from .verdict import (
+    IF_NOT_JUDGED,
+    LOCAL,
+    OFF,
+    PREFLIGHT,
+    RUNFLOW,
+    BatchVerdict,
+    Policy,
+    Subject,
+    Verdict,
+    from_evaluation,
+    not_asked,
+    not_judged,
+)
+
+FULL = ("judges", "action", "gate_failures")
+"""Embedded in the last read only: polls stay small."""
+OWNER_POLL_S = 1.0
+RESEND_WITHIN_S = 23 * 3600.0
+"""An idempotency key is trusted for less than a day; after that a resend might be billed again."""
+TICK_S = 1.0
+
+FATAL = (
+    errors.ConfigurationError,
+    errors.InvalidInputError,
+    errors.AuthenticationError,
+    errors.PermissionDeniedError,
+    errors.ValidationError,
+)
+"""Bad configuration, credentials, permission and invalid input always stop, whatever the policy says."""
+OUTAGES = (errors.NetworkError, errors.ServerError, errors.RateLimitError, errors.InvalidResponseError)
+"""While waiting for a verdict these are waited out until ``timeout_s``."""
+UNBILLED = (
+    errors.AuthenticationError,
+    errors.InsufficientCreditError,
+    errors.PermissionDeniedError,
+    errors.ValidationError,
+    errors.ConflictError,
+)
+
+log = logging.getLogger("runflow_evaluate")
+Image = npt.NDArray[Any]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """A batch to be judged. ``images``: float (H, W, C) arrays, 0 to 1, or uint8.
+
+    ``prompt_token`` names what the person started once: the queued prompt, or the run of the command line.
+    """
+
+    images: Sequence[Image]
+    question: request.Question = field(default_factory=request.Question)
+    judge: request.Judge = "auto"
+    policy: Policy = field(default_factory=Policy)
+    options: request.Options = field(default_factory=request.Options)
+    prompt_token: str = ""
+
+
+@dataclass
+class Progress:
+    """Where a batch is, for a line of text and a bar."""
+
+    total: int
+    judged: set[int] = field(default_factory=set)
+    submitted: int = 0
+    trouble: str = ""
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def text(self) -> str:
+        seconds = f"{time.monotonic() - self.started:.0f} s"
+        count = f" · {len(self.judged)} of {self.total} judged" if self.total > 1 else ""
+        doing = "waiting for the verdict" if self.submitted >= self.total else "submitting"
+        return f"{doing} · {seconds}{count}" + (f" · {self.trouble}" if self.trouble else "")
+
+
+Report = Callable[[Progress], None]
+
+
+@dataclass(eq=False)
+class _Member:
+    """One image of a batch on its way."""
+
+    index: int
+    image: Image
+    subject: Subject
+    patience: Patience
+    started: float
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(eq=False)
+class _Batch:
+    """What the members of one job share."""
+
+    job: Job
+    progress: Progress
+    journal: Journal
+    reference_urls: asyncio.Task[list[str]] | None = None
+    fatal: RunflowError | None = None
+
+
+class Evaluator:
+    """Judges batches with one configuration. ``evaluate`` runs on the background loop (``background.start``).
+
+    ``directory`` is private to the user and holds the journal. Where the journal cannot be used, that is
+    said once and evaluations go on with one that lives in memory.
+    """
+
+    def __init__(self, config: Config, directory: Path, *, client: RunflowClient | None = None) -> None:
+        self.config = config
+        self.client = client or RunflowClient(config)
+        self._directory = directory
+        self._journal: Journal | None = None
+        self._opening = threading.Lock()
+        self._network = Workers(config.concurrency)
+        self._processor = Workers(os.cpu_count() or 1)
+
+    def resolve(self, judge: request.Judge) -> str:
+        """Who answers: auto is runflow where a key is configured, else local."""
+        if judge == "auto":
+            return RUNFLOW if self.config.api_key else LOCAL
+        return judge
+
+    async def evaluate(self, job: Job, report: Report = lambda _: None) -> BatchVerdict:
+        """Judge every image of ``job``; returns when all members have ended.
+
+        Raises ``InvalidInputError`` and ``ConfigurationError`` before anything is sent, and, after every
+        member has ended, the error that stops the workflow; its ``unjudged`` names the images without
+        a verdict.
+        """
+        self._check(job)
+        judge = self.resolve(job.judge)
+        members = await self._members(job)
+        try:
+            if judge == OFF:
+                return BatchVerdict(tuple(not_asked(member.subject) for member in members))
+            if job.judge == "auto" and judge == LOCAL and job.question.asks_about_content:
+                error = _needs_key()
+                verdicts = [not_judged(error, job.policy, member.subject, judge=LOCAL) for member in members]
+            elif judge == LOCAL:
+                verdicts = list(await asyncio.gather(*(self._judge_locally(job, member) for member in members)))
+            else:
+                verdicts = await self._ask_runflow(job, members, report)
+        finally:
+            members[0].patience.cancelled.set()  # one event for all: whatever still waits may go home
+        return _settled(verdicts, job.policy)
+
+    def _check(self, job: Job) -> None:
+        request.chosen("judge", job.judge, request.JUDGES)
+        request.chosen("if_not_judged", job.policy.if_not_judged, IF_NOT_JUDGED)
+        if not 0.0 <= job.policy.min_score <= 1.0:
+            raise errors.InvalidInputError("min_score", f"{job.policy.min_score:g} is not between 0 and 1.")
+        if not job.images:
+            raise errors.InvalidInputError("image", "the batch is empty.")
+        for number, image in enumerate(job.images, 1):
+            images.check_image(image, "image" if len(job.images) == 1 else f"image {number}")
+        request.validate(job.question, job.options, self.config)
+        if self.resolve(job.judge) == RUNFLOW:
+            self.config.require_key()
+
+    async def _members(self, job: Job) -> list[_Member]:
+        patience = Patience.of(job.options.timeout_s)
+        started = time.monotonic()
+
+        def member(index: int, image: Image) -> _Member:
+            pixel_hash = images.pixel_hash(images.to_pixels(image))
+            subject = Subject(job.question.generation_prompt, pixel_hash)
+            return _Member(index, image, subject, patience, started)
+
+        hashing = [self._in_thread(functools.partial(member, *pair)) for pair in enumerate(job.images)]
+        return list(await asyncio.gather(*hashing))
+
+    # --- the local judge --------------------------------------------------------------------------
+
+    async def _judge_locally(self, job: Job, member: _Member) -> Verdict:
+        from . import local_judge  # not needed where Runflow judges
+
+        references = [reference.pixels for reference in job.question.references if reference.pixels is not None]
+        evaluation = await self._processor.run(
+            lambda: local_judge.judge(member.image, references=references, prompt=member.subject.prompt)
+        )
+        return from_evaluation(evaluation, job.policy, member.subject, judge=LOCAL, seconds=_since(member))
+
+    async def _preflight(self, job: Job, member: _Member) -> Verdict | None:
+        """A failed verdict for an image that is not worth paying for, else ``None``."""
+        from . import local_judge
+
+        checks = job.options.preflight
+        if checks == "off":
+            request.finite(member.image, "image" if len(job.images) == 1 else f"image {member.index + 1}")
+            return None
+        evaluation = await self._processor.run(
+            lambda: local_judge.judge(member.image, checks=checks, prompt=member.subject.prompt)
+        )
+        if evaluation.overall_passed:
+            return None
+        evaluation = evaluation.model_copy(update={"weighted_pass_rate": 0.0, "cost": "0"})
+        return from_evaluation(evaluation, Policy(), member.subject, judge=PREFLIGHT, seconds=_since(member))
+
+    # --- Runflow ----------------------------------------------------------------------------------
+
+    async def _ask_runflow(self, job: Job, members: list[_Member], report: Report) -> list[Verdict]:
+        """Preflight all, make sure that all may be paid for, then ask about all of them at once."""
+        broken = await asyncio.gather(*(self._preflight(job, member) for member in members))
+        asked = [member for member, verdict in zip(members, broken, strict=True) if verdict is None]
+        answers = await self._ask_about(job, asked, report) if asked else []
+        by_index = {member.index: verdict for member, verdict in zip(asked, answers, strict=True)}
+        return [verdict or by_index[member.index] for member, verdict in zip(members, broken, strict=True)]
+
+    async def _ask_about(self, job: Job, asked: list[_Member], report: Report) -> list[Verdict]:
+        try:
+            journal, rows = await self._begin(job, asked)
+        except errors.BudgetError as error:
+            return [not_judged(error, job.policy, member.subject, judge=RUNFLOW) for member in asked]
+        batch = _Batch(job, Progress(len(asked)), journal)
+        ticker = asyncio.create_task(_tick(batch.progress, report))
+        try:
+            return await self._ask_each(batch, asked, rows)
+        finally:
+            ticker.cancel()
+
+    async def _ask_each(self, batch: _Batch, asked: list[_Member], rows: list[Row]) -> list[Verdict]:
+        """One task for each row: equal images of a batch are asked about, and paid, once."""
+        tasks: dict[int, asyncio.Task[Verdict]] = {}
+        for member, row in zip(asked, rows, strict=True):
+            if row.id not in tasks:
+                tasks[row.id] = asyncio.create_task(self._ask(batch, member, row))
+        batch.progress.total = len(tasks)
+        try:
+            await asyncio.gather(*tasks.values())
+        finally:
+            for task in tasks.values():
+                task.cancel()
+        first = {row.id: member.index for member, row in reversed(list(zip(asked, rows, strict=True)))}
+        verdicts = [tasks[row.id].result() for row in rows]
+        return [
+            verdict if first[row.id] == member.index or verdict.error else replace(verdict, reused=True, cost="0")
+            for member, row, verdict in zip(asked, rows, verdicts, strict=True)
+        ]
+
+    async def _ask(self, batch: _Batch, member: _Member, row: Row) -> Verdict:
+        """The verdict of one image; an error becomes an unknown verdict that carries it."""
+        policy, known = batch.job.policy, row.answer is not None
+        evaluation = Evaluation(id=row.evaluation_id)
+        try:
+            evaluation = await self._answer(batch, member, row)
+            if evaluation.status_code == FAILED:
+                raise _ended_without_verdict(evaluation)
+        except RunflowError as error:
+            if isinstance(error, FATAL):
+                batch.fatal = batch.fatal or error
+            seconds = _since(member)
+            return not_judged(error, policy, member.subject, judge=RUNFLOW, evaluation=evaluation, seconds=seconds)
+        finally:
+            batch.progress.judged.add(member.index)
+        seconds = 0.0 if known else _since(member)
+        return from_evaluation(
+            evaluation,
+            policy,
+            member.subject,
+            judge=RUNFLOW,
+            seconds=seconds,
+            reused=known,
+            notes=member.notes,
+        )
+
+    async def _answer(self, batch: _Batch, member: _Member, row: Row) -> Evaluation:
+        """The terminal evaluation, from the journal or from Runflow."""
+        if row.answer is not None:
+            batch.progress.submitted += 1
+            return Evaluation.model_validate(row.answer)
+        evaluation = Evaluation(id=row.evaluation_id)
+        if evaluation.id is None:
+            evaluation = await self._submit(batch, member, row)
+        batch.progress.submitted += 1
+        evaluation = await self._wait(batch, member, row, evaluation)
+        evaluation = await self._read_full(member, evaluation)
+        await self._in_thread(lambda: self._note_answer(batch, member, row, evaluation))
+        return evaluation
+
+    # submitting
+
+    async def _submit(self, batch: _Batch, member: _Member, row: Row) -> Evaluation:
+        if not row.is_new and not 0 <= time.time() - row.created_at < RESEND_WITHIN_S:
+            await self._in_thread(lambda: self._noted(lambda: batch.journal.abandon(row), None))
+            raise _maybe_billed(row)
+        spooled = await self._in_thread(lambda: self._spooled(batch, row))
+        reference_urls = [] if spooled else await self._reference_urls(batch, member)
+        evaluation = await self._network.run(lambda: self._submit_in_thread(batch, member, row, reference_urls))
+        return evaluation or await self._id_from_owner(batch, member, row)
+
+    def _submit_in_thread(
+        self, batch: _Batch, member: _Member, row: Row, reference_urls: list[str]
+    ) -> Evaluation | None:
+        """Encode, spool, send, and note the id, all in one thread, so that no cancel comes in between.
+
+        Returns ``None`` where another machine spooled the body: its owner gets the id.
+        """
+        if batch.fatal is not None:
+            raise batch.fatal
+        if member.patience.cancelled.is_set():
+            raise errors.Cancelled
+        body = self._body(batch, member, row, reference_urls)
+        if body is None:
+            return None
+        try:
+            evaluation = self.client.submit(
+                body,
+                idempotency_key=row.idempotency_key,
+                patience=member.patience,
+                may_have_arrived=not row.is_new,
+            )
+        except UNBILLED as error:
+            code = error.code
+            self._noted(lambda: batch.journal.refused(row, code), None)
+            raise
+        except OUTAGES as error:
+            error.message += MAYBE_ACCEPTED
+            raise
+        self._noted(lambda: self._note_submitted(batch, row, evaluation), None)
+        return evaluation
+
+    def _body(self, batch: _Batch, member: _Member, row: Row, reference_urls: list[str]) -> bytes | None:
+        """The bytes that must be sent: those spooled first, by whichever process that was."""
+        spooled = self._spooled(batch, row)
+        if spooled is not None:
+            return spooled
+        job = batch.job
+        url = self._place(images.to_pixels(member.image), job.options.upload, member)
+        mine = encode_request(request.request(url, reference_urls, job.question, job.options))
+        return self._noted(lambda: batch.journal.spool(row, mine), mine)
+
+    def _spooled(self, batch: _Batch, row: Row) -> bytes | None:
+        return None if row.is_new else self._noted(lambda: batch.journal.body(row), None)
+
+    def _place(self, pixels: images.PixelImage, upload: request.Upload, member: _Member) -> str:
+        """An address for the image: a lossless data URI, else an asset, else a lossy data URI that is told."""
+        encoded = images.encode_lossless(pixels)
+        if upload != "asset" and encoded.fits_data_uri:
+            return images.data_uri(encoded)
+        if upload != "data_uri" and len(encoded.data) <= images.MAX_ASSET_BYTES:
+            try:
+                return self.client.upload_asset(encoded, patience=member.patience)
+            except (errors.PermissionDeniedError, errors.NotFoundError, errors.ValidationError) as error:
+                if upload == "asset":
+                    raise
+                log.info("The image upload was refused (%s); a lossy data URI is sent.", error.code)
+        encoded = images.encode_lossy(pixels)
+        member.notes.append(encoded.loss)
+        return images.data_uri(encoded)
+
+    async def _reference_urls(self, batch: _Batch, member: _Member) -> list[str]:
+        """The references' addresses, made once for the whole batch."""
+        if not batch.job.question.references:
+            return []
+        if batch.reference_urls is None:
+            batch.reference_urls = asyncio.create_task(self._place_references(batch, member))
+        return await asyncio.shield(batch.reference_urls)
+
+    async def _place_references(self, batch: _Batch, member: _Member) -> list[str]:
+        async def place(reference: request.Reference) -> str:
+            if reference.pixels is None:
+                return reference.url
+            pixels = images.to_pixels(reference.pixels)
+            return await self._network.run(lambda: self._place(pixels, batch.job.options.upload, member))
+
+        return list(await asyncio.gather(*(place(reference) for reference in batch.job.question.references)))
+
+    async def _id_from_owner(self, batch: _Batch, member: _Member, row: Row) -> Evaluation:
+        while member.patience.remaining > 0:
+            await asyncio.sleep(OWNER_POLL_S)
+            current = await self._in_thread(lambda: batch.journal.get(row.id))
+            if current.evaluation_id:
+                return Evaluation(id=current.evaluation_id)
+        raise errors.EvaluationTimeoutError(
+            "Another machine submitted this evaluation and has not noted its id yet. Nothing was sent; run again."
+        )
+
+    # waiting
+
+    async def _wait(self, batch: _Batch, member: _Member, row: Row, evaluation: Evaluation) -> Evaluation:
+        """Look until the evaluation is terminal; an outage does not lose it."""
+        evaluation_id = str(evaluation.id)
+        submitted = time.monotonic()
+        delay = polling.next_delay(0.0) if row.evaluation_id is None else 0.0
+        trouble = ""
+        while not evaluation.is_terminal:
+            if member.patience.remaining <= 0:
+                raise _timed_out(evaluation_id, batch.job.options.timeout_s, trouble)
+            await asyncio.sleep(min(delay, member.patience.remaining))
+            try:
+                evaluation = await self._network.run(
+                    lambda: self.client.get_evaluation(evaluation_id, patience=member.patience)
+                )
+                trouble = batch.progress.trouble = ""
+            except OUTAGES as error:
+                if error.code == "REDIRECT_REFUSED":
+                    raise
+                trouble = str(error)
+                batch.progress.trouble = f"Runflow does not answer ({error.code}), still waiting"
+            delay = polling.next_delay(time.monotonic() - submitted)
+        return evaluation
+
+    async def _read_full(self, member: _Member, evaluation: Evaluation) -> Evaluation:
+        """The terminal answer with judges, action and gate failures; a failed evaluation has none."""
+        if evaluation.status_code != COMPLETED:
+            return evaluation
+        evaluation_id = str(evaluation.id)
+        try:
+            full = await self._network.run(
+                lambda: self.client.get_evaluation(evaluation_id, embed=FULL, patience=member.patience)
+            )
+            return full if full.is_terminal else evaluation
+        except OUTAGES as error:
+            # The verdict itself is known and paid: it is not thrown away for want of its details.
+            member.notes.append(f"the details of the verdict could not be read: {error}")
+            return evaluation
+
+    # --- journal and prices -----------------------------------------------------------------------
+
+    async def _begin(self, job: Job, asked: list[_Member]) -> tuple[Journal, list[Row]]:
+        """The journal in use and a row for each member: all of them may be paid for, or none is sent."""
+        price = await self._price(job.options.job_class) if self.config.max_credits_per_day is not None else None
+
+        def begin() -> tuple[Journal, list[Row]]:
+            asks = [self._ask_for(job, member, price) for member in asked]
+            try:
+                journal = self.journal()
+                return journal, self._rows(journal, asks)
+            except JournalError as error:
+                asked[0].notes.append(f"it is not known whether this was paid before: {error}")
+                journal = self._forget_journal(error)
+                return journal, self._rows(journal, asks)
+
+        return await self._in_thread(begin)
+
+    def _ask_for(self, job: Job, member: _Member, price: Decimal | None) -> Ask:
+        named = request.request_hash(member.subject.pixel_hash, job.question, job.options, self.config.base_url)
+        return Ask(
+            request_hash=named,
+            account="",
+            price=price,
+            job_class=job.options.job_class,
+            prompt_token=job.prompt_token,
+            reuse=job.options.reuse,
+            generation_prompt=job.question.generation_prompt,
+            pixel_hash=member.subject.pixel_hash,
+        )
+
+    def _rows(self, journal: Journal, asks: list[Ask]) -> list[Row]:
+        account = journal.account(self.config.require_key(), self.config.organization_id)
+        return journal.begin([replace(ask, account=account) for ask in asks], _limits(self.config))
+
+    def journal(self) -> Journal:
+        """The journal, opened on first use. Raises ``JournalError`` where that cannot be done."""
+        with self._opening:
+            if self._journal is None:
+                self._journal = Journal.open(self.config.journal_url, self._directory)
+            return self._journal
+
+    def _forget_journal(self, error: JournalError) -> Journal:
+        """Go on with a journal in memory: this process still pays nothing twice."""
+        log.warning("%s Going on without it: it is not known what was paid before.", error)
+        with self._opening:
+            self._journal = Journal.in_memory()
+            return self._journal
+
+    def _note_submitted(self, batch: _Batch, row: Row, evaluation: Evaluation) -> None:
+        batch.journal.submitted(row, str(evaluation.id), evaluation.org_id)
+        if evaluation.org_id and not self.config.organization_id:
+            batch.journal.learn_account(self.config.require_key(), evaluation.org_id)
+
+    def _note_answer(self, batch: _Batch, member: _Member, row: Row, evaluation: Evaluation) -> None:
+        def note() -> None:
+            batch.journal.finished(
+                row,
+                evaluation.to_json(),
+                completed=evaluation.status_code == COMPLETED,
+                cost=evaluation.cost,
+                failure_code=evaluation.failure_code,
+                duration_s=_since(member) if row.is_new else None,
+            )
+
+        self._noted(note, None)
+
+    def _noted(self, use: Callable[[], T], otherwise: T) -> T:
+        """Use the journal; where it fails, say so and go on: it never stops an evaluation."""
+        try:
+            return use()
+        except JournalError as error:
+            log.warning("%s Going on without it: a later run cannot know what was paid.", error)
+            return otherwise
+
+    async def _price(self, job_class: str) -> Decimal | None:
+        """The quoted price of a class in credits; ``None`` where it cannot be read."""
+        try:
+            classes = await self._network.run(self.client.job_classes)
+        except RunflowError as error:
+            log.warning("The price of an evaluation could not be read: %s", error)
+            return None
+        price = next((known.price for known in classes if known.code == job_class), None)
+        try:
+            return Decimal(price) if price else None
+        except InvalidOperation:
+            return None
+
+    async def _in_thread(self, call: Callable[[], T]) -> T:
+        return await self._processor.run(call)
+
+
+# --- what is said -------------------------------------------------------------------------------------
+
+MAYBE_ACCEPTED = (
+    " The submission may have been accepted; nothing is paid twice: run again, and the same request is sent"
+    " with the same idempotency key."
+)
+
+
+def _settled(verdicts: Sequence[Verdict], policy: Policy) -> BatchVerdict:
+    """The batch, or the error that stops the workflow: any fatal one, else the first where stop is the policy."""
+    failed = [(index, verdict.error) for index, verdict in enumerate(verdicts) if verdict.error is not None]
+    fatal = next((error for _, error in failed if isinstance(error, FATAL)), None)
+    if not failed or not (fatal or policy.if_not_judged == "stop"):
+        return BatchVerdict(tuple(verdicts))
+    error = fatal or failed[0][1]
+    error.unjudged = tuple(index for index, _ in failed)
+    if len(verdicts) > 1:
+        kept = len(verdicts) - len(failed)
+        again = sum(isinstance(each, NEW_BILL_NEXT_TIME) for _, each in failed)
+        error.message += f" {kept} of {len(verdicts)} kept; run again pays {again}."
+    if fatal is None:
+        error.message += " To go on without a verdict, set if_not_judged to fail or pass."
+    raise error
+
+
+NEW_BILL_NEXT_TIME = (errors.EvaluationFailedError, errors.BudgetError, *UNBILLED)
+
+
+def _needs_key() -> RunflowError:
+    return errors.NeedsKeyError(
+        f"The instructions or references ask about the content of the image: that needs a Runflow key "
+        f"({WHERE_TO_SET_THE_KEY}); set judge to local for pixel checks only. Nothing was sent or paid."
+    )
+
+
+def _ended_without_verdict(evaluation: Evaluation) -> RunflowError:
+    paid = f"It cost {evaluation.cost} credits" if evaluation.cost else "Nothing was charged"
+    return errors.EvaluationFailedError(
+        f"Runflow ended evaluation {evaluation.id} without a verdict: "
+        f"{evaluation.failure_code or 'no reason given'}. {paid}. Run again to start a new evaluation.",
+        evaluation_ids=[str(evaluation.id)],
+    )
+
+
+def _timed_out(evaluation_id: str, timeout_s: int, trouble: str) -> RunflowError:
+    last = f" Last answer: {trouble}" if trouble else ""
+    return errors.EvaluationTimeoutError(
+        f"No verdict within {timeout_s} s. Evaluation {evaluation_id} goes on at Runflow and is paid once: "
+        f"run again to pick up its verdict, or raise timeout_s.{last}",
+        evaluation_ids=[evaluation_id],
+    )
+
+
+def _maybe_billed(row: Row) -> RunflowError:
+    hours = abs(time.time() - row.created_at) / 3600
+    return errors.NotJudgedError(
+        f"This was submitted {hours:.0f} h ago and no answer is known: it may have been billed. It is too old to "
+        "be sent again under the same key. Run again to start, and pay, a new evaluation.",
+        code="MAY_HAVE_BEEN_BILLED",
+    )
+
+
+def _limits(config: Config) -> Limits:
+    credits = config.max_credits_per_day
+    return Limits(
+        per_prompt=config.max_evaluations_per_prompt,
+        per_day=config.max_evaluations_per_day,
+        credits_per_day=None if credits is None else Decimal(str(credits)),
+    )
+
+
+def _since(member: _Member) -> float:
+    return time.monotonic() - member.started
+
+
+async def _tick(progress: Progress, report: Report) -> None:
+    while True:
+        report(progress)
+        await asyncio.sleep(TICK_S)
