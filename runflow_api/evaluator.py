@@ -79,6 +79,7 @@ class Job:
     """A batch to be judged. ``images``: float (H, W, C) arrays, 0 to 1, or uint8.
 
     ``prompt_token`` names what the person started once: the queued prompt, or the run of the command line.
+    Without ``wait`` a member ends when Runflow has taken it: its verdict is unknown and carries the id.
     """
 
     images: Sequence[Image]
@@ -87,6 +88,20 @@ class Job:
     policy: Policy = field(default_factory=Policy)
     options: request.Options = field(default_factory=request.Options)
     prompt_token: str = ""
+    wait: bool = True
+
+
+@dataclass(frozen=True)
+class Quote:
+    """What judging would add: evaluations that are not known yet, and the price of one in credits, if known."""
+
+    new: int
+    known: int
+    price: Decimal | None
+
+    @property
+    def total(self) -> Decimal | None:
+        return None if self.price is None else self.price * self.new
 
 
 @dataclass
@@ -98,12 +113,13 @@ class Progress:
     submitted: int = 0
     trouble: str = ""
     started: float = field(default_factory=time.monotonic)
+    what: str = "the verdict"
 
     @property
     def text(self) -> str:
         seconds = f"{time.monotonic() - self.started:.0f} s"
         count = f" · {len(self.judged)} of {self.total} judged" if self.total > 1 else ""
-        doing = "waiting for the verdict" if self.submitted >= self.total else "submitting"
+        doing = f"waiting for {self.what}" if self.submitted >= self.total else "submitting"
         return f"{doing} · {seconds}{count}" + (f" · {self.trouble}" if self.trouble else "")
 
 
@@ -140,14 +156,54 @@ class Evaluator:
     said once and evaluations go on with one that lives in memory.
     """
 
-    def __init__(self, config: Config, directory: Path, *, client: RunflowClient | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        directory: Path,
+        *,
+        client: RunflowClient | None = None,
+        next_delay: Callable[[float], float] = polling.next_delay,
+    ) -> None:
         self.config = config
         self.client = client or RunflowClient(config)
+        self._next_delay = next_delay
         self._directory = directory
         self._journal: Journal | None = None
         self._opening = threading.Lock()
         self._network = Workers(config.concurrency)
         self._processor = Workers(os.cpu_count() or 1)
+
+    def close(self) -> None:
+        """Give connections back. What is under way ends by itself."""
+        self.client.close()
+        if self._journal is not None:
+            self._journal.close()
+
+    async def ask(self, call: Callable[[], T]) -> T:
+        """One blocking call to Runflow; at most ``concurrency`` of all are under way."""
+        return await self._network.run(call)
+
+    async def quote(
+        self, asked: Sequence[tuple[str, request.Question]], options: request.Options, prompt_token: str
+    ) -> Quote:
+        """What judging these (pixel hash, question) pairs would add, before anything is reserved or sent.
+
+        Raises ``BudgetError`` where that would break a limit. What preflight fails is counted all the same.
+        """
+        price = await self._price(options.job_class)
+
+        def preview() -> list[bool]:
+            asks = [
+                self._ask_for(Job((), question, options=options, prompt_token=prompt_token), pixel_hash, price)
+                for pixel_hash, question in asked
+            ]
+            try:
+                return self.journal().preview(self._with_account(self.journal(), asks), _limits(self.config))
+            except JournalError as error:
+                return self._forget_journal(error).preview(asks, _limits(self.config))
+
+        new = await self._in_thread(preview)
+        return Quote(sum(new), len(new) - sum(new), price)
 
     def resolve(self, judge: request.Judge) -> str:
         """Who answers: auto is runflow where a key is configured, else local."""
@@ -177,7 +233,7 @@ class Evaluator:
                 verdicts = await self._ask_runflow(job, members, report)
         finally:
             members[0].patience.cancelled.set()  # one event for all: whatever still waits may go home
-        return _settled(verdicts, job.policy)
+        return settled(verdicts, job.policy)
 
     def _check(self, job: Job) -> None:
         request.chosen("judge", job.judge, request.JUDGES)
@@ -247,7 +303,7 @@ class Evaluator:
         except errors.BudgetError as error:
             return [not_judged(error, job.policy, member.subject, judge=RUNFLOW) for member in asked]
         batch = _Batch(job, Progress(len(asked)), journal)
-        ticker = asyncio.create_task(_tick(batch.progress, report))
+        ticker = asyncio.create_task(tick(batch.progress, report))
         try:
             return await self._ask_each(batch, asked, rows)
         finally:
@@ -307,6 +363,8 @@ class Evaluator:
         if evaluation.id is None:
             evaluation = await self._submit(batch, member, row)
         batch.progress.submitted += 1
+        if not batch.job.wait:
+            return evaluation
         evaluation = await self._wait(batch, member, row, evaluation)
         evaluation = await self._read_full(member, evaluation)
         await self._in_thread(lambda: self._note_answer(batch, member, row, evaluation))
@@ -361,8 +419,8 @@ class Evaluator:
             return spooled
         job = batch.job
         url = self._place(images.to_pixels(member.image), job.options.upload, member)
-        mine = encode_request(request.request(url, reference_urls, job.question, job.options))
-        return self._noted(lambda: batch.journal.spool(row, mine), mine)
+        mine: bytes | None = encode_request(request.request(url, reference_urls, job.question, job.options))
+        return self._noted(lambda: batch.journal.spool(row, mine or b""), mine)
 
     def _spooled(self, batch: _Batch, row: Row) -> bytes | None:
         return None if row.is_new else self._noted(lambda: batch.journal.body(row), None)
@@ -416,7 +474,7 @@ class Evaluator:
         """Look until the evaluation is terminal; an outage does not lose it."""
         evaluation_id = str(evaluation.id)
         submitted = time.monotonic()
-        delay = polling.next_delay(0.0) if row.evaluation_id is None else 0.0
+        delay = self._next_delay(0.0) if row.evaluation_id is None else 0.0
         trouble = ""
         while not evaluation.is_terminal:
             if member.patience.remaining <= 0:
@@ -432,7 +490,7 @@ class Evaluator:
                     raise
                 trouble = str(error)
                 batch.progress.trouble = f"Runflow does not answer ({error.code}), still waiting"
-            delay = polling.next_delay(time.monotonic() - submitted)
+            delay = self._next_delay(time.monotonic() - submitted)
         return evaluation
 
     async def _read_full(self, member: _Member, evaluation: Evaluation) -> Evaluation:
@@ -457,7 +515,7 @@ class Evaluator:
         price = await self._price(job.options.job_class) if self.config.max_credits_per_day is not None else None
 
         def begin() -> tuple[Journal, list[Row]]:
-            asks = [self._ask_for(job, member, price) for member in asked]
+            asks = [self._ask_for(job, member.subject.pixel_hash, price) for member in asked]
             try:
                 journal = self.journal()
                 return journal, self._rows(journal, asks)
@@ -468,8 +526,8 @@ class Evaluator:
 
         return await self._in_thread(begin)
 
-    def _ask_for(self, job: Job, member: _Member, price: Decimal | None) -> Ask:
-        named = request.request_hash(member.subject.pixel_hash, job.question, job.options, self.config.base_url)
+    def _ask_for(self, job: Job, pixel_hash: str, price: Decimal | None) -> Ask:
+        named = request.request_hash(pixel_hash, job.question, job.options, self.config.base_url)
         return Ask(
             request_hash=named,
             account="",
@@ -478,12 +536,15 @@ class Evaluator:
             prompt_token=job.prompt_token,
             reuse=job.options.reuse,
             generation_prompt=job.question.generation_prompt,
-            pixel_hash=member.subject.pixel_hash,
+            pixel_hash=pixel_hash,
         )
 
     def _rows(self, journal: Journal, asks: list[Ask]) -> list[Row]:
+        return journal.begin(self._with_account(journal, asks), _limits(self.config))
+
+    def _with_account(self, journal: Journal, asks: list[Ask]) -> list[Ask]:
         account = journal.account(self.config.require_key(), self.config.organization_id)
-        return journal.begin([replace(ask, account=account) for ask in asks], _limits(self.config))
+        return [replace(ask, account=account) for ask in asks]
 
     def journal(self) -> Journal:
         """The journal, opened on first use. Raises ``JournalError`` where that cannot be done."""
@@ -550,7 +611,7 @@ MAYBE_ACCEPTED = (
 )
 
 
-def _settled(verdicts: Sequence[Verdict], policy: Policy) -> BatchVerdict:
+def settled(verdicts: Sequence[Verdict], policy: Policy) -> BatchVerdict:
     """The batch, or the error that stops the workflow: any fatal one, else the first where stop is the policy."""
     failed = [(index, verdict.error) for index, verdict in enumerate(verdicts) if verdict.error is not None]
     fatal = next((error for _, error in failed if isinstance(error, FATAL)), None)
@@ -617,7 +678,7 @@ def _since(member: _Member) -> float:
     return time.monotonic() - member.started
 
 
-async def _tick(progress: Progress, report: Report) -> None:
+async def tick(progress: Progress, report: Report) -> None:
     while True:
         report(progress)
         await asyncio.sleep(TICK_S)

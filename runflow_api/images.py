@@ -78,10 +78,11 @@ def to_pixels(image: npt.NDArray[Any]) -> PixelImage:
     if image.dtype == np.uint8:
         return image
     pixels = np.empty(image.shape, np.uint8)
-    for top in range(0, image.shape[0], ROWS_AT_ONCE):
-        rows = image[top : top + ROWS_AT_ONCE] * image.dtype.type(255)
-        np.clip(rows, 0, 255, out=rows)
-        pixels[top : top + ROWS_AT_ONCE] = rows
+    with np.errstate(invalid="ignore", over="ignore"):  # what is no number is refused or judged elsewhere
+        for top in range(0, image.shape[0], ROWS_AT_ONCE):
+            rows = image[top : top + ROWS_AT_ONCE] * image.dtype.type(255)
+            np.clip(rows, 0, 255, out=rows)
+            pixels[top : top + ROWS_AT_ONCE] = rows
     return pixels
 
 

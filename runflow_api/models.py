@@ -392,6 +392,7 @@ class Evaluation(Record):
     id: str | None = None
     org_id: str | None = None
     status_code: str | None = None
+    source_code: str | None = None
     run_id: str | None = None
     target_type_code: str | None = None
     model_id: str | None = None

@@ -33,6 +33,7 @@ T = TypeVar("T")
 CONNECT_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 30.0
 """Longest silence on an open connection. A slow answer that keeps coming is not silent."""
+SHORTEST_TIMEOUT_S = 0.1
 MAX_ATTEMPTS = 5
 """For server errors, network errors and unusable answers."""
 BOUNDED_BY_DEADLINE = frozenset({409, 429})
@@ -124,15 +125,17 @@ def should_retry(status: int | None, *, is_resend: bool = False) -> bool:
     return status == 409 and is_resend
 
 
-def retry_delay(attempt: int, retry_after: float | None = None, randomness: float = 0.5) -> float:
+def retry_delay(
+    attempt: int, retry_after: float | None = None, randomness: Callable[[], float] = random.random
+) -> float:
     """Seconds before the next attempt: what the server asks for, else exponential with jitter.
 
-    ``attempt`` counts from 0, ``randomness`` is from [0, 1).
+    ``attempt`` counts from 0, ``randomness`` gives numbers from [0, 1).
     """
     if retry_after is not None:
         return min(retry_after, LONGEST_RETRY_AFTER_S)
     ceiling = min(FIRST_DELAY_S * 2.0 ** min(attempt, 16), LONGEST_DELAY_S)
-    return ceiling * (0.5 + 0.5 * randomness)
+    return ceiling * (0.5 + 0.5 * randomness())
 
 
 def parse_retry_after(value: str | None, now: float) -> float | None:
@@ -168,12 +171,23 @@ class _NoAuth(requests.auth.AuthBase):
 
 
 class Transport:
-    """Sends requests to one base URL with one key. Safe to use from several threads."""
+    """Sends requests to one base URL with one key. Safe to use from several threads.
 
-    def __init__(self, config: Config, *, randomness: Callable[[], float] = random.random) -> None:
+    ``delay`` gives the seconds before an attempt, as ``retry_delay`` does; ``timeouts`` are those of one
+    attempt, to connect and between two bytes.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        delay: Callable[[int, float | None], float] = retry_delay,
+        timeouts: tuple[float, float] = (CONNECT_TIMEOUT_S, READ_TIMEOUT_S),
+    ) -> None:
         self.config = config
         self.limiter = RateLimiter()
-        self._randomness = randomness
+        self._delay = delay
+        self._timeouts = timeouts
         self._session = _session(config)
 
     def close(self) -> None:
@@ -237,7 +251,7 @@ class Transport:
                 return outcome
             tried.append(outcome.said)
             attempts += outcome.status not in BOUNDED_BY_DEADLINE
-            delay = retry_delay(len(tried) - 1, outcome.retry_after, self._randomness())
+            delay = self._delay(len(tried) - 1, outcome.retry_after)
             exhausted = attempts >= MAX_ATTEMPTS or patience.remaining <= delay
             if exhausted or not should_retry(outcome.status, is_resend=is_resend):
                 raise _with_history(outcome.error, tried, outgoing.what)
@@ -268,6 +282,7 @@ class Transport:
         self, outgoing: Outgoing, patience: Patience, auth: requests.auth.AuthBase
     ) -> tuple[int, Mapping[str, str], bytes]:
         """Send once and read the whole answer, with every trace of the key taken out of it."""
+        left = max(patience.remaining, SHORTEST_TIMEOUT_S)
         with self._session.request(
             outgoing.method,
             outgoing.url,
@@ -275,7 +290,7 @@ class Transport:
             data=outgoing.body,
             headers=dict(outgoing.headers),
             auth=auth,
-            timeout=(min(CONNECT_TIMEOUT_S, left := max(patience.remaining, 0.1)), min(READ_TIMEOUT_S, left)),
+            timeout=(min(self._timeouts[0], left), min(self._timeouts[1], left)),
             allow_redirects=False,
             stream=True,
         ) as response:

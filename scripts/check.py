@@ -1,0 +1,47 @@
+"""Every check of this repository: lint, types, tests. Arguments are passed on to pytest.
+
+    python scripts/check.py
+    python scripts/check.py tests/api -k retry
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+import _environment
+from _environment import ROOT, say
+
+CHECKS = {
+    "ruff": ["ruff", "check", "--output-format", "concise", "--extend-exclude", ".comfyui", "."],
+    # The root has an __init__.py for ComfyUI; without explicit bases mypy takes the clone's folder for a package.
+    "mypy": ["mypy", "--strict", "--explicit-package-bases", "runflow_api"],
+    "pytest": ["pytest"],
+}
+
+
+def main() -> int:
+    """Run all checks, also after one failed; 0 when all passed."""
+    python = str(_environment.ensure_or_exit())
+    began = time.monotonic()
+    codes = {}
+    for name, command in CHECKS.items():
+        arguments = sys.argv[1:] if name == "pytest" else []
+        codes[name] = _run([python, "-m", *command, *arguments])
+    say(f"\nChecks ended in {time.monotonic() - began:.0f} s")
+    for name, code in codes.items():
+        say(f"  {name:<7} {'passed' if code == 0 else f'FAILED (exit code {code})'}")
+    return 1 if any(codes.values()) else 0
+
+
+def _run(command: list[str]) -> int:
+    say(f"\n$ {' '.join(command[1:])}")
+    return subprocess.run(command, cwd=ROOT, check=False).returncode
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,25 @@
+"""A sandbox that answers fast, and an evaluator with a journal of its own, for each test that wants them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import helpers
+import pytest
+
+from runflow_api.evaluator import Evaluator
+from runflow_api.sandbox import Sandbox
+
+
+@pytest.fixture
+def sandbox() -> Iterator[Sandbox]:
+    with Sandbox(latency=0.05) as running:
+        yield running
+
+
+@pytest.fixture
+def evaluator(sandbox: Sandbox, tmp_path: Path) -> Iterator[Evaluator]:
+    made = helpers.evaluator(sandbox, tmp_path)
+    yield made
+    made.close()
