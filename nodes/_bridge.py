@@ -8,9 +8,9 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import comfy.model_management
 import comfy.utils
@@ -36,6 +36,7 @@ BAR_STEPS = 1000
 UNJUDGED_FOLDER = "runflow-unjudged"
 
 log = logging.getLogger("runflow_evaluate")
+T = TypeVar("T")
 
 
 def private_directory() -> Path:
@@ -92,7 +93,7 @@ async def judge(
     prompt_id = context.prompt_id if context else ""
     try:
         job = Job(pictures, question, judge, policy, options, prompt_id)
-        verdict = await _waited_for(evaluator().evaluate(job, show.progress), show)
+        verdict = await waited_for(evaluator().evaluate(job, show.progress), show)
     except RunflowError as error:
         unjudged = [pictures[index] for index in error.unjudged or range(len(pictures))]
         where = await asyncio.wrap_future(background.call(lambda: save_unjudged(unjudged, node)))
@@ -107,7 +108,7 @@ async def judge(
     return verdict
 
 
-async def _waited_for(work: Coroutine[Any, Any, BatchVerdict], show: Display) -> BatchVerdict:
+async def waited_for(work: Coroutine[Any, Any, T], show: Display) -> T:
     """Wait for work on the background loop, and walk away from it as soon as Cancel is pressed."""
     future = background.start(work)
     waiting = asyncio.wrap_future(future)
@@ -119,6 +120,20 @@ async def _waited_for(work: Coroutine[Any, Any, BatchVerdict], show: Display) ->
     finally:
         future.cancel()
         waiting.cancel()
+
+
+async def followed(
+    node: type[io.ComfyNode], work: Callable[[Display], Coroutine[Any, Any, T]], summary: Callable[[T], str]
+) -> T:
+    """Wait for work that costs nothing and has no image to save; what became of it stays on the node."""
+    show = Display(node.hidden.unique_id)
+    try:
+        result = await waited_for(work(show), show)
+    except RunflowError as error:
+        show.text(error.code)
+        raise
+    show.text(summary(result))
+    return result
 
 
 class Display:
@@ -162,7 +177,7 @@ def save_unjudged(pictures: Sequence[np.ndarray], node: type[io.ComfyNode]) -> s
     except OSError as error:
         log.warning("The images that were not judged could not be saved: %s", error)
         return f"The images could not be saved ({type(error).__name__})."
-    return f"Saved to output/{UNJUDGED_FOLDER}: {', '.join(names)}."
+    return f"Saved to output/{UNJUDGED_FOLDER}/{', '.join(dict.fromkeys(names))}."
 
 
 def _save(folder: Path, picture: np.ndarray, metadata: PngInfo | None) -> str:

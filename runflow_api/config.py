@@ -47,6 +47,9 @@ class Config:
     max_credits_per_day: float | None = None
     concurrency: int = 8
     callback_hosts: tuple[str, ...] = ()
+    retention_days: int = 365
+    retention_evaluations: int = 100_000
+    keep_prompts: bool = True
     sources: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -67,6 +70,11 @@ class Config:
                 code="MISSING_API_KEY",
             )
         return self.api_key.get_secret_value()
+
+
+def environment(name: str) -> str:
+    """One variable of the environment, "" where it is not set. Here, because only this module reads it."""
+    return os.environ.get(name, "")
 
 
 def mask(key: str) -> str:
@@ -141,10 +149,15 @@ def _find_key(directory: Path | None, environ: Mapping[str, str]) -> tuple[str |
             key, source = path.read_text("utf-8").strip(), "key file"
         except (OSError, ValueError) as error:
             raise ConfigurationError(f"key file: cannot be read ({type(error).__name__}).") from error
-    if key and not (key.isascii() and key.isprintable() and " " not in key):
+    if key and not is_sendable(key):
         # Told here, because an HTTP library would put the offending header into its error.
         raise ConfigurationError(f"{source}: the API key holds characters that no key has. Copy it again.")
     return key or None, source
+
+
+def is_sendable(key: str) -> bool:
+    """Whether a header can carry the key: printable ASCII without spaces."""
+    return key.isascii() and key.isprintable() and " " not in key
 
 
 def _base_url(raw: Any) -> str:
@@ -184,6 +197,12 @@ def _text(raw: Any) -> str:
     return text
 
 
+def _flag(raw: Any) -> bool:
+    if not isinstance(raw, bool):
+        raise ValueError(f"{raw!r} is neither true nor false")
+    return raw
+
+
 def _hosts(raw: Any) -> tuple[str, ...]:
     if not isinstance(raw, list) or not all(isinstance(host, str) for host in raw):
         raise ValueError("callback_hosts must be a list of host names")
@@ -199,4 +218,7 @@ _SETTINGS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "max_credits_per_day": ("RUNFLOW_MAX_CREDITS_PER_DAY", _credits),
     "concurrency": ("RUNFLOW_CONCURRENCY", _whole(1, MAX_CONCURRENCY)),
     "callback_hosts": ("", _hosts),
+    "retention_days": ("", _whole(1, 36_500)),
+    "retention_evaluations": ("", _whole(1, 10_000_000)),
+    "keep_prompts": ("", _flag),
 }

@@ -21,12 +21,12 @@ from typing import Any, TypeVar
 
 import numpy.typing as npt
 
-from . import errors, images, polling, request
+from . import background, errors, images, polling, request
 from .background import Workers
 from .client import RunflowClient, encode_request
 from .config import WHERE_TO_SET_THE_KEY, Config
 from .errors import RunflowError
-from .journal import Ask, Journal, JournalError, Limits, Row
+from .journal import OPEN, Ask, Journal, JournalError, Limits, Row
 from .models import COMPLETED, FAILED, Evaluation
 from .transport import Patience
 from .verdict import (
@@ -170,6 +170,7 @@ class Evaluator:
         self._directory = directory
         self._journal: Journal | None = None
         self._opening = threading.Lock()
+        self._pruned = False
         self._network = Workers(config.concurrency)
         self._processor = Workers(os.cpu_count() or 1)
 
@@ -308,6 +309,7 @@ class Evaluator:
             return await self._ask_each(batch, asked, rows)
         finally:
             ticker.cancel()
+            background.call(lambda: self._tidy(journal, rows))
 
     async def _ask_each(self, batch: _Batch, asked: list[_Member], rows: list[Row]) -> list[Verdict]:
         """One task for each row: equal images of a batch are asked about, and paid, once."""
@@ -373,7 +375,7 @@ class Evaluator:
     # submitting
 
     async def _submit(self, batch: _Batch, member: _Member, row: Row) -> Evaluation:
-        if not row.is_new and not 0 <= time.time() - row.created_at < RESEND_WITHIN_S:
+        if row.spooled and time.time() - row.created_at > RESEND_WITHIN_S:
             await self._in_thread(lambda: self._noted(lambda: batch.journal.abandon(row), None))
             raise _maybe_billed(row)
         spooled = await self._in_thread(lambda: self._spooled(batch, row))
@@ -464,6 +466,11 @@ class Evaluator:
             current = await self._in_thread(lambda: batch.journal.get(row.id))
             if current.evaluation_id:
                 return Evaluation(id=current.evaluation_id)
+            if current.state != OPEN:
+                raise errors.NotJudgedError(
+                    f"Another process asked the same and its request was not taken ({current.failure_code}). "
+                    "Nothing was sent from here: run again."
+                )
         raise errors.EvaluationTimeoutError(
             "Another machine submitted this evaluation and has not noted its id yet. Nothing was sent; run again."
         )
@@ -550,7 +557,8 @@ class Evaluator:
         """The journal, opened on first use. Raises ``JournalError`` where that cannot be done."""
         with self._opening:
             if self._journal is None:
-                self._journal = Journal.open(self.config.journal_url, self._directory)
+                keep = self.config.keep_prompts
+                self._journal = Journal.open(self.config.journal_url, self._directory, keep_prompts=keep)
             return self._journal
 
     def _forget_journal(self, error: JournalError) -> Journal:
@@ -559,6 +567,15 @@ class Evaluator:
         with self._opening:
             self._journal = Journal.in_memory()
             return self._journal
+
+    def _tidy(self, journal: Journal, rows: list[Row]) -> None:
+        """Give back the budget of what was never sent, and once in a while forget what is old."""
+        for row in {row.id: row for row in rows if row.is_new}.values():
+            self._noted(functools.partial(journal.release, row), False)
+        if not self._pruned:
+            self._pruned = True
+            days, count = self.config.retention_days, self.config.retention_evaluations
+            self._noted(lambda: journal.prune(older_than_days=days, at_most=count), 0)
 
     def _note_submitted(self, batch: _Batch, row: Row, evaluation: Evaluation) -> None:
         batch.journal.submitted(row, str(evaluation.id), evaluation.org_id)

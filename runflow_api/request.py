@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, get_args
 from urllib.parse import urlsplit
@@ -98,6 +98,12 @@ def chosen(field: str, value: str, choices: Sequence[str]) -> None:
     """Refuse a choice that is none: ComfyUI 0.3.75 does not check what a prompt puts into a combo."""
     if value not in choices:
         raise InvalidInputError(field, f"{_quoted(value)} is not one of {', '.join(choices)}.")
+
+
+def chosen_all(field: str, values: Iterable[str], choices: Iterable[str]) -> None:
+    """``chosen`` for each of several."""
+    for value in values:
+        chosen(field, value, sorted(choices))
 
 
 def validate(question: Question, options: Options, config: Config) -> None:

@@ -230,6 +230,20 @@ class Transport:
         outgoing = Outgoing("PUT", url, data, {"Content-Type": mime_type}, what="the image upload")
         self._persist(outgoing, patience, lambda _: None, _NoAuth(), False)
 
+    def server_time(self, patience: Patience) -> float | None:
+        """The server's clock (Unix time, whole seconds), ``None`` where it does not tell. No key is sent.
+
+        Raises ``NetworkError`` where nobody answers.
+        """
+        outgoing = Outgoing("GET", self.config.base_url + "/", what="the server's clock")
+        try:
+            _, headers, _ = self._exchange(outgoing, patience, _NoAuth())
+            return email.utils.parsedate_to_datetime(headers["Date"]).timestamp()
+        except requests.exceptions.RequestException as error:
+            raise _no_answer(error).error from error
+        except (KeyError, TypeError, ValueError, OverflowError):
+            return None
+
     def _persist(
         self,
         outgoing: Outgoing,

@@ -107,6 +107,15 @@ class BatchVerdict:
     def __getitem__(self, index: int) -> Verdict:
         return self.verdicts[index]
 
+    def select(self, indices: Iterable[int]) -> BatchVerdict:
+        """The verdicts at these positions, in the order given."""
+        return BatchVerdict(tuple(self.verdicts[index] for index in indices))
+
+    @property
+    def ranked(self) -> tuple[int, ...]:
+        """The positions from best to worst: what passed, then what was judged, then by score; equals in order."""
+        return tuple(sorted(range(len(self.verdicts)), key=lambda index: _rank(self.verdicts[index])))
+
     @property
     def passed(self) -> bool:
         """Whether all passed."""
@@ -154,6 +163,10 @@ class BatchVerdict:
         seconds = max(verdict.seconds for verdict in self.verdicts)
         paid = _time_and_cost(seconds, total_cost(self), False) if RUNFLOW in judges else []
         return " · ".join([", ".join(counts), f"lowest {self.score:.2f}", *local, *paid])
+
+
+def _rank(verdict: Verdict) -> tuple[bool, bool, float]:
+    return not verdict.passed, verdict.outcome == UNKNOWN, -verdict.score
 
 
 def from_evaluation(

@@ -4,26 +4,39 @@ from __future__ import annotations
 
 from typing import Any
 
+Prompt = dict[str, Any]
+Link = list[Any]
 
-def node(node_id: str, kind: str, **inputs: Any) -> dict[str, Any]:
-    return {node_id: {"class_type": kind, "inputs": inputs}}
+
+def node(node_id: str, class_type: str, /, **inputs: Any) -> Prompt:
+    return {node_id: {"class_type": class_type, "inputs": inputs}}
 
 
-def load_image(node_id: str, name: str) -> dict[str, Any]:
+def load_image(node_id: str, name: str) -> Prompt:
     return node(node_id, "LoadImage", image=name)
 
 
-def evaluate(node_id: str, image: list[Any], **inputs: Any) -> dict[str, Any]:
+def evaluate(node_id: str, image: Link, **inputs: Any) -> Prompt:
     return node(node_id, "RunflowEvaluateImage", image=image, **inputs)
 
 
-def options(node_id: str, **inputs: Any) -> dict[str, Any]:
+def options(node_id: str, **inputs: Any) -> Prompt:
     return node(node_id, "RunflowEvaluationOptions", **inputs)
 
 
-def show(node_id: str, evaluation: list[Any]) -> dict[str, Any]:
+def reference(node_id: str, **inputs: Any) -> Prompt:
+    return node(node_id, "RunflowReferenceImage", **inputs)
+
+
+def show(node_id: str, evaluation: Link) -> Prompt:
     return node(node_id, "RunflowShowVerdict", evaluation=evaluation)
 
 
-def details(node_id: str, evaluation: list[Any], **inputs: Any) -> dict[str, Any]:
+def details(node_id: str, evaluation: Link, **inputs: Any) -> Prompt:
     return node(node_id, "RunflowEvaluationDetails", evaluation=evaluation, **inputs)
+
+
+def outputs_as_text(source: str, count: int) -> Prompt:
+    """A PreviewAny for each of the first ``count`` outputs of ``source``: ``{source}-0``, ``{source}-1``, …"""
+    previews = (node(f"{source}-{n}", "PreviewAny", source=[source, n]) for n in range(count))
+    return {name: made for preview in previews for name, made in preview.items()}
