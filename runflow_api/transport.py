@@ -40,7 +40,7 @@ BOUNDED_BY_DEADLINE = frozenset({409, 429})
 """These say that the server works and will answer: they are waited out, not counted."""
 FIRST_DELAY_S = 0.5
 LONGEST_DELAY_S = 8.0
-LONGEST_RETRY_AFTER_S = 60.0
+LONGEST_RETRY_AFTER_S = 30.0
 """A longer ``Retry-After`` is cut to this: nobody waits a day on a header's word."""
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 CHUNK_BYTES = 64 * 1024
