@@ -1,4 +1,4 @@
-"""Test nodes: one that blocks ComfyUI's thread as a sampler does, and one that raises after a while."""
+"""Test nodes: one that blocks as a sampler does, one that raises after a while, one that lists ComfyUI's routes."""
 
 import asyncio
 import time
@@ -43,9 +43,25 @@ class TestRaises(io.ComfyNode):
         raise RuntimeError("another node of the prompt failed")
 
 
+class TestRoutes(io.ComfyNode):
+    """Every HTTP route of this server, as "METHOD path"."""
+
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(node_id="TestRoutes", inputs=[], outputs=[], is_output_node=True)
+
+    @classmethod
+    def execute(cls):
+        from server import PromptServer
+
+        routes = PromptServer.instance.app.router.routes()
+        named = {f"{route.method} {route.resource.canonical}" for route in routes if route.resource is not None}
+        return io.NodeOutput(ui={"routes": sorted(named)})
+
+
 class Extension(ComfyExtension):
     async def get_node_list(self):
-        return [TestSlowSampler, TestRaises]
+        return [TestSlowSampler, TestRaises, TestRoutes]
 
 
 async def comfy_entrypoint():
