@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import CancelledError
+from pathlib import Path
+
+import pytest
+
+from runflow_api import background, polling
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_calls_run_at_once_up_to_the_number_of_slots() -> None:
+    workers, together, most = background.Workers(3), [0], [0]
+    lock = threading.Lock()
+
+    def call() -> None:
+        with lock:
+            together[0] += 1
+            most[0] = max(most[0], together[0])
+        time.sleep(0.05)
+        with lock:
+            together[0] -= 1
+
+    async def all_of_them() -> None:
+        await asyncio.gather(*(workers.run(call) for _ in range(12)))
+
+    background.start(all_of_them()).result(timeout=10)
+    assert most[0] == 3
+
+
+def test_a_hung_call_that_is_cancelled_gives_its_slot_back_at_once() -> None:
+    workers, release = background.Workers(1), threading.Event()
+
+    async def hang() -> None:
+        await workers.run(release.wait)
+
+    hung = background.start(hang())
+    time.sleep(0.05)
+    hung.cancel()
+    with pytest.raises(CancelledError):
+        hung.result(timeout=1)
+
+    async def another() -> int:
+        return await workers.run(lambda: 7)
+
+    assert background.start(another()).result(timeout=1) == 7
+    release.set()
+
+
+def test_errors_reach_whoever_waits() -> None:
+    with pytest.raises(ZeroDivisionError):
+        background.call(lambda: 1 // 0).result(timeout=5)
+
+
+def test_a_process_ends_although_a_call_hangs() -> None:
+    code = (
+        "import threading; from runflow_api import background; "
+        "background.call(threading.Event().wait); print('done', flush=True)"
+    )
+    started = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=10)
+    assert (done.returncode, done.stdout.strip()) == (0, "done")
+    assert time.monotonic() - started < 5
+
+
+def reads_until(duration: float) -> list[float]:
+    """When an evaluation of ``duration`` seconds is looked at, until it is seen to be ready."""
+    moments = [polling.next_delay(0.0)]
+    while moments[-1] < duration:
+        moments.append(moments[-1] + polling.next_delay(moments[-1]))
+    return moments
+
+
+@pytest.mark.parametrize("duration", [1.5, 3.0, 7.0, 15.0])
+def test_a_ready_verdict_is_seen_within_a_second(duration: float) -> None:
+    assert reads_until(duration)[-1] - duration <= 1.0
+    assert len(reads_until(duration)) <= 20
+
+
+def test_the_lag_stays_a_small_share_of_a_long_evaluation() -> None:
+    for duration in (30.0, 60.0, 120.0, 240.0):
+        assert reads_until(duration)[-1] - duration <= 0.061 * duration
+
+
+def test_clocks_that_run_backwards_make_no_negative_delay() -> None:
+    assert polling.next_delay(-100.0) > 0
