@@ -5,16 +5,27 @@ Sources: the reference pages "Submit an image for quality evaluation", "Get eval
 (job classes, balance, account).
 
 Every field of an answer may be absent or null, and unknown fields and enum values are kept: a new
-field of the API never costs anybody a verdict. What has the wrong *type* is refused, because a verdict
-read from a value that was guessed would be worse than none. Timestamps stay the API's ISO 8601 text.
-Amounts of credits stay decimal text, so that nothing is rounded.
+field of the API never costs anybody a verdict. Neither does a field of the wrong *type*: it is kept as it
+came and reads as absent. Only the verdict itself (``VITAL``) is refused then, because a verdict read from
+a value that was guessed would be worse than none. Timestamps stay the API's ISO 8601 text. Amounts of
+credits stay decimal text, so that nothing is rounded.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    StrictBool,
+    ValidationError,
+    model_validator,
+)
+from typing_extensions import Self
 
 T = TypeVar("T")
 
@@ -43,6 +54,24 @@ class Record(BaseModel):
     """Base of every answer: unknown fields are kept, and ``to_json`` gives the whole answer back."""
 
     model_config = ConfigDict(extra="allow", coerce_numbers_to_str=True, protected_namespaces=())
+    VITAL: ClassVar[frozenset[str]] = frozenset()
+    """Fields that must be right where they are given."""
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _keep_what_is_odd(cls, answer: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        """Take a field of the wrong type for absent, and keep it for ``to_json``."""
+        try:
+            return handler(answer)
+        except ValidationError as error:
+            odd = {str(each["loc"][0]) for each in error.errors(include_url=False) if each["loc"]}
+            if not isinstance(answer, dict) or not odd or odd & cls.VITAL or not odd <= answer.keys():
+                raise
+            record = handler({name: value for name, value in answer.items() if name not in odd})
+            extra = record.model_extra
+            assert extra is not None  # extra="allow"
+            extra.update({name: answer[name] for name in odd})
+            return record
 
     def to_json(self) -> Json:
         """The answer as it came: fields the API did not send stay absent."""
@@ -388,6 +417,8 @@ class Evaluation(Record):
     ``overall_passed`` is null when no verdict was emitted, ``weighted_pass_rate`` (0.0 to 1.0) when no
     score was. ``judges``, ``gate_failures`` and ``action`` come only where they were embedded.
     """
+
+    VITAL: ClassVar[frozenset[str]] = frozenset({"id", "status_code", "overall_passed", "weighted_pass_rate"})
 
     id: str | None = None
     org_id: str | None = None

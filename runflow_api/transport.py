@@ -350,8 +350,9 @@ def _is_public(host: str) -> bool:
 
 
 def _json(data: bytes) -> Any:
-    # pydantic's parser bounds the depth and refuses NaN, invalid UTF-8 and lone surrogates.
-    return from_json(data, allow_inf_nan=False)
+    # pydantic's parser bounds the depth and refuses NaN, invalid UTF-8 and lone surrogates. An empty body, as a
+    # 204 has it, is null: enough where nothing is read from it, and of the wrong shape elsewhere.
+    return from_json(data, allow_inf_nan=False) if data else None
 
 
 def _read(parse: Callable[[bytes], T], data: bytes, status: int) -> T | _Failure:

@@ -116,3 +116,10 @@ def test_an_uploaded_image_is_an_asset(sandbox: Sandbox) -> None:
     assert put.headers["content-type"] == "image/webp"
     assert "authorization" not in put.headers
     assert confirmed.path.endswith("/confirmations")
+
+
+def test_a_confirmation_without_a_body_is_one(sandbox: Sandbox) -> None:
+    sandbox.add_fault(Fault("POST", ".*/confirmations", "garbage", status=200, body=""))
+    encoded = images.encode_lossless(images.to_pixels(helpers.picture(0, 16, 16)))
+    assert helpers.client(sandbox).upload_asset(encoded).startswith("runflow://assets/")
+    assert len(sandbox.requests) == 3

@@ -58,6 +58,36 @@ def test_a_score_is_a_number(value: Any) -> None:
         Evaluation.model_validate({"weighted_pass_rate": value})
 
 
+@pytest.mark.parametrize(
+    ("field", "odd", "reads_as"),
+    [
+        ("eval_duration_ms", "soon", None),
+        ("top_issues", "six fingers", []),
+        ("top_issues", [{"text": "six fingers"}], []),
+        ("judges", {"hands": False}, []),
+        ("judges", [None], []),
+        ("action", "regenerate", None),
+        ("attempt_number", 1.5, None),
+    ],
+)
+def test_a_field_of_the_wrong_type_costs_nobody_the_verdict(field: str, odd: Any, reads_as: Any) -> None:
+    answer = {"id": "e1", "status_code": "completed", "overall_passed": True, field: odd}
+    evaluation = Evaluation.model_validate(answer)
+    assert evaluation.overall_passed is True
+    assert getattr(evaluation, field) == reads_as
+    assert evaluation.to_json() == answer
+
+
+def test_one_odd_judge_leaves_the_rest_of_it_and_the_others() -> None:
+    judges = [{"name": "hands", "passed": False, "confidence": "high"}, {"name": "light", "passed": True}]
+    evaluation = Evaluation.model_validate({"judges": judges})
+    assert [(judge.name, judge.passed, judge.confidence) for judge in evaluation.judges] == [
+        ("hands", False, None),
+        ("light", True, None),
+    ]
+    assert evaluation.to_json() == {"judges": judges}
+
+
 def test_parents_and_runs_are_records_too() -> None:
     evaluation = Evaluation.model_validate(
         {"parent_evaluation": {"id": "p"}, "run": {"node_runs": [{"state_code": "new"}], "logs": None}}
