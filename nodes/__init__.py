@@ -2,9 +2,15 @@
 
 from comfy_api.latest import ComfyExtension, io
 
+from . import _routes
+from .card import RunflowVerdictCard
 from .evaluate import RunflowEvaluateImage, RunflowEvaluationOptions
+from .follow_up import RunflowGetEvaluation, RunflowSendFeedback
 from .references import RunflowReferenceImage
+from .regenerate import RunflowRegenerateAttempt, RunflowRegenerateEnd, RunflowRegenerateStart
 from .results import RunflowEvaluationDetails, RunflowShowVerdict
+from .routing import RunflowPickBest, RunflowSplitByVerdict, RunflowVerdictSwitch
+from .runs import RunflowGetRun
 
 NODES: list[type[io.ComfyNode]] = [
     RunflowEvaluateImage,
@@ -12,9 +18,22 @@ NODES: list[type[io.ComfyNode]] = [
     RunflowEvaluationOptions,
     RunflowShowVerdict,
     RunflowEvaluationDetails,
+    RunflowRegenerateStart,
+    RunflowRegenerateEnd,
+    RunflowRegenerateAttempt,
+    RunflowVerdictSwitch,
+    RunflowSplitByVerdict,
+    RunflowPickBest,
+    RunflowGetEvaluation,
+    RunflowSendFeedback,
+    RunflowGetRun,
+    RunflowVerdictCard,
 ]
 
 
 class RunflowEvaluateExtension(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return NODES
+
+
+_routes.register()

@@ -9,6 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,8 +29,10 @@ from ..runflow_api import background, config, images
 from ..runflow_api.errors import ConfigurationError, RunflowError
 from ..runflow_api.request import Options, Question
 from ..runflow_api.verdict import UNKNOWN, BatchVerdict, Policy
+from . import _thumbnails
 
 LOOK_FOR_CANCEL_S = 0.1
+THUMBNAILS_WITHIN_S = 2.0
 TYPICAL_EVALUATION_S = 15.0
 """Only shapes the bar: half-way after so many seconds, never full before the verdict."""
 BAR_STEPS = 1000
@@ -91,6 +94,7 @@ async def judge(
     show = Display(node.hidden.unique_id)
     context = get_executing_context()
     prompt_id = context.prompt_id if context else ""
+    keeping = _keep_thumbnails(pictures)
     try:
         job = Job(pictures, question, judge, policy, options, prompt_id)
         verdict = await waited_for(evaluator().evaluate(job, show.progress), show)
@@ -105,7 +109,17 @@ async def judge(
         background.call(lambda: save_unjudged(unjudged, node))
         raise
     show.text(verdict.summary)
+    if keeping is not None:  # the panel asks for them as soon as it has the verdict
+        await asyncio.wait({asyncio.wrap_future(keeping)}, timeout=THUMBNAILS_WITHIN_S)
     return verdict
+
+
+def _keep_thumbnails(pictures: Sequence[np.ndarray]) -> Future[None] | None:
+    try:
+        wanted = settings().keep_thumbnails
+    except ConfigurationError:
+        return None  # the evaluator says what is wrong with the configuration
+    return background.call(lambda: _thumbnails.keep(private_directory(), pictures)) if wanted else None
 
 
 async def waited_for(work: Coroutine[Any, Any, T], show: Display) -> T:

@@ -7,6 +7,7 @@ from comfy_api.latest import io
 Evaluation = io.Custom("RUNFLOW_EVALUATION")
 References = io.Custom("RUNFLOW_REFERENCES")
 Options = io.Custom("RUNFLOW_OPTIONS")
+Loop = io.Custom("RUNFLOW_LOOP")
 
 SEARCH_ALIASES = ["quality", "judge", "score", "check", "retry", "regenerate", "hands", "best of"]
 _KNOWN = {field.name for field in dataclasses.fields(io.Schema)}

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
+from pydantic_core import to_json
 
 from .config import Config
 from .errors import InvalidInputError
@@ -30,7 +31,8 @@ M = TypeVar("M", bound=BaseModel)
 
 def encode_request(request: EvaluationRequest) -> bytes:
     """The exact bytes that submit the request, now and at every resend."""
-    return json.dumps(request.model_dump(exclude_none=True), ensure_ascii=False, separators=(",", ":")).encode()
+    # Straight to bytes: an image in it may have 12 MB, and a dump, a text and its encoding are a copy each.
+    return to_json(request, exclude_none=True)
 
 
 class RunflowClient:

@@ -50,6 +50,9 @@ class Config:
     retention_days: int = 365
     retention_evaluations: int = 100_000
     keep_prompts: bool = True
+    keep_thumbnails: bool = True
+    web_hosts: tuple[str, ...] = ()
+    web_remote_settings: bool = False
     sources: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -113,6 +116,16 @@ def load(directory: Path | None = None, environ: Mapping[str, str] | None = None
     if key:
         values["api_key"], sources["api_key"] = SecretStr(key), source
     return Config(**values, sources=sources)
+
+
+def parsed(name: str, raw: Any) -> Any:
+    """The value of one setting. Raises ``ValueError`` or ``TypeError`` that says what is wrong with ``raw``."""
+    return _SETTINGS[name][1](raw)
+
+
+def stored(directory: Path) -> dict[str, Any]:
+    """What ``config.json`` holds, unchecked."""
+    return _read_config_file(directory)
 
 
 def _pick(from_environment: str | None, from_file: Any, variable: str) -> tuple[Any, str]:
@@ -205,7 +218,7 @@ def _flag(raw: Any) -> bool:
 
 def _hosts(raw: Any) -> tuple[str, ...]:
     if not isinstance(raw, list) or not all(isinstance(host, str) for host in raw):
-        raise ValueError("callback_hosts must be a list of host names")
+        raise ValueError("a list of host names is needed")
     return tuple(host.lower() for host in raw)
 
 
@@ -221,4 +234,7 @@ _SETTINGS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "retention_days": ("", _whole(1, 36_500)),
     "retention_evaluations": ("", _whole(1, 10_000_000)),
     "keep_prompts": ("", _flag),
+    "keep_thumbnails": ("", _flag),
+    "web_hosts": ("", _hosts),
+    "web_remote_settings": ("", _flag),
 }

@@ -14,6 +14,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, field, replace
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -50,6 +51,12 @@ OWNER_POLL_S = 1.0
 RESEND_WITHIN_S = 23 * 3600.0
 """An idempotency key is trusted for less than a day; after that a resend might be billed again."""
 TICK_S = 1.0
+TIDY_S = 2.0
+ENCODERS = 2
+"""A lossless WebP takes nine times the memory of its pixels while it is made. Two at a time are faster than 400 Mbit/s
+of upload, so more would only take memory."""
+REFERENCES_KEPT = 8
+"""References used again are encoded and uploaded once; a data URI may have 12 MB."""
 
 FATAL = (
     errors.ConfigurationError,
@@ -76,13 +83,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """A batch to be judged. ``images``: float (H, W, C) arrays, 0 to 1, or uint8.
+    """A batch to be judged. ``images``: float (H, W, C) arrays, 0 to 1, or uint8; for Runflow also addresses.
 
     ``prompt_token`` names what the person started once: the queued prompt, or the run of the command line.
     Without ``wait`` a member ends when Runflow has taken it: its verdict is unknown and carries the id.
     """
 
-    images: Sequence[Image]
+    images: Sequence[Image | request.Address]
     question: request.Question = field(default_factory=request.Question)
     judge: request.Judge = "auto"
     policy: Policy = field(default_factory=Policy)
@@ -131,7 +138,7 @@ class _Member:
     """One image of a batch on its way."""
 
     index: int
-    image: Image
+    image: Image | request.Address
     subject: Subject
     patience: Patience
     started: float
@@ -145,6 +152,7 @@ class _Batch:
     job: Job
     progress: Progress
     journal: Journal
+    expected: polling.Window | None = None
     reference_urls: asyncio.Task[list[str]] | None = None
     fatal: RunflowError | None = None
 
@@ -162,20 +170,28 @@ class Evaluator:
         directory: Path,
         *,
         client: RunflowClient | None = None,
-        next_delay: Callable[[float], float] = polling.next_delay,
+        next_delay: Callable[[float, polling.Window | None, int], float] = polling.next_delay,
+        now: Callable[[], float] = time.time,
     ) -> None:
         self.config = config
         self.client = client or RunflowClient(config)
         self._next_delay = next_delay
+        self._now = now
         self._directory = directory
         self._journal: Journal | None = None
         self._opening = threading.Lock()
         self._pruned = False
+        self._pending = 0
         self._network = Workers(config.concurrency)
         self._processor = Workers(os.cpu_count() or 1)
+        self._encoders = threading.Semaphore(ENCODERS)
+        self._tidying: set[Future[None]] = set()
+        self._placing = asyncio.Lock()
+        self._placed: dict[tuple[str, str], tuple[str, list[str]]] = {}
 
     def close(self) -> None:
-        """Give connections back. What is under way ends by itself."""
+        """Give connections back. What is under way ends by itself; the journal is given a moment to be tidied."""
+        wait(list(self._tidying), timeout=TIDY_S)
         self.client.close()
         if self._journal is not None:
             self._journal.close()
@@ -185,18 +201,20 @@ class Evaluator:
         return await self._network.run(call)
 
     async def quote(
-        self, asked: Sequence[tuple[str, request.Question]], options: request.Options, prompt_token: str
+        self, asked: Sequence[tuple[str, request.Question, request.Options]], prompt_token: str
     ) -> Quote:
-        """What judging these (pixel hash, question) pairs would add, before anything is reserved or sent.
+        """What judging these (pixel hash, question, options) would add, before anything is reserved or sent.
 
-        Raises ``BudgetError`` where that would break a limit. What preflight fails is counted all the same.
+        All have one job class, whose price is read only where a limit in credits needs it. Raises ``BudgetError``
+        where a limit would be broken. What preflight will fail is counted all the same.
         """
-        price = await self._price(options.job_class)
+        limited = self.config.max_credits_per_day is not None
+        price = await self.price(asked[0][2].job_class) if limited else None
 
         def preview() -> list[bool]:
             asks = [
                 self._ask_for(Job((), question, options=options, prompt_token=prompt_token), pixel_hash, price)
-                for pixel_hash, question in asked
+                for pixel_hash, question, options in asked
             ]
             try:
                 return self.journal().preview(self._with_account(self.journal(), asks), _limits(self.config))
@@ -244,17 +262,29 @@ class Evaluator:
         if not job.images:
             raise errors.InvalidInputError("image", "the batch is empty.")
         for number, image in enumerate(job.images, 1):
-            images.check_image(image, "image" if len(job.images) == 1 else f"image {number}")
+            self._check_image(image, "image" if len(job.images) == 1 else f"image {number}", job.judge)
         request.validate(job.question, job.options, self.config)
         if self.resolve(job.judge) == RUNFLOW:
             self.config.require_key()
+
+    def _check_image(self, image: Image | request.Address, name: str, judge: request.Judge) -> None:
+        if not isinstance(image, request.Address):
+            return images.check_image(image, name)
+        request.check_image_url(name, image.url)
+        if self.resolve(judge) == LOCAL:
+            raise errors.InvalidInputError(
+                name, "is an address: only Runflow can judge it, because nothing is fetched from here."
+            )
 
     async def _members(self, job: Job) -> list[_Member]:
         patience = Patience.of(job.options.timeout_s)
         started = time.monotonic()
 
-        def member(index: int, image: Image) -> _Member:
-            pixel_hash = images.pixel_hash(images.to_pixels(image))
+        def member(index: int, image: Image | request.Address) -> _Member:
+            if isinstance(image, request.Address):
+                pixel_hash = image.hash
+            else:
+                pixel_hash = images.pixel_hash(images.to_pixels(image))
             subject = Subject(job.question.generation_prompt, pixel_hash)
             return _Member(index, image, subject, patience, started)
 
@@ -266,9 +296,11 @@ class Evaluator:
     async def _judge_locally(self, job: Job, member: _Member) -> Verdict:
         from . import local_judge  # not needed where Runflow judges
 
+        image = member.image
+        assert not isinstance(image, request.Address)  # refused by _check
         references = [reference.pixels for reference in job.question.references if reference.pixels is not None]
         evaluation = await self._processor.run(
-            lambda: local_judge.judge(member.image, references=references, prompt=member.subject.prompt)
+            lambda: local_judge.judge(image, references=references, prompt=member.subject.prompt)
         )
         return from_evaluation(evaluation, job.policy, member.subject, judge=LOCAL, seconds=_since(member))
 
@@ -276,12 +308,14 @@ class Evaluator:
         """A failed verdict for an image that is not worth paying for, else ``None``."""
         from . import local_judge
 
-        checks = job.options.preflight
+        checks, image = job.options.preflight, member.image
+        if isinstance(image, request.Address):
+            return None
         if checks == "off":
-            request.finite(member.image, "image" if len(job.images) == 1 else f"image {member.index + 1}")
+            request.finite(image, "image" if len(job.images) == 1 else f"image {member.index + 1}")
             return None
         evaluation = await self._processor.run(
-            lambda: local_judge.judge(member.image, checks=checks, prompt=member.subject.prompt)
+            lambda: local_judge.judge(image, checks=checks, prompt=member.subject.prompt)
         )
         if evaluation.overall_passed:
             return None
@@ -303,13 +337,16 @@ class Evaluator:
             journal, rows = await self._begin(job, asked)
         except errors.BudgetError as error:
             return [not_judged(error, job.policy, member.subject, judge=RUNFLOW) for member in asked]
-        batch = _Batch(job, Progress(len(asked)), journal)
+        expected = await self._in_thread(lambda: self._expected(journal, job.options.job_class))
+        batch = _Batch(job, Progress(len(asked)), journal, expected)
         ticker = asyncio.create_task(tick(batch.progress, report))
         try:
             return await self._ask_each(batch, asked, rows)
         finally:
             ticker.cancel()
-            background.call(lambda: self._tidy(journal, rows))
+            tidying = background.call(lambda: self._tidy(journal, rows))
+            self._tidying.add(tidying)
+            tidying.add_done_callback(self._tidying.discard)
 
     async def _ask_each(self, batch: _Batch, asked: list[_Member], rows: list[Row]) -> list[Verdict]:
         """One task for each row: equal images of a batch are asked about, and paid, once."""
@@ -323,6 +360,8 @@ class Evaluator:
         finally:
             for task in tasks.values():
                 task.cancel()
+            if batch.reference_urls is not None:
+                batch.reference_urls.cancel()  # a hung upload must not hold back the next batch
         first = {row.id: member.index for member, row in reversed(list(zip(asked, rows, strict=True)))}
         verdicts = [tasks[row.id].result() for row in rows]
         return [
@@ -375,9 +414,9 @@ class Evaluator:
     # submitting
 
     async def _submit(self, batch: _Batch, member: _Member, row: Row) -> Evaluation:
-        if row.spooled and time.time() - row.created_at > RESEND_WITHIN_S:
+        if row.spooled and (age := self._now() - row.created_at) > RESEND_WITHIN_S:
             await self._in_thread(lambda: self._noted(lambda: batch.journal.abandon(row), None))
-            raise _maybe_billed(row)
+            raise _maybe_billed(age)
         spooled = await self._in_thread(lambda: self._spooled(batch, row))
         reference_urls = [] if spooled else await self._reference_urls(batch, member)
         evaluation = await self._network.run(lambda: self._submit_in_thread(batch, member, row, reference_urls))
@@ -420,16 +459,22 @@ class Evaluator:
         if spooled is not None:
             return spooled
         job = batch.job
-        url = self._place(images.to_pixels(member.image), job.options.upload, member)
+        url = self._image_url(job, member)
         mine: bytes | None = encode_request(request.request(url, reference_urls, job.question, job.options))
         return self._noted(lambda: batch.journal.spool(row, mine or b""), mine)
+
+    def _image_url(self, job: Job, member: _Member) -> str:
+        if isinstance(member.image, request.Address):
+            return member.image.url
+        return self._place(images.to_pixels(member.image), job.options.upload, member)
 
     def _spooled(self, batch: _Batch, row: Row) -> bytes | None:
         return None if row.is_new else self._noted(lambda: batch.journal.body(row), None)
 
     def _place(self, pixels: images.PixelImage, upload: request.Upload, member: _Member) -> str:
         """An address for the image: a lossless data URI, else an asset, else a lossy data URI that is told."""
-        encoded = images.encode_lossless(pixels)
+        with self._encoders:
+            encoded = images.encode_lossless(pixels)
         if upload != "asset" and encoded.fits_data_uri:
             return images.data_uri(encoded)
         if upload != "data_uri" and len(encoded.data) <= images.MAX_ASSET_BYTES:
@@ -452,13 +497,24 @@ class Evaluator:
         return await asyncio.shield(batch.reference_urls)
 
     async def _place_references(self, batch: _Batch, member: _Member) -> list[str]:
-        async def place(reference: request.Reference) -> str:
-            if reference.pixels is None:
-                return reference.url
-            pixels = images.to_pixels(reference.pixels)
-            return await self._network.run(lambda: self._place(pixels, batch.job.options.upload, member))
+        """One after the other: what another job has just encoded or uploaded is taken from there."""
+        async with self._placing:
+            return [await self._place_reference(batch, member, each) for each in batch.job.question.references]
 
-        return list(await asyncio.gather(*(place(reference) for reference in batch.job.question.references)))
+    async def _place_reference(self, batch: _Batch, member: _Member, reference: request.Reference) -> str:
+        if reference.pixels is None:
+            return reference.url
+        pixels, upload = images.to_pixels(reference.pixels), batch.job.options.upload
+        key = await self._in_thread(lambda: (images.pixel_hash(pixels), upload))
+        if key not in self._placed:
+            before = len(member.notes)
+            url = await self._network.run(lambda: self._place(pixels, upload, member))
+            while len(self._placed) >= REFERENCES_KEPT:
+                del self._placed[next(iter(self._placed))]
+            self._placed[key] = url, member.notes[before:]
+        else:
+            member.notes += self._placed[key][1]
+        return self._placed[key][0]
 
     async def _id_from_owner(self, batch: _Batch, member: _Member, row: Row) -> Evaluation:
         while member.patience.remaining > 0:
@@ -479,9 +535,18 @@ class Evaluator:
 
     async def _wait(self, batch: _Batch, member: _Member, row: Row, evaluation: Evaluation) -> Evaluation:
         """Look until the evaluation is terminal; an outage does not lose it."""
+        self._pending += 1
+        try:
+            return await self._look_until_terminal(batch, member, row, evaluation)
+        finally:
+            self._pending -= 1
+
+    async def _look_until_terminal(
+        self, batch: _Batch, member: _Member, row: Row, evaluation: Evaluation
+    ) -> Evaluation:
         evaluation_id = str(evaluation.id)
-        submitted = time.monotonic()
-        delay = self._next_delay(0.0) if row.evaluation_id is None else 0.0
+        submitted = time.monotonic() - self._age(row)
+        delay = self._next_delay(0.0, batch.expected, self._pending) if row.evaluation_id is None else 0.0
         trouble = ""
         while not evaluation.is_terminal:
             if member.patience.remaining <= 0:
@@ -497,8 +562,15 @@ class Evaluator:
                     raise
                 trouble = str(error)
                 batch.progress.trouble = f"Runflow does not answer ({error.code}), still waiting"
-            delay = self._next_delay(time.monotonic() - submitted)
+            delay = self._next_delay(time.monotonic() - submitted, batch.expected, self._pending)
         return evaluation
+
+    def _age(self, row: Row) -> float:
+        """How long ago an earlier prompt submitted it, by clocks that may disagree."""
+        return 0.0 if row.submitted_at is None else max(0.0, self._now() - row.submitted_at)
+
+    def _expected(self, journal: Journal, job_class: str) -> polling.Window | None:
+        return polling.window(self._noted(lambda: journal.durations(job_class), []))
 
     async def _read_full(self, member: _Member, evaluation: Evaluation) -> Evaluation:
         """The terminal answer with judges, action and gate failures; a failed evaluation has none."""
@@ -510,7 +582,7 @@ class Evaluator:
                 lambda: self.client.get_evaluation(evaluation_id, embed=FULL, patience=member.patience)
             )
             return full if full.is_terminal else evaluation
-        except OUTAGES as error:
+        except RunflowError as error:
             # The verdict itself is known and paid: it is not thrown away for want of its details.
             member.notes.append(f"the details of the verdict could not be read: {error}")
             return evaluation
@@ -519,7 +591,7 @@ class Evaluator:
 
     async def _begin(self, job: Job, asked: list[_Member]) -> tuple[Journal, list[Row]]:
         """The journal in use and a row for each member: all of them may be paid for, or none is sent."""
-        price = await self._price(job.options.job_class) if self.config.max_credits_per_day is not None else None
+        price = await self.price(job.options.job_class) if self.config.max_credits_per_day is not None else None
 
         def begin() -> tuple[Journal, list[Row]]:
             asks = [self._ask_for(job, member.subject.pixel_hash, price) for member in asked]
@@ -558,7 +630,8 @@ class Evaluator:
         with self._opening:
             if self._journal is None:
                 keep = self.config.keep_prompts
-                self._journal = Journal.open(self.config.journal_url, self._directory, keep_prompts=keep)
+                url, directory = self.config.journal_url, self._directory
+                self._journal = Journal.open(url, directory, now=self._now, keep_prompts=keep)
             return self._journal
 
     def _forget_journal(self, error: JournalError) -> Journal:
@@ -590,7 +663,7 @@ class Evaluator:
                 completed=evaluation.status_code == COMPLETED,
                 cost=evaluation.cost,
                 failure_code=evaluation.failure_code,
-                duration_s=_since(member) if row.is_new else None,
+                duration_s=_took(evaluation) or (_since(member) if row.is_new else None),
             )
 
         self._noted(note, None)
@@ -603,7 +676,7 @@ class Evaluator:
             log.warning("%s Going on without it: a later run cannot know what was paid.", error)
             return otherwise
 
-    async def _price(self, job_class: str) -> Decimal | None:
+    async def price(self, job_class: str) -> Decimal | None:
         """The quoted price of a class in credits; ``None`` where it cannot be read."""
         try:
             classes = await self._network.run(self.client.job_classes)
@@ -673,10 +746,9 @@ def _timed_out(evaluation_id: str, timeout_s: int, trouble: str) -> RunflowError
     )
 
 
-def _maybe_billed(row: Row) -> RunflowError:
-    hours = abs(time.time() - row.created_at) / 3600
+def _maybe_billed(age_s: float) -> RunflowError:
     return errors.NotJudgedError(
-        f"This was submitted {hours:.0f} h ago and no answer is known: it may have been billed. It is too old to "
+        f"This was submitted {age_s / 3600:.0f} h ago and no answer is known: it may have been billed. It is too old to "
         "be sent again under the same key. Run again to start, and pay, a new evaluation.",
         code="MAY_HAVE_BEEN_BILLED",
     )
@@ -689,6 +761,11 @@ def _limits(config: Config) -> Limits:
         per_day=config.max_evaluations_per_day,
         credits_per_day=None if credits is None else Decimal(str(credits)),
     )
+
+
+def _took(evaluation: Evaluation) -> float | None:
+    """By Runflow's clock, which knows nothing of our upload and of when we looked."""
+    return polling.seconds_between(evaluation.submitted_at, evaluation.completed_at)
 
 
 def _since(member: _Member) -> float:

@@ -371,12 +371,16 @@ class Journal:
 
     @_told
     def preview(self, asks: Sequence[Ask], limits: Limits) -> list[bool]:
-        """Which of these ``begin`` would insert now. Nothing is; raises ``BudgetError`` as ``begin`` would."""
+        """For which of these ``begin`` would insert a row now: for equal ones, the first. Nothing is inserted.
+
+        Raises ``BudgetError`` as ``begin`` would.
+        """
         with self._writing() as connection, connection.begin_nested() as trial:
             self._lock(connection)
-            new = [row.is_new for row in self._begin(connection, asks, limits)]
+            rows = self._begin(connection, asks, limits)
             trial.rollback()
-        return new
+        first = {row.id: index for index, row in reversed(list(enumerate(rows)))}
+        return [row.is_new and first[row.id] == index for index, row in enumerate(rows)]
 
     @_told
     def spool(self, row: Row, body: bytes) -> bytes | None:
@@ -466,6 +470,22 @@ class Journal:
         """
         known = _r.evaluation_id.is_not_distinct_from(row.evaluation_id) & (_r.state == OPEN)
         return self._settle(row.id, known, state=ABANDONED, finished_at=self._now())
+
+    @_told
+    def rated(self, evaluation_id: str, is_positive: bool | None, reason: str | None) -> None:
+        """Keep the feedback that Runflow has taken in the answer of that evaluation's newest row."""
+        wanted = sa.select(_answers.c.row_id, _answers.c.packed).select_from(
+            _rows.join(_answers, _answers.c.row_id == _r.id)
+        )
+        with self._writing() as connection:
+            self._lock(connection)
+            mine = wanted.where(_r.evaluation_id == _clean(evaluation_id)).order_by(_r.id.desc()).limit(1)
+            found = connection.execute(mine).first()
+            if found is None:
+                return
+            rating = {"feedback_is_positive": is_positive, "feedback_reason": reason}
+            packed = _packed({**_unpacked(found.packed), **rating})
+            connection.execute(_answers.update().where(_answers.c.row_id == found.row_id).values(packed=packed))
 
     # --- looking back -----------------------------------------------------------------------------
 

@@ -64,6 +64,22 @@ class Reference:
 
 
 @dataclass(frozen=True)
+class Address:
+    """An image by its address, which is passed on and never fetched: https or a Runflow asset.
+
+    ``identity`` names the image where its address changes at every look, as presigned ones do.
+    """
+
+    url: str
+    identity: str = ""
+
+    @property
+    def hash(self) -> str:
+        """What stands for the pixels, which nobody here has seen."""
+        return hashlib.sha256(f"address {self.identity or self.url}".encode()).hexdigest()
+
+
+@dataclass(frozen=True)
 class Question:
     """What is asked about every image of a batch."""
 

@@ -185,6 +185,11 @@ class Sandbox:
         with self._changed:
             self._verdicts.append(verdict)
 
+    def clear_verdicts(self) -> None:
+        """Forget the scripted verdicts that no evaluation has taken yet."""
+        with self._changed:
+            self._verdicts.clear()
+
     def add_run(self, status_code: str = "succeeded", *, latency: float = 0.0, **fields: Any) -> str:
         """Add a run and return its id. It is ``running`` for ``latency`` seconds, then as ``fields`` say.
 

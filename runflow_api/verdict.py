@@ -79,11 +79,13 @@ class Verdict:
         """The verdict as the graph's panel and API clients read it: plain JSON."""
         return {
             "id": self.evaluation.id,
+            "image": self.subject.pixel_hash,
             "judge": self.judge,
             "verdict": self.outcome,
             "passed": self.passed,
             "score": self.score,
             "issues": list(self.issues),
+            "strengths": list(self.evaluation.top_strengths),
             "improved_prompt": self.improved_prompt,
             "cost": self.cost,
             "seconds": round(self.seconds, 2),

@@ -45,7 +45,7 @@ def client(sandbox: Sandbox, *, read_timeout: float = 5.0, **environment: str) -
 def evaluator(sandbox: Sandbox, directory: Path, **keywords: Any) -> Evaluator:
     """An evaluator that looks again after 50 ms, with its journal in ``directory``."""
     made = client(sandbox, **keywords)
-    return Evaluator(made.config, directory, client=made, next_delay=lambda _: 0.05)
+    return Evaluator(made.config, directory, client=made, next_delay=lambda *_: 0.05)
 
 
 def judge(

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+import sqlite3
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import CancelledError
+from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 
 import helpers
@@ -19,6 +25,7 @@ from runflow_api.request import Options, Question, Reference
 from runflow_api.sandbox import Fault, Sandbox, ScriptedVerdict
 from runflow_api.verdict import FAILED, LOCAL, OFF, PASSED, PREFLIGHT, RUNFLOW, UNKNOWN
 
+WORKER = Path(__file__).with_name("worker.py")
 SUBMIT, READ = "/v1/evaluations", "/v1/evaluations/[0-9a-f-]{36}"
 
 
@@ -174,6 +181,15 @@ def test_two_evaluators_asking_the_same_at_once_pay_once(sandbox: Sandbox, tmp_p
     evaluators = [helpers.evaluator(sandbox, tmp_path) for _ in range(2)]
     jobs = [Job([picture()], prompt_token=str(number)) for number in range(6)]
     futures = [background.start(evaluators[n % 2].evaluate(job)) for n, job in enumerate(jobs)]
+    ids = {future.result(timeout=30)[0].evaluation.id for future in futures}
+    assert len(ids) == len(sandbox.bills) == 1
+
+
+def test_two_places_that_share_a_journal_but_no_spool_pay_once(sandbox: Sandbox, tmp_path: Path) -> None:
+    shared = {"RUNFLOW_JOURNAL_URL": f"sqlite:///{tmp_path / 'shared.sqlite3'}"}
+    places = [helpers.evaluator(sandbox, tmp_path / name, **shared) for name in ("one", "two")]
+    sandbox.add_fault(Fault("POST", SUBMIT, "late", delay=0.4))
+    futures = [background.start(place.evaluate(Job([picture()], prompt_token=str(place)))) for place in places]
     ids = {future.result(timeout=30)[0].evaluation.id for future in futures}
     assert len(ids) == len(sandbox.bills) == 1
 
@@ -484,23 +500,47 @@ def test_pending_evaluations_hold_no_thread(sandbox: Sandbox, tmp_path: Path) ->
     future.cancel()
 
 
-@pytest.mark.parametrize("trouble", ["corrupt", "directory"])
+def spoil(trouble: str, directory: Path) -> AbstractContextManager[object]:
+    """Make the journal in ``directory`` unusable for as long as the context lasts."""
+    file = directory / "journal.sqlite3"
+    if trouble == "corrupt":
+        file.write_bytes(b"this is no database" * 1000)
+    elif trouble == "no file":
+        file.mkdir()
+    elif trouble == "locked":
+        Journal.open(None, directory).close()
+        connection = sqlite3.connect(file)
+        connection.execute("BEGIN EXCLUSIVE")
+        return closing(connection)
+    return nullcontext()
+
+
+@pytest.mark.parametrize("trouble", ["corrupt", "no file", "locked", "read-only"])
 def test_a_journal_that_cannot_be_used_never_stops_an_evaluation(
     sandbox: Sandbox, tmp_path: Path, trouble: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    file = tmp_path / "journal.sqlite3"
-    if trouble == "corrupt":
-        file.write_bytes(b"this is no database" * 1000)
-    else:
-        file.mkdir()
-    evaluator = helpers.evaluator(sandbox, tmp_path)
-    got = judge(evaluator, picture())
-    assert got.outcome in (PASSED, FAILED)
-    assert "not known whether this was paid before" in got.issues
-    assert "JOURNAL_UNUSABLE" in caplog.text
-    again = judge(evaluator, picture())
+    nowhere = {"RUNFLOW_JOURNAL_URL": "sqlite:////proc/journal.sqlite3"} if trouble == "read-only" else {}
+    evaluator = helpers.evaluator(sandbox, tmp_path, **nowhere)
+    with spoil(trouble, tmp_path):
+        got = judge(evaluator, picture())
+        assert got.outcome in (PASSED, FAILED)
+        assert "not known whether this was paid before" in got.issues
+        assert caplog.text.count("JOURNAL_UNUSABLE") == 1
+        again = judge(evaluator, picture())
     assert again[0].reused  # this process still remembers
     assert "not known whether" not in again.issues
+    evaluator.close()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no limit on the size of a file")
+def test_a_full_disk_stops_no_evaluation(tmp_path: Path) -> None:
+    limit = f"ulimit -f 20; exec {shlex.join([sys.executable, str(WORKER)])} \"$@\""
+    with Sandbox(latency=0.1) as sandbox:
+        command = ["bash", "-c", limit, "worker", sandbox.url, str(tmp_path), "token", "1", "2", "3"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert (done.returncode, len(done.stdout.splitlines())) == (0, 4), done.stderr
+        assert len(sandbox.bills) == 3
+    assert "JOURNAL_UNUSABLE" in done.stderr
 
 
 def test_an_old_submission_without_an_answer_is_not_resent_silently(sandbox: Sandbox, tmp_path: Path) -> None:

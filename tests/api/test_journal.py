@@ -833,6 +833,7 @@ def calls(book: Journal, row: Row) -> dict[str, Callable[[], object]]:
         "refused": lambda: book.refused(row, "UNAUTHORIZED"),
         "release": lambda: book.release(row),
         "abandon": lambda: book.abandon(row),
+        "rated": lambda: book.rated("ev-1", True, None),
         "get": lambda: book.get(row.id),
         "find_evaluation": lambda: book.find_evaluation("ev-1"),
         "durations": lambda: book.durations("standard"),
@@ -844,7 +845,18 @@ def calls(book: Journal, row: Row) -> dict[str, Callable[[], object]]:
 
 
 # Pruning is none of them where there is nothing to forget.
-WRITES = {"learn_account", "begin", "preview", "spool", "submitted", "finished", "refused", "release", "abandon"}
+WRITES = {
+    "learn_account",
+    "begin",
+    "preview",
+    "spool",
+    "submitted",
+    "finished",
+    "refused",
+    "release",
+    "abandon",
+    "rated",
+}
 
 
 def test_the_table_of_calls_is_complete(book: Journal) -> None:

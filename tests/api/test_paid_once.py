@@ -55,7 +55,7 @@ class Life:
             client.config,
             self.directory,
             client=client,
-            next_delay=lambda _: 0.01,
+            next_delay=lambda *_: 0.01,
             now=lambda: time.time() + self.clock_is_off_by,
         )
 

@@ -22,7 +22,7 @@ def main(url: str, directory: str, token: str, *numbers: str) -> None:
         {"RUNFLOW_BASE_URL": url, "RUNFLOW_API_KEY": helpers.KEY, "RUNFLOW_MAX_EVALUATIONS_PER_PROMPT": "1000"},
     )
     client = RunflowClient(settings, Transport(settings, delay=lambda *_: 0.02, timeouts=(2.0, 2.0)))
-    evaluator = Evaluator(settings, Path(directory), client=client, next_delay=lambda _: 0.05)
+    evaluator = Evaluator(settings, Path(directory), client=client, next_delay=lambda *_: 0.05)
     print("ready", flush=True)
     jobs = [Job([helpers.picture(int(number), 64, 64)], prompt_token=token) for number in numbers]
     futures = [background.start(evaluator.evaluate(job)) for job in jobs]

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+from pathlib import Path
 from typing import Any
+
+from _workflow import to_prompt
 
 Prompt = dict[str, Any]
 Link = list[Any]
+EXAMPLES = Path(__file__).parents[2] / "example_workflows"
 
 
 def node(node_id: str, class_type: str, /, **inputs: Any) -> Prompt:
@@ -40,3 +46,10 @@ def outputs_as_text(source: str, count: int) -> Prompt:
     """A PreviewAny for each of the first ``count`` outputs of ``source``: ``{source}-0``, ``{source}-1``, …"""
     previews = (node(f"{source}-{n}", "PreviewAny", source=[source, n]) for n in range(count))
     return {name: made for preview in previews for name, made in preview.items()}
+
+
+def example(server: Any, name: str) -> Prompt:
+    """The prompt of a shipped example; its photographs are put into the server's input folder."""
+    for photo in (EXAMPLES / "photos").glob("*.jpg"):
+        shutil.copy2(photo, server.base / "input")
+    return to_prompt(json.loads((EXAMPLES / f"{name}.json").read_text(encoding="utf-8")), server.object_info())

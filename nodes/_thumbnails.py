@@ -1,0 +1,74 @@
+"""Small pictures of what was judged, for the panel's strip and the history: private to the user, and optional.
+
+Named by the hash of the pixels, so the same image is kept once and a name can be no path.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ..runflow_api import images
+
+FOLDER = "thumbnails"
+SIDE = 192
+QUALITY = 70
+MOST = 5_000
+"""About 5 kB each. The oldest go first."""
+LOOK_EVERY = 100
+_NAME = re.compile(r"[0-9a-f]{16,128}")
+
+log = logging.getLogger("runflow_evaluate")
+_kept = 0
+_tidying = threading.Lock()
+
+
+def keep(directory: Path, pictures: Sequence[np.ndarray]) -> None:
+    """Keep a thumbnail of every picture, a float (H, W, C) array. Trouble is logged: it costs no verdict."""
+    folder = directory / FOLDER
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for picture in pictures:
+            _keep(folder, picture)
+        _tidy(folder, len(pictures))
+    except (OSError, ValueError) as error:
+        log.warning("A thumbnail could not be kept: %s", error)
+
+
+def find(directory: Path, name: str) -> Path | None:
+    """The thumbnail of the image with that pixel hash, ``None`` where there is none."""
+    if not _NAME.fullmatch(name):
+        return None
+    file = directory / FOLDER / f"{name}.webp"
+    return file if file.is_file() else None
+
+
+def _keep(folder: Path, picture: np.ndarray) -> None:
+    pixels = images.to_pixels(picture)
+    file = folder / f"{images.pixel_hash(pixels)}.webp"
+    if file.exists():
+        return
+    small = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).convert("RGB")
+    small.thumbnail((SIDE, SIDE))
+    part = file.with_suffix(f".{threading.get_ident()}.part")
+    small.save(part, "WEBP", quality=QUALITY)
+    part.chmod(0o600)
+    part.replace(file)
+
+
+def _tidy(folder: Path, added: int) -> None:
+    """Once in a while forget the oldest."""
+    global _kept
+    with _tidying:
+        due = _kept == 0 or (_kept + added) // LOOK_EVERY > _kept // LOOK_EVERY
+        _kept += added
+    if due:
+        files = sorted(folder.glob("*.webp"), key=lambda file: file.stat().st_mtime)
+        for file in files[: max(0, len(files) - MOST)]:
+            file.unlink(missing_ok=True)

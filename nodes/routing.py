@@ -1,0 +1,169 @@
+"""Act on a verdict: Quality Switch, Split Passed / Failed, Pick Best Image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from comfy_api.latest import io
+from comfy_execution.graph_utils import ExecutionBlocker
+
+from ..runflow_api.verdict import FAILED, BatchVerdict
+from . import _bridge, _members
+from ._schema import Evaluation, schema
+
+BLOCKED = ExecutionBlocker(None)
+"""Blocks what hangs on an output, and says nothing: an empty side is no error."""
+_UNCONNECTED = object()
+
+
+class RunflowVerdictSwitch(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="RunflowVerdictSwitch",
+            display_name="Quality Switch",
+            description=(
+                "Sends on one of two inputs, by a verdict. Only the side that is sent on runs at all; where nothing "
+                "is connected to it, what hangs on the output does not run."
+            ),
+            inputs=[
+                io.Boolean.Input("passed", default=True, tooltip="From Evaluate Image Quality."),
+                io.AnyType.Input("on_pass", optional=True, lazy=True, tooltip="Sent on when the image passed."),
+                io.AnyType.Input("on_fail", optional=True, lazy=True, tooltip="Sent on when it did not."),
+            ],
+            outputs=[io.AnyType.Output("output", display_name="output")],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def check_lazy_status(cls, passed, **sides) -> list[str]:
+        """Only the side that is sent on; asking for an input that is not connected would be an error."""
+        return [name for name in [_side(passed)] if name in sides]
+
+    @classmethod
+    def execute(cls, passed, on_pass=_UNCONNECTED, on_fail=_UNCONNECTED) -> io.NodeOutput:
+        chosen = on_pass if passed else on_fail
+        verdict = "passed" if passed else "failed"
+        if chosen is _UNCONNECTED:
+            _say(cls, f"{verdict} · {_side(passed)} is not connected, nothing sent on")
+            return io.NodeOutput(BLOCKED)
+        _say(cls, f"{verdict} · {_side(passed)} sent on")
+        return io.NodeOutput(chosen)
+
+
+class RunflowSplitByVerdict(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="RunflowSplitByVerdict",
+            display_name="Split Passed / Failed",
+            description=(
+                "Divides a batch by the verdict of each image. A side without images blocks what hangs on it: "
+                "nothing black and no rejected image is ever sent on in its place."
+            ),
+            inputs=[
+                io.Image.Input("image", tooltip="The batch that was judged."),
+                Evaluation.Input("evaluation", tooltip="Of this batch, from Evaluate Image Quality."),
+            ],
+            outputs=[
+                io.Image.Output("passed_images", display_name="passed_images"),
+                io.Image.Output("failed_images", display_name="failed_images"),
+                io.Image.Output(
+                    "unjudged_images",
+                    display_name="unjudged_images",
+                    tooltip="What nobody judged, unless if_not_judged counts it as passed.",
+                ),
+                io.Int.Output("passed_count", display_name="passed_count"),
+                io.Int.Output("failed_count", display_name="failed_count"),
+                io.Int.Output("unjudged_count", display_name="unjudged_count"),
+                Evaluation.Output("passed_evaluation", display_name="passed_evaluation"),
+                Evaluation.Output("failed_evaluation", display_name="failed_evaluation"),
+            ],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    async def execute(cls, image, evaluation) -> io.NodeOutput:
+        note = await _checked(image, evaluation)
+        groups = divided(evaluation)
+        counts = zip((len(group) for group in groups), ("passed", "failed", "not judged"), strict=True)
+        said = [f"{count} {name}" + ("" if count else ", nothing sent on") for count, name in counts]
+        _say(cls, " · ".join([*said, *note]))
+        return io.NodeOutput(
+            *(_images(image, group) for group in groups),
+            *(len(group) for group in groups),
+            *(_verdicts(evaluation, group) for group in groups[:2]),
+        )
+
+
+class RunflowPickBest(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="RunflowPickBest",
+            display_name="Pick Best Image",
+            description=(
+                "Picks the best image of a batch: one that passed before one that did not, then the highest score. "
+                "It picks one even where none passed; put Split Passed / Failed before it to avoid that."
+            ),
+            inputs=[
+                io.Image.Input("image", tooltip="The batch that was judged."),
+                Evaluation.Input("evaluation", tooltip="Of this batch, from Evaluate Image Quality."),
+            ],
+            outputs=[
+                io.Image.Output("picked_image", display_name="picked_image"),
+                io.Int.Output("best_index", display_name="best_index", tooltip="Its place in the batch, from 0."),
+                io.Float.Output("best_score", display_name="best_score"),
+                io.Image.Output("ranked_images", display_name="ranked_images", tooltip="All, the best one first."),
+                Evaluation.Output("best_evaluation", display_name="best_evaluation"),
+                Evaluation.Output("ranked_evaluation", display_name="ranked_evaluation"),
+            ],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    async def execute(cls, image, evaluation) -> io.NodeOutput:
+        note = await _checked(image, evaluation)
+        ranked = evaluation.ranked
+        best = evaluation[ranked[0]]
+        _say(cls, " · ".join([f"image {ranked[0] + 1} of {len(ranked)}", best.outcome, f"{best.score:.2f}", *note]))
+        return io.NodeOutput(
+            _images(image, ranked[:1]),
+            ranked[0],
+            best.score,
+            _images(image, ranked),
+            evaluation.select(ranked[:1]),
+            evaluation.select(ranked),
+        )
+
+
+def divided(evaluation: BatchVerdict) -> tuple[list[int], list[int], list[int]]:
+    """The positions of what passed, what failed, and what nobody judged and does not count as passed."""
+    passed = [index for index, verdict in enumerate(evaluation) if verdict.passed]
+    failed = [i for i, verdict in enumerate(evaluation) if not verdict.passed and verdict.outcome == FAILED]
+    unjudged = [i for i, verdict in enumerate(evaluation) if not verdict.passed and verdict.outcome != FAILED]
+    return passed, failed, unjudged
+
+
+def _side(passed: bool) -> str:
+    return "on_pass" if passed else "on_fail"
+
+
+async def _checked(image: torch.Tensor, evaluation: BatchVerdict) -> list[str]:
+    """What must be said about images and verdicts that come together; an error where they cannot belong together."""
+    _members.check_count(image, evaluation)
+    hashes = await _members.pixel_hashes(image)
+    return [_members.OTHER_PIXELS] if _members.differ(hashes, evaluation) else []
+
+
+def _images(image: torch.Tensor, indices: Sequence[int]) -> torch.Tensor | ExecutionBlocker:
+    return _members.batch(image)[list(indices)] if indices else BLOCKED
+
+
+def _verdicts(evaluation: BatchVerdict, indices: Sequence[int]) -> BatchVerdict | ExecutionBlocker:
+    return evaluation.select(indices) if indices else BLOCKED
+
+
+def _say(node: type[io.ComfyNode], text: str) -> None:
+    _bridge.Display(node.hidden.unique_id).text(text)

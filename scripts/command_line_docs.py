@@ -1,0 +1,77 @@
+"""Write docs/command-line.md from the commands themselves; a test finds it when the two differ.
+
+    python scripts/command_line_docs.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "docs" / "command-line.md"
+
+HEAD = """# The command line
+
+`python -m runflow_api COMMAND` judges image files with Runflow, or locally, without ComfyUI. Run it in the folder of
+this pack, with the Python that ComfyUI uses. Results go to standard output, everything else to standard error.
+
+Settings and key come from the environment, else from the private directory of the ComfyUI whose `custom_nodes` folder
+the pack is in (`user/__runflow_evaluate`; with `--comfyui DIR` of that one), else from the user data directory of the
+platform. The journal, which knows what was paid, is in the user data directory; with `--comfyui DIR` it is the one of
+that ComfyUI, so that verdicts of the graph are reused here, and the other way round.
+
+| exits with | when |
+| --- | --- |
+"""
+
+
+def render() -> str:
+    """The whole page."""
+    from runflow_api._exits import MEANINGS, USAGE
+    from runflow_api.cli import COMMANDS, PROGRAM
+
+    page = HEAD + "".join(f"| {code} | {meaning} |\n" for code, meaning in sorted(MEANINGS.items()))
+    for command in COMMANDS:
+        codes = ", ".join(map(str, sorted({*command.exits, USAGE})))
+        page += f"\n## {command.name}\n\n{command.does}\n\nCosts: {command.costs} Exits with {codes}.\n\n"
+        page += f"    {PROGRAM} {command.name} {_positionals(command)}".rstrip() + "\n\n"
+        page += "| argument | what it does |\n| --- | --- |\n"
+        page += "".join(f"| {_names(action)} | {_help(action)} |\n" for action in _actions(command))
+    return page
+
+
+def _actions(command: object) -> list[argparse.Action]:
+    parser = argparse.ArgumentParser(add_help=False)
+    command.arguments(parser)  # type: ignore[attr-defined]
+    return parser._actions
+
+
+def _positionals(command: object) -> str:
+    return " ".join(_shown(action) for action in _actions(command) if not action.option_strings)
+
+
+def _shown(action: argparse.Action) -> str:
+    name = str(action.metavar or "|".join(map(str, action.choices or ())) or action.dest.upper())
+    return f"[{name} ...]" if action.nargs in ("*", "+") else name
+
+
+def _names(action: argparse.Action) -> str:
+    if not action.option_strings:
+        return f"`{_shown(action)}`".replace("|", "\\|")
+    takes_value = action.nargs != 0
+    value = str(action.metavar or "\\|".join(map(str, action.choices or ())) or action.dest.upper())
+    return f"`{action.option_strings[-1]}{f' {value}' if takes_value else ''}`"
+
+
+def _help(action: argparse.Action) -> str:
+    default = action.default if action.nargs != 0 and action.option_strings else None
+    said = (action.help or "").replace("|", "\\|")
+    return f"{said} (default: {default})" if default not in (None, "", []) else said
+
+
+if __name__ == "__main__":
+    sys.path.append(str(ROOT))
+    PAGE.parent.mkdir(exist_ok=True)
+    PAGE.write_text(render(), "utf-8", newline="\n")

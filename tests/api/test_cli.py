@@ -1,0 +1,643 @@
+"""The command line against the sandbox over real HTTP: what it prints, pays and exits with."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import io
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import command_line_docs
+import helpers
+import numpy as np
+import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from runflow_api import _cli_evaluate, _terminal, cli, config, images, places
+from runflow_api._exits import CONFIGURATION, INTERRUPTED, JUDGED_FAILED, MEANINGS, NOT_JUDGED, OK, USAGE
+from runflow_api.errors import InvalidInputError
+from runflow_api.journal import Journal
+from runflow_api.models import Evaluation
+from runflow_api.sandbox import Fault, Sandbox, ScriptedVerdict
+
+ROOT = Path(__file__).resolve().parents[2]
+LIVE_KEY = "rf_live_0123456789abcdef0123"
+PAID = ["--yes", "--prompt", "a cup"]
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A user data directory of this test's own."""
+    for name in ("XDG_DATA_HOME", "LOCALAPPDATA", "HOME", "USERPROFILE"):
+        monkeypatch.setenv(name, str(tmp_path / "home"))
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    return places.user_data_directory()
+
+
+@pytest.fixture
+def sandbox() -> Iterator[Sandbox]:
+    """Passes every image that no script says else about."""
+    passed = Evaluation(overall_passed=True, weighted_pass_rate=1.0)
+    with Sandbox(latency=0.05, judge=lambda *_, **__: passed) as running:
+        yield running
+
+
+@pytest.fixture
+def at_sandbox(sandbox: Sandbox, home: Path, monkeypatch: pytest.MonkeyPatch) -> Sandbox:
+    monkeypatch.setenv("RUNFLOW_BASE_URL", sandbox.url)
+    monkeypatch.setenv("RUNFLOW_API_KEY", sandbox.api_key)
+    return sandbox
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    return folder(tmp_path / "pictures", 4)
+
+
+def folder(path: Path, count: int) -> Path:
+    """``count`` different images."""
+    path.mkdir()
+    pixels = images.to_pixels(helpers.picture(50, 256, 256))
+    for number in range(count):
+        Image.fromarray(np.roll(pixels, number, axis=1)).save(path / f"{number}.png", compress_level=1)
+    return path
+
+
+Run = Callable[..., tuple[int, list[dict[str, Any]], str]]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run a command with --json: exit code, records, and what was said beside them."""
+
+    def run(*argv: object) -> tuple[int, list[dict[str, Any]], str]:
+        capsys.readouterr()
+        code = cli.main([*map(str, argv), "--json"])
+        out, err = capsys.readouterr()
+        return code, [json.loads(line) for line in out.splitlines()], err
+
+    return run
+
+
+def usage_error(*argv: object) -> int:
+    with pytest.raises(SystemExit) as caught:
+        cli.main([*map(str, argv)])
+    return int(caught.value.code or 0)
+
+
+# --- evaluate -----------------------------------------------------------------------------------------
+
+
+def test_a_folder_is_judged_and_every_image_paid_once(at_sandbox: Sandbox, pictures: Path, run: Run) -> None:
+    code, records, said = run("evaluate", pictures, *PAID)
+    assert code == OK
+    assert sorted(Path(record["file"]).name for record in records) == ["0.png", "1.png", "2.png", "3.png"]
+    assert all(record["verdict"] == "passed" and record["cost"] == "0.10" for record in records)
+    assert "4 new evaluations at 0.10: 0.40 credits" in said
+    assert "4 of 4 done · 4 passed · 0.40 credits" in said
+    assert len(at_sandbox.bills) == 4
+
+
+def test_the_second_time_costs_nothing_and_asks_nothing(at_sandbox: Sandbox, pictures: Path, run: Run) -> None:
+    run("evaluate", pictures, *PAID)
+    code, records, said = run("evaluate", pictures, "--prompt", "a cup")
+    assert code == OK
+    assert all(record["reused"] for record in records)
+    assert "nothing to pay" in said
+    assert len(at_sandbox.bills) == 4
+
+
+def test_one_failed_image_exits_1(at_sandbox: Sandbox, pictures: Path, run: Run) -> None:
+    at_sandbox.add_verdict(ScriptedVerdict(passed=False, score=0.3, issues=["six fingers"]))
+    code, records, _ = run("evaluate", pictures, *PAID)
+    assert code == JUDGED_FAILED
+    assert sorted(record["verdict"] for record in records) == ["failed", "passed", "passed", "passed"]
+
+
+def test_the_own_minimum_score_fails_what_runflow_passed(at_sandbox: Sandbox, pictures: Path, run: Run) -> None:
+    at_sandbox.add_verdict(ScriptedVerdict(passed=True, score=0.8))
+    code, (record,), _ = run("evaluate", pictures / "0.png", *PAID, "--min-score", 0.85)
+    assert code == JUDGED_FAILED
+    assert "score 0.80, below your 0.85" in record["issues"]
+
+
+def test_nothing_is_paid_without_a_yes(at_sandbox: Sandbox, pictures: Path, run: Run) -> None:
+    code, records, said = run("evaluate", pictures, "--prompt", "a cup")
+    assert code == USAGE
+    assert records == []
+    assert "[NOT_CONFIRMED]" in said
+    assert "--yes" in said
+    assert at_sandbox.evaluations == {}
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "paid"), [("y\n", OK, 1), ("\n", USAGE, 0), ("no\n", USAGE, 0), ("", USAGE, 0)]
+)
+def test_at_a_terminal_it_asks(
+    at_sandbox: Sandbox, pictures: Path, run: Run, monkeypatch: pytest.MonkeyPatch, answer: str, code: int, paid: int
+) -> None:
+    monkeypatch.setattr(sys, "stdin", Typed(answer))
+    assert run("evaluate", pictures / "0.png", "--prompt", "a cup")[0] == code
+    assert len(at_sandbox.bills) == paid
+
+
+class Typed(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_the_limit_per_prompt_does_not_hold_here(
+    at_sandbox: Sandbox, pictures: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RUNFLOW_MAX_EVALUATIONS_PER_PROMPT", "1")
+    assert run("evaluate", pictures, *PAID)[0] == OK
+
+
+@pytest.mark.parametrize("limit", [{"EVALUATIONS": "3"}, {"CREDITS": "0.35"}])
+def test_a_limit_of_the_day_refuses_all_before_the_first(
+    at_sandbox: Sandbox, pictures: Path, run: Run, monkeypatch: pytest.MonkeyPatch, limit: dict[str, str]
+) -> None:
+    for name, value in limit.items():
+        monkeypatch.setenv(f"RUNFLOW_MAX_{name}_PER_DAY", value)
+    code, _, said = run("evaluate", pictures, *PAID)
+    assert code == NOT_JUDGED
+    assert "[BUDGET_EXCEEDED]" in said
+    assert at_sandbox.evaluations == {}
+    assert run("evaluate", pictures / "0.png", pictures / "1.png", pictures / "2.png", *PAID)[0] == OK
+
+
+def test_a_wrong_key_is_told_once(
+    at_sandbox: Sandbox, pictures: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RUNFLOW_API_KEY", "rf_test_wrong")
+    code, records, said = run("evaluate", pictures, *PAID)
+    assert (code, records) == (CONFIGURATION, [])
+    assert said.count("[UNAUTHORIZED]") == 1
+
+
+def test_without_credit_no_more_images_are_started(at_sandbox: Sandbox, tmp_path: Path, run: Run) -> None:
+    at_sandbox.add_fault(Fault("POST", "/v1/evaluations", "status", status=402, times=None))
+    code, records, said = run("evaluate", folder(tmp_path / "many", 60), *PAID)
+    assert code == NOT_JUDGED
+    assert 1 <= len(records) < 60
+    assert "not started" in said
+    assert "Stopped: [INSUFFICIENT_CREDIT]" in said
+
+
+def test_one_failed_evaluation_does_not_lose_the_others(at_sandbox: Sandbox, pictures: Path, run: Run) -> None:
+    at_sandbox.add_verdict(ScriptedVerdict(failure_code="processing_failed"))
+    code, records, _ = run("evaluate", pictures, *PAID)
+    assert code == NOT_JUDGED
+    assert sorted(record["verdict"] for record in records) == ["passed", "passed", "passed", "unknown"]
+
+
+@pytest.mark.parametrize(("choice", "code"), [("fail", JUDGED_FAILED), ("pass", OK)])
+def test_what_is_not_judged_counts_as_chosen(
+    at_sandbox: Sandbox, pictures: Path, run: Run, choice: str, code: int
+) -> None:
+    at_sandbox.add_verdict(ScriptedVerdict(failure_code="processing_failed"))
+    assert run("evaluate", pictures / "0.png", *PAID, "--if-not-judged", choice)[0] == code
+
+
+def test_a_broken_file_is_named_and_the_others_are_judged(at_sandbox: Sandbox, pictures: Path, run: Run) -> None:
+    (pictures / "2.png").write_bytes(b"no image")
+    code, records, _ = run("evaluate", pictures, *PAID)
+    assert code == NOT_JUDGED
+    (broken,) = [record for record in records if record["error"]]
+    assert "2.png" in broken["issues"][0]
+    assert len(at_sandbox.bills) == 3
+
+
+def test_a_broken_file_passes_under_no_policy(at_sandbox: Sandbox, pictures: Path, run: Run) -> None:
+    (pictures / "2.png").write_bytes(b"no image")
+    assert run("evaluate", pictures, *PAID, "--if-not-judged", "pass")[0] == NOT_JUDGED
+
+
+def test_copies_of_an_image_are_paid_once_and_counted_once(at_sandbox: Sandbox, pictures: Path, run: Run) -> None:
+    (pictures / "copy.png").write_bytes((pictures / "0.png").read_bytes())
+    _, _, said = run("evaluate", pictures, *PAID)
+    assert "4 new evaluations at 0.10: 0.40 credits" in said
+    assert "5 passed, 1 of them reused · 0.40 credits" in said
+    assert len(at_sandbox.bills) == 4
+
+
+def test_what_is_known_needs_no_network(at_sandbox: Sandbox, pictures: Path, run: Run) -> None:
+    run("evaluate", pictures, *PAID)
+    requests = len(at_sandbox.requests)
+    assert run("evaluate", pictures, *PAID)[0] == OK
+    assert len(at_sandbox.requests) == requests
+
+
+def test_without_a_key_the_pixels_are_checked_for_free(home: Path, run: Run) -> None:
+    photos = ROOT / "example_workflows" / "photos"
+    code, records, said = run("evaluate", photos / "coffee.jpg", photos / "rocket.jpg")
+    assert code == OK
+    assert {record["judge"] for record in records} == {"local"}
+    assert "credits" not in said
+
+
+def test_instructions_without_a_key_are_a_matter_of_configuration(home: Path, pictures: Path, run: Run) -> None:
+    assert run("evaluate", pictures, "--instructions", "hands")[0] == CONFIGURATION
+    assert run("evaluate", pictures, "--judge", "runflow")[0] == CONFIGURATION
+
+
+@pytest.mark.parametrize(
+    "wrong", [["missing.png"], [], ["--min-score", "2"], ["--input-attributes", "{"], ["--report", "no/where/r.html"]]
+)
+def test_wrong_input_exits_2_before_anything_is_sent(
+    at_sandbox: Sandbox, pictures: Path, run: Run, wrong: list[str]
+) -> None:
+    given = wrong if wrong == [] or wrong == ["missing.png"] else [pictures / "0.png", *wrong]
+    assert run("evaluate", *given, "--yes")[0] == USAGE
+    assert at_sandbox.requests == []
+
+
+def test_every_option_of_the_node_reaches_the_api(at_sandbox: Sandbox, pictures: Path, run: Run) -> None:
+    at_sandbox.keep_bodies = True
+    run_id = at_sandbox.add_run()
+    options: dict[str, Any] = {
+        "--prompt": "a cup", "--instructions": "hands", "--task-type": "headshot", "--task-description": "portraits",
+        "--input-attributes": '{"style": "corporate"}', "--run-id": run_id, "--client-ref": "mine",
+        "--job-class": "standard", "--reference": f"garment={pictures / '1.png'}", "--reference-description": "blue",
+    }  # fmt: skip
+    argv = [word for pair in options.items() for word in pair]
+    assert run("evaluate", pictures / "0.png", "--yes", *argv)[0] == OK
+    (request,) = [r for r in at_sandbox.requests if r.method == "POST"]
+    body = request.body
+    (reference,) = body.pop("reference_images")
+    assert body.pop("generated_image_url").startswith("data:image/")
+    assert reference.pop("url").startswith("data:image/")
+    assert reference == {"kind": "garment", "description": "blue"}
+    assert body == {
+        "generation_prompt": "a cup", "evaluation_instructions": "hands", "task_type": "headshot",
+        "task_description": "portraits", "input_attributes": {"style": "corporate"}, "run_id": run_id,
+        "client_ref": "mine", "job_class": "standard",
+    }  # fmt: skip
+
+
+def test_a_reference_used_again_is_uploaded_once(at_sandbox: Sandbox, pictures: Path, run: Run) -> None:
+    code, _, _ = run("evaluate", pictures, *PAID, "--reference", pictures / "0.png", "--upload", "asset")
+    assert code == OK
+    uploads = [r for r in at_sandbox.requests if r.path == "/v1/asset-uploads"]
+    assert len(uploads) == 4 + 1
+
+
+def test_addresses_and_the_output_of_a_run_are_passed_on_and_not_fetched(at_sandbox: Sandbox, run: Run) -> None:
+    run_id = at_sandbox.add_run(output={"images": ["https://example.invalid/a.png?sig=1"], "clip": "https://example.invalid/b.mp4"})
+    argv = ("evaluate", "https://example.invalid/c.png", "--run-output", run_id, *PAID, "--if-not-judged", "pass")
+    _, records, _ = run(*argv)
+    assert {record["file"] for record in records} == {"https://example.invalid/c.png", f"run {run_id}/images/0"}
+    assert len(at_sandbox.bills) == 2
+    at_sandbox._runs[run_id].fields["output"]["images"] = ["https://example.invalid/a.png?sig=2"]
+    assert "nothing to pay" in run(*argv)[2]
+
+
+def test_a_png_of_comfyui_is_judged_against_its_own_prompt(at_sandbox: Sandbox, tmp_path: Path, run: Run) -> None:
+    graph = {
+        "1": {"class_type": "KSampler", "inputs": {"positive": ["2", 0]}},
+        "2": {"class_type": "CLIPTextEncode", "inputs": {"text": "a prompt of its own"}},
+    }
+    info = PngInfo()
+    info.add_text("prompt", json.dumps(graph))
+    path = tmp_path / "saved.png"
+    Image.fromarray(images.to_pixels(helpers.picture(1, 64, 64))).save(path, pnginfo=info)
+    _, (own,), _ = run("evaluate", path, "--yes")
+    _, (given,), _ = run("evaluate", path, *PAID)
+    assert own["generation_prompt"] == "a prompt of its own"
+    assert given["generation_prompt"] == "a cup"
+
+
+def test_images_without_a_prompt_are_told_before_anything_is_paid(
+    at_sandbox: Sandbox, pictures: Path, run: Run
+) -> None:
+    _, records, said = run("evaluate", pictures)
+    assert "4 of 4 images have no prompt (its metadata holds no ComfyUI prompt)" in said
+    assert records == []
+
+
+def test_a_contact_sheet_is_written(at_sandbox: Sandbox, pictures: Path, tmp_path: Path, run: Run) -> None:
+    target = tmp_path / "sheet.html"
+    code, _, said = run("evaluate", pictures, *PAID, "--report", target, "--title", "<script>")
+    assert code == OK
+    page = target.read_text("utf-8")
+    assert page.count("<article") == 4
+    assert "<script" not in page
+    assert str(target) in said
+
+
+def test_200_images_at_2_s_take_little_more_than_they_must(
+    at_sandbox: Sandbox, tmp_path: Path, run: Run
+) -> None:
+    at_sandbox.latency = 2.0
+    at_sandbox.keep_bodies = False
+    many = folder(tmp_path / "many", 200)
+    began = time.monotonic()
+    code, records, _ = run("evaluate", many, *PAID)
+    assert time.monotonic() - began <= 1.3 * 200 * 2.0 / config.Config().concurrency
+    assert (code, len(records), len(at_sandbox.bills)) == (OK, 200, 200)
+
+
+# --- stopping and going on ----------------------------------------------------------------------------
+
+
+def start(*argv: object) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "runflow_api", *map(str, argv)]
+    return subprocess.Popen(
+        command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, getattr(signal, "SIGKILL", signal.SIGTERM)])
+def test_stopped_half_way_and_started_again_the_bill_is_one_for_each(
+    at_sandbox: Sandbox, tmp_path: Path, run: Run, how: int
+) -> None:
+    at_sandbox.latency = 1.0
+    many = folder(tmp_path / "many", 60)
+    with start("evaluate", many, *PAID, "--json") as process:
+        at_sandbox.wait_for_requests("POST", "/v1/evaluations", count=30, timeout=60)
+        process.send_signal(how)
+        _, said = process.communicate(timeout=10)
+    if how == signal.SIGINT:
+        assert process.returncode == INTERRUPTED
+        assert "run the same command again" in said
+    at_sandbox.latency = 0.05
+    code, records, _ = run("evaluate", many, *PAID)
+    assert (code, len(records)) == (OK, 60)
+    assert len(at_sandbox.bills) == 60
+
+
+# --- submit, get, feedback, run -----------------------------------------------------------------------
+
+
+def test_what_was_submitted_is_read_later_and_rated(at_sandbox: Sandbox, pictures: Path, run: Run) -> None:
+    at_sandbox.latency = 1.5
+    code, records, said = run("submit", pictures, *PAID)
+    assert code == OK
+    assert "4 of 4 submitted" in said
+    ids = [record["id"] for record in records]
+    assert run("get", *ids)[0] == NOT_JUDGED
+    code, verdicts, _ = run("get", *ids, "--wait", "--embed", "all")
+    assert code == OK
+    assert [verdict["answer"]["id"] for verdict in verdicts] == ids
+    assert len(run("evaluate", pictures, "--prompt", "a cup")[1]) == 4
+    assert len(at_sandbox.bills) == 4
+    code, (rated,), _ = run("feedback", "bad", ids[0], "--reason", "wrong")
+    assert (code, rated["feedback_is_positive"], rated["feedback_reason"]) == (OK, False, "wrong")
+    run("feedback", "clear", ids[0])
+    assert at_sandbox.evaluations[ids[0]].feedback == {"feedback_is_positive": None, "feedback_reason": None}
+
+
+@pytest.mark.parametrize("command", [["get"], ["feedback", "good"], ["run"]])
+def test_an_unknown_id_exits_2(at_sandbox: Sandbox, run: Run, command: list[str]) -> None:
+    code, _, said = run(*command, "00000000-0000-4000-8000-000000000000")
+    assert code == USAGE
+    assert "NOT_FOUND]" in said
+
+
+@pytest.mark.parametrize(("status", "code"), [("succeeded", OK), ("failed", JUDGED_FAILED), ("running", NOT_JUDGED)])
+def test_a_run_exits_with_how_it_ended(at_sandbox: Sandbox, run: Run, status: str, code: int) -> None:
+    run_id = at_sandbox.add_run(status, output={"a": 1}, node_runs=[{"node_id": None, "state_code": "done"}])
+    got, (answer,), _ = run("run", run_id, "--embed", "node_runs")
+    assert (got, answer["status_code"], answer["node_runs"][0]["state_code"]) == (code, status, "done")
+
+
+def test_an_unknown_embed_is_refused(at_sandbox: Sandbox, run: Run) -> None:
+    assert run("get", "0" * 8, "--embed", "everything")[0] == USAGE
+
+
+# --- history, cost, doctor ----------------------------------------------------------------------------
+
+
+def test_history_and_cost_tell_what_was_paid(at_sandbox: Sandbox, pictures: Path, run: Run) -> None:
+    run("evaluate", pictures, *PAID)
+    code, rows, said = run("history", "--limit", 3)
+    assert code == OK
+    assert [row["cost"] for row in rows] == ["0.10"] * 3
+    assert f"--before {rows[-1]['row']}" in said
+    assert len(run("history", "--outcome", "failed")[1]) == 0
+    code, lines, _ = run("cost", "--days", 1)
+    assert code == OK
+    assert lines[0]["evaluations"] == 4
+    assert lines[-1]["balance"]["balance"] == "99.60"
+
+
+def test_the_journal_is_of_the_command_line_or_of_the_comfyui_that_is_named(
+    at_sandbox: Sandbox, pictures: Path, home: Path, tmp_path: Path, run: Run
+) -> None:
+    (tmp_path / "comfyui" / "user").mkdir(parents=True)
+    run("evaluate", pictures / "0.png", *PAID)
+    run("evaluate", pictures / "0.png", *PAID, "--comfyui", tmp_path / "comfyui")
+    for directory in (home, tmp_path / "comfyui" / "user" / "__runflow_evaluate"):
+        with Journal.open(None, directory) as journal:
+            assert len(journal.history()) == 1
+    assert run("history", "--comfyui", tmp_path)[0] == USAGE
+
+
+def test_doctor_finds_nothing_wrong(at_sandbox: Sandbox, run: Run) -> None:
+    code, findings, _ = run("doctor")
+    assert code == OK
+    states = {finding["name"]: finding["state"] for finding in findings}
+    assert states.pop("configuration") == "note"  # a sandbox is named as one
+    assert set(states.values()) == {"ok"}
+    assert {"evaluations:create", "evaluations:read", "evaluations:edit", "journal", "network"} <= set(states)
+    assert at_sandbox.evaluations == {}
+
+
+def test_doctor_says_what_to_do(sandbox: Sandbox, home: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    sandbox._keys["rf_test_reader"] = {"evaluations:read"}
+    monkeypatch.setenv("RUNFLOW_BASE_URL", sandbox.url)
+    monkeypatch.setenv("RUNFLOW_API_KEY", "rf_test_reader")
+    code, findings, _ = run("doctor")
+    wrong = {finding["name"]: finding["to_do"] for finding in findings if finding["state"] == "fail"}
+    assert code == CONFIGURATION
+    assert wrong == {
+        "evaluations:create": "give the key the scope evaluations:create",
+        "evaluations:edit": "give the key the scope evaluations:edit",
+    }
+
+
+def test_doctor_tells_an_address_where_nobody_answers(home: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RUNFLOW_BASE_URL", "http://127.0.0.1:9")
+    code, findings, _ = run("doctor")
+    assert code == CONFIGURATION
+    assert "[CONNECTION_FAILED]" in findings[-1]["text"]
+
+
+# --- key ----------------------------------------------------------------------------------------------
+
+
+def test_a_key_is_set_from_standard_input_shown_masked_and_removed(
+    home: Path, run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO(f"{LIVE_KEY}\n"))
+    code, (shown,), said = run("key", "set")
+    assert (code, shown) == (OK, {"key": "rf_live_…0123", "source": "key file"})
+    assert LIVE_KEY not in said
+    assert (home / config.KEY_FILE).read_text().strip() == LIVE_KEY
+    monkeypatch.setenv("RUNFLOW_API_KEY", "rf_test_other")
+    assert "is not used" in run("key", "show")[2]
+    monkeypatch.delenv("RUNFLOW_API_KEY")
+    assert run("key", "remove")[1] == [{"key": "not set", "source": None}]
+    assert not (home / config.KEY_FILE).exists()
+
+
+def test_a_key_is_never_an_argument(home: Path) -> None:
+    assert usage_error("key", "set", LIVE_KEY) == USAGE
+
+
+def test_a_key_is_imported_only_when_asked(home: Path, tmp_path: Path, run: Run) -> None:
+    settings = tmp_path / "comfyui" / "user" / "default" / "comfy.settings.json"
+    settings.parent.mkdir(parents=True)
+    settings.write_text(json.dumps({"Runflow.ApiKey": LIVE_KEY}))
+    there = ["--comfyui", tmp_path / "comfyui"]
+    assert run("key", "show", *there)[1] == [{"key": "not set", "source": None}]
+    code, (shown,), said = run("key", "import", *there)
+    assert (code, shown["key"]) == (OK, "rf_live_…0123")
+    assert LIVE_KEY not in said
+    assert run("key", "import")[0] == USAGE
+
+
+def test_a_key_is_checked_with_runflow(at_sandbox: Sandbox, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    code, (account,), _ = run("key", "check")
+    assert (code, account["accepted"]) == (OK, True)
+    monkeypatch.setenv("RUNFLOW_API_KEY", "rf_test_wrong")
+    assert run("key", "check")[0] == CONFIGURATION
+    monkeypatch.delenv("RUNFLOW_API_KEY")
+    assert run("key", "check")[0] == CONFIGURATION
+
+
+# --- the terminal -------------------------------------------------------------------------------------
+
+
+def test_images_in_memory_are_bounded_by_their_pixels() -> None:
+    """A large one waits for room, and one that is larger than all room goes alone."""
+    inside: list[int] = []
+    most: list[int] = []
+
+    async def one(room: _cli_evaluate.Room, pixels: int) -> None:
+        async with room.for_pixels(pixels):
+            inside.append(pixels)
+            most.append(sum(min(each, 100) for each in inside))
+            await asyncio.sleep(0.001)
+            inside.remove(pixels)
+
+    async def all_of_them() -> None:
+        room = _cli_evaluate.Room(100)
+        await asyncio.gather(*(one(room, pixels) for pixels in (60, 50, 40, 1_000, 10, 90)))
+
+    asyncio.run(all_of_them())
+    assert len(most) == 6
+    assert max(most) <= 100
+
+
+class Screen(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_colours_only_on_a_terminal_and_not_with_no_color(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert "\x1b[31m" in _terminal.Terminal(out=Screen()).colour("x", _terminal.RED)
+    assert _terminal.Terminal(out=io.StringIO()).colour("x", _terminal.RED) == "x"
+    assert _terminal.Terminal(True, out=Screen()).colour("x", _terminal.RED) == "x"
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert _terminal.Terminal(out=Screen()).colour("x", _terminal.RED) == "x"
+
+
+def test_the_bar_is_drawn_only_on_a_terminal_and_cleared_before_lines() -> None:
+    screen, pipe = Screen(), io.StringIO()
+    for err in (screen, pipe):
+        terminal = _terminal.Terminal(out=io.StringIO(), err=err)
+        terminal.bar("half way")
+        terminal.say("a line")
+    assert screen.getvalue() == "\r\x1b[2Khalf way\r\x1b[2Ka line\n"
+    assert pipe.getvalue() == "a line\n"
+
+
+def test_text_from_outside_cannot_steer_the_terminal() -> None:
+    out = io.StringIO()
+    _terminal.Terminal(out=out).result("a\x1b]0;title\x07b\x1b[2Jc\u202ed\x9be")
+    assert not set(out.getvalue()) & {"\x1b", "\x07", "\u202e", "\x9b"}
+
+
+def test_a_reader_that_goes_away_is_no_error(at_sandbox: Sandbox, pictures: Path) -> None:
+    with start("evaluate", pictures, *PAID) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.wait(timeout=30) in (OK, NOT_JUDGED)
+        assert process.stderr is not None
+        assert "Traceback" not in process.stderr.read()
+
+
+# --- help, documentation, places ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS, ids=lambda command: command.name)
+def test_help_says_what_a_command_does_costs_and_exits_with(
+    command: cli.Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert usage_error(command.name, "--help") == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert command.does in said
+    assert f"Costs: {command.costs}" in said
+    assert all(f"{code} {MEANINGS[code]}" in said for code in command.exits)
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS, ids=lambda command: command.name)
+def test_every_argument_is_explained(command: cli.Command) -> None:
+    parser = argparse.ArgumentParser(add_help=False)
+    command.arguments(parser)
+    assert all(action.help for action in parser._actions)
+
+
+def test_the_documentation_is_what_the_commands_say() -> None:
+    assert command_line_docs.PAGE.read_text("utf-8") == command_line_docs.render()
+
+
+def test_a_missing_or_unknown_command_exits_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert usage_error() == USAGE
+    assert usage_error("frobnicate") == USAGE
+
+
+@pytest.mark.parametrize(
+    ("platform", "variables", "expected"),
+    [
+        ("linux", {}, "home/.local/share/runflow-evaluate"),
+        ("linux", {"XDG_DATA_HOME": "relative"}, "home/.local/share/runflow-evaluate"),
+        ("darwin", {"XDG_DATA_HOME": "/data"}, "home/Library/Application Support/runflow-evaluate"),
+        ("win32", {}, "home/AppData/Local/runflow-evaluate"),
+    ],
+)
+def test_the_user_data_directory_is_where_the_platform_has_it(
+    platform: str, variables: dict[str, str], expected: str
+) -> None:
+    found = places.user_data_directory(platform, lambda name: variables.get(name, ""), Path("home"))
+    assert found == Path(expected)
+    named = places.user_data_directory("linux", lambda _: str(Path.cwd()), Path("home"))
+    assert named == Path.cwd() / "runflow-evaluate"
+
+
+def test_a_pack_inside_a_comfyui_uses_its_private_directory(tmp_path: Path) -> None:
+    pack = tmp_path / "custom_nodes" / "pack"
+    pack.mkdir(parents=True)
+    assert places.comfyui_of(pack) is None
+    (tmp_path / "user").mkdir()
+    assert places.settings_directory(None, pack) == tmp_path / "user" / "__runflow_evaluate"
+    with pytest.raises(InvalidInputError):
+        places.private_directory(pack)
+
+
+def test_the_private_directory_is_the_one_that_the_nodes_use() -> None:
+    bridge = (ROOT / "nodes" / "_bridge.py").read_text("utf-8")
+    assert 'get_system_user_directory("runflow_evaluate")' in bridge
+    assert places.PRIVATE_FOLDER == "__runflow_evaluate"
+
+
