@@ -1,8 +1,11 @@
-"""What the schemas of the pack's nodes share: the category, the socket types, newer arguments."""
+"""What the pack's nodes share: the category, the socket types, the inputs and outputs of those that give verdicts."""
 
 import dataclasses
 
 from comfy_api.latest import io
+
+from ..runflow_api.request import MAX_TIMEOUT_S
+from ..runflow_api.verdict import IF_NOT_JUDGED, BatchVerdict
 
 Evaluation = io.Custom("RUNFLOW_EVALUATION")
 References = io.Custom("RUNFLOW_REFERENCES")
@@ -17,3 +20,58 @@ def schema(**arguments) -> io.Schema:
     """An ``io.Schema`` in the pack's category, less the arguments that this ComfyUI does not know yet."""
     arguments = {"category": "Runflow/Evaluation", "search_aliases": SEARCH_ALIASES, **arguments}
     return io.Schema(**{name: value for name, value in arguments.items() if name in _KNOWN})
+
+
+def min_score_input() -> io.Float.Input:
+    return io.Float.Input(
+        "min_score",
+        optional=True,
+        default=0.0,
+        min=0.0,
+        max=1.0,
+        step=0.01,
+        tooltip="A passing image must also reach this score; 0 leaves it to the judge.",
+    )
+
+
+def if_not_judged_input() -> io.Combo.Input:
+    return io.Combo.Input(
+        "if_not_judged",
+        options=list(IF_NOT_JUDGED),
+        optional=True,
+        default="stop",
+        tooltip=(
+            "When nobody gives a verdict (outage, time-out, failed evaluation, credit or a limit used up): stop the "
+            "workflow, count the image as failed, or count it as passed."
+        ),
+    )
+
+
+def timeout_input(tooltip: str) -> io.Int.Input:
+    return io.Int.Input("timeout_s", optional=True, default=600, min=1, max=MAX_TIMEOUT_S, tooltip=tooltip)
+
+
+def verdict_outputs() -> list[io.Output]:
+    """The five outputs of a node that gives a verdict; ``verdict_result`` fills them."""
+    return [
+        io.Boolean.Output("passed", display_name="passed", tooltip="Whether every image passed."),
+        io.Float.Output("score", display_name="score", tooltip="The lowest score of the batch, 0 to 1."),
+        io.String.Output("issues", display_name="issues", tooltip="What is wrong, one line each."),
+        io.String.Output(
+            "improved_prompt",
+            display_name="improved_prompt",
+            tooltip="A prompt that would do better; the generation prompt where there is none.",
+        ),
+        Evaluation.Output("evaluation", display_name="evaluation", tooltip="Everything, for each image."),
+    ]
+
+
+def verdict_result(verdict: BatchVerdict) -> io.NodeOutput:
+    return io.NodeOutput(
+        verdict.passed,
+        verdict.score,
+        verdict.issues,
+        verdict.improved_prompt,
+        verdict,
+        ui={"runflow": [each.to_ui() for each in verdict]},
+    )

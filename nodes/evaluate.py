@@ -3,9 +3,18 @@
 from comfy_api.latest import io
 
 from ..runflow_api import request
-from ..runflow_api.verdict import IF_NOT_JUDGED, Policy
+from ..runflow_api.verdict import Policy
 from . import _bridge
-from ._schema import Evaluation, Options, References, schema
+from ._schema import (
+    Options,
+    References,
+    if_not_judged_input,
+    min_score_input,
+    schema,
+    timeout_input,
+    verdict_outputs,
+    verdict_result,
+)
 
 
 class RunflowEvaluateImage(io.ComfyNode):
@@ -47,25 +56,8 @@ class RunflowEvaluateImage(io.ComfyNode):
                         "everything passes."
                     ),
                 ),
-                io.Float.Input(
-                    "min_score",
-                    optional=True,
-                    default=0.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.01,
-                    tooltip="A passing image must also reach this score; 0 leaves it to the judge.",
-                ),
-                io.Combo.Input(
-                    "if_not_judged",
-                    options=list(IF_NOT_JUDGED),
-                    optional=True,
-                    default="stop",
-                    tooltip=(
-                        "When nobody gives a verdict (outage, time-out, failed evaluation, credit or a limit used "
-                        "up): stop the workflow, count the image as failed, or count it as passed."
-                    ),
-                ),
+                min_score_input(),
+                if_not_judged_input(),
                 io.String.Input(
                     "task_type",
                     optional=True,
@@ -82,17 +74,7 @@ class RunflowEvaluateImage(io.ComfyNode):
                 References.Input("references", optional=True, tooltip="Up to 4 images to compare with."),
                 Options.Input("options", optional=True, tooltip="From Evaluation Options."),
             ],
-            outputs=[
-                io.Boolean.Output("passed", display_name="passed", tooltip="Whether every image passed."),
-                io.Float.Output("score", display_name="score", tooltip="The lowest score of the batch, 0 to 1."),
-                io.String.Output("issues", display_name="issues", tooltip="What is wrong, one line each."),
-                io.String.Output(
-                    "improved_prompt",
-                    display_name="improved_prompt",
-                    tooltip="A prompt that would do better; the generation prompt where there is none.",
-                ),
-                Evaluation.Output("evaluation", display_name="evaluation", tooltip="Everything, for each image."),
-            ],
+            outputs=verdict_outputs(),
             hidden=[io.Hidden.unique_id, io.Hidden.prompt, io.Hidden.extra_pnginfo, io.Hidden.dynprompt],
         )
 
@@ -130,14 +112,7 @@ class RunflowEvaluateImage(io.ComfyNode):
             options=options or request.Options(),
         )
         _bridge.note_unknown(verdict, cls)
-        return io.NodeOutput(
-            verdict.passed,
-            verdict.score,
-            verdict.issues,
-            verdict.improved_prompt,
-            verdict,
-            ui={"runflow": [each.to_ui() for each in verdict]},
-        )
+        return verdict_result(verdict)
 
 
 class RunflowEvaluationOptions(io.ComfyNode):
@@ -164,14 +139,7 @@ class RunflowEvaluationOptions(io.ComfyNode):
                     default="",
                     tooltip="Receives a signed callback; its host must be allowed in the pack's configuration.",
                 ),
-                io.Int.Input(
-                    "timeout_s",
-                    optional=True,
-                    default=600,
-                    min=1,
-                    max=request.MAX_TIMEOUT_S,
-                    tooltip="How long to wait for a verdict. What takes longer is picked up at the next queue.",
-                ),
+                timeout_input("How long to wait for a verdict. What takes longer is picked up at the next queue."),
                 io.Boolean.Input(
                     "reuse",
                     optional=True,

@@ -4,9 +4,17 @@ from comfy_api.latest import io
 
 from ..runflow_api import follow_up
 from ..runflow_api.models import EVALUATION_EMBEDS
-from ..runflow_api.verdict import IF_NOT_JUDGED, RUNFLOW, Policy
+from ..runflow_api.verdict import RUNFLOW, Policy
 from . import _bridge
-from ._schema import Evaluation, schema
+from ._schema import (
+    Evaluation,
+    if_not_judged_input,
+    min_score_input,
+    schema,
+    timeout_input,
+    verdict_outputs,
+    verdict_result,
+)
 
 _ended: set[str] = set()
 """Ids that were terminal when a node of this process read them: only these may come from ComfyUI's cache."""
@@ -32,40 +40,11 @@ class RunflowGetEvaluation(io.ComfyNode):
                     default=True,
                     tooltip="Wait for those that are under way. Off: they are unknown, and asked again next time.",
                 ),
-                io.Float.Input(
-                    "min_score",
-                    optional=True,
-                    default=0.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.01,
-                    tooltip="A passing image must also reach this score; 0 leaves it to the judge.",
-                ),
-                io.Combo.Input(
-                    "if_not_judged",
-                    options=list(IF_NOT_JUDGED),
-                    optional=True,
-                    default="stop",
-                    tooltip="When there is no verdict (outage, time-out, failed evaluation): stop, or count it so.",
-                ),
-                io.Int.Input(
-                    "timeout_s",
-                    optional=True,
-                    default=600,
-                    min=1,
-                    max=86_400,
-                    tooltip="How long to wait for verdicts, in seconds.",
-                ),
+                min_score_input(),
+                if_not_judged_input(),
+                timeout_input("How long to wait for verdicts, in seconds."),
             ],
-            outputs=[
-                io.Boolean.Output("passed", display_name="passed", tooltip="Whether every evaluation passed."),
-                io.Float.Output("score", display_name="score", tooltip="The lowest score, 0 to 1."),
-                io.String.Output("issues", display_name="issues", tooltip="What is wrong, one line each."),
-                io.String.Output(
-                    "improved_prompt", display_name="improved_prompt", tooltip="A prompt that would do better."
-                ),
-                Evaluation.Output("evaluation", display_name="evaluation", tooltip="Everything, for each id."),
-            ],
+            outputs=verdict_outputs(),
             hidden=[io.Hidden.unique_id],
         )
 
@@ -98,14 +77,7 @@ class RunflowGetEvaluation(io.ComfyNode):
             for evaluation_id, each in zip(ids, verdict, strict=True)
             if each.evaluation.is_terminal and each.error is None
         )
-        return io.NodeOutput(
-            verdict.passed,
-            verdict.score,
-            verdict.issues,
-            verdict.improved_prompt,
-            verdict,
-            ui={"runflow": [each.to_ui() for each in verdict]},
-        )
+        return verdict_result(verdict)
 
 
 class RunflowSendFeedback(io.ComfyNode):

@@ -6,7 +6,7 @@ from comfy_api.latest import io
 
 from ..runflow_api import follow_up
 from . import _bridge
-from ._schema import schema
+from ._schema import schema, timeout_input
 
 _ended: set[str] = set()
 """Runs that had ended when a node of this process read them."""
@@ -30,14 +30,7 @@ class RunflowGetRun(io.ComfyNode):
                     default=True,
                     tooltip="Wait until the run has ended. Off: take it as it is, and ask again next time.",
                 ),
-                io.Int.Input(
-                    "timeout_s",
-                    optional=True,
-                    default=600,
-                    min=1,
-                    max=86_400,
-                    tooltip="How long to wait, in seconds.",
-                ),
+                timeout_input("How long to wait, in seconds."),
             ],
             outputs=[
                 io.String.Output(
