@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from ..runflow_api import background, config, follow_up, keys, preferences, views
+from ..runflow_api import background, config, keys, preferences
 from ..runflow_api.errors import (
     ApiError,
     ConfigurationError,
@@ -30,6 +30,7 @@ from ..runflow_api.errors import (
 )
 from ..runflow_api.transport import Patience
 from . import _thumbnails
+from ._late import follow_up, views
 
 PREFIX = "/runflow-evaluate"
 MAX_BODY = 16 * 1024
@@ -37,7 +38,8 @@ MAX_QUERY = 200
 PAGE = 100
 MAX_DAYS = 90
 PRICE_WITHIN_S = 5.0
-PRICE_LIVES_S = 600.0
+PRICE_LIVES_S, PRICE_AGAIN_S = 600.0, 30.0
+"""How long prices are taken for true, and how soon they are asked for again after a failure."""
 CHECK_WITHIN_S = 15.0
 """How long a page waits for Runflow to take a rating, or to confirm a key."""
 FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Real-IP")
@@ -124,7 +126,6 @@ class Desk:
         return {
             "judge": "runflow" if current.api_key else "local",
             "prices": await self._known_prices(current) if current.api_key else {},
-            "per_prompt": current.max_evaluations_per_prompt,
         }
 
     async def history(self, asked: Json, trusted: bool) -> Json:
@@ -241,6 +242,7 @@ class Desk:
                 classes = await _in_thread(lambda: client.job_classes(patience=patience))
                 self._prices = {each.code: each.price for each in classes[:50] if each.code and each.price}
             except RunflowError as error:
+                self._priced_at -= PRICE_LIVES_S - PRICE_AGAIN_S
                 log.info("The prices could not be read: %s", error)
         return self._prices
 

@@ -2,10 +2,11 @@
 
 from comfy_api.latest import io
 
-from ..runflow_api import follow_up
 from ..runflow_api.models import EVALUATION_EMBEDS
+from ..runflow_api.request import RATINGS
 from ..runflow_api.verdict import RUNFLOW, Policy
 from . import _bridge
+from ._late import follow_up
 from ._schema import (
     Evaluation,
     if_not_judged_input,
@@ -94,7 +95,7 @@ class RunflowSendFeedback(io.ComfyNode):
                 Evaluation.Input("evaluation", tooltip="From Evaluate Image Quality, or any other node that has one."),
                 io.Combo.Input(
                     "rating",
-                    options=list(follow_up.RATINGS),
+                    options=list(RATINGS),
                     optional=True,
                     default="none",
                     tooltip="none: send nothing. good or bad: rate the verdict. clear: take an earlier rating back.",

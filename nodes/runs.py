@@ -4,8 +4,8 @@ import json
 
 from comfy_api.latest import io
 
-from ..runflow_api import follow_up
 from . import _bridge
+from ._late import follow_up
 from ._schema import schema, timeout_input
 
 _ended: set[str] = set()

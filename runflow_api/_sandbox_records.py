@@ -162,6 +162,7 @@ def submitted_fields(evaluation_id: str, org_id: str, body: rules.SubmissionBody
         "id": evaluation_id,
         "org_id": org_id,
         "source_code": "api",
+        "sandbox": True,
         "job_class_code": body.job_class or "standard",
         "generated_image_url": _hosted(body.generated_image_url),
         "reference_images": [{**r.model_dump(), "url": _hosted(r.url)} for r in references_of(body)],

@@ -18,11 +18,10 @@ from ._exits import CONFIGURATION, INTERRUPTED, JUDGED_FAILED, MEANINGS, NOT_JUD
 from ._terminal import Terminal
 from .errors import RunflowError
 from .evaluator import Evaluator
-from .follow_up import RATINGS
 from .journal import OUTCOMES
 from .models import EVALUATION_EMBEDS, RUN_EMBEDS
 from .report import AUDIENCES, TITLE
-from .request import JUDGES, PREFLIGHTS, UPLOADS
+from .request import JUDGES, PREFLIGHTS, RATINGS, UPLOADS
 from .verdict import IF_NOT_JUDGED
 from .version import VERSION
 
@@ -50,7 +49,12 @@ class Command:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; its exit code. Every error of the pack is one line on standard error."""
-    args = parser().parse_args(argv)
+    given = list(sys.argv[1:] if argv is None else argv)
+    if given[:2] == ["key", "set"] and len(given) > 2 and not given[2].startswith("-"):
+        # argparse would repeat it: a key belongs neither on the screen nor into the shell's history.
+        print("The key is never an argument: run key set and paste it.", file=sys.stderr)
+        return USAGE
+    args = parser().parse_args(given)
     terminal = Terminal(getattr(args, "json", False))
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     _survive_any_console()

@@ -23,6 +23,8 @@ from pydantic import SecretStr
 from .errors import ConfigurationError
 
 KEY_VARIABLE = "RUNFLOW_API_KEY"
+SANDBOX_KEY = "rf_test_sandbox"
+"""What the sandbox takes unless told otherwise: no money, and a journal of its own."""
 KEY_FILE = "api_key"
 CONFIG_FILE = "config.json"
 DEFAULT_BASE_URL = "https://api.runflow.io"
@@ -64,12 +66,21 @@ class Config:
     def is_loopback(self) -> bool:
         return is_loopback_host(urlsplit(self.base_url).hostname or "")
 
+    @property
+    def is_sandbox(self) -> bool:
+        """Whether this is practice: the sandbox's own key, on this machine."""
+        return self.is_loopback and self.api_key is not None and self.api_key.get_secret_value() == SANDBOX_KEY
+
+    def journal_directory(self, directory: Path) -> Path:
+        """Where the journal is, given the private directory. Practice must not use up the limits of the day."""
+        return directory / "sandbox" if self.is_sandbox else directory
+
     def require_key(self) -> str:
         """The key itself, for the one place that sends it."""
         if self.api_key is None:
             raise ConfigurationError(
-                f"{KEY_VARIABLE} is not set, and the judge is runflow. Nothing was sent and nothing was paid. "
-                f"Set your key ({WHERE_TO_SET_THE_KEY}), or set judge to local for checks of the pixels only.",
+                f"{KEY_VARIABLE} is not set, and this needs Runflow. Nothing was sent and nothing was paid. "
+                f"Set your key ({WHERE_TO_SET_THE_KEY}). For checks of the pixels only, set judge to local.",
                 code="MISSING_API_KEY",
             )
         return self.api_key.get_secret_value()

@@ -96,7 +96,7 @@ def _key(settings: Config, directory: Path) -> Finding:
 
 def _journal(settings: Config, directory: Path) -> Finding:
     try:
-        with Journal.open(settings.journal_url, directory) as journal:
+        with Journal.open(settings.journal_url, settings.journal_directory(directory)) as journal:
             spend = journal.spent_today()
             said = f"{journal.where}, today {spend.evaluations} of {settings.max_evaluations_per_day} evaluations"
             return Finding("journal", GOOD, f"{said}, {plain(spend.credits)} credits")

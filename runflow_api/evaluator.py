@@ -29,7 +29,7 @@ from .config import WHERE_TO_SET_THE_KEY, Config
 from .errors import RunflowError
 from .journal import OPEN, Ask, Journal, JournalError, Limits, Row
 from .models import COMPLETED, FAILED, Evaluation
-from .transport import Patience
+from .transport import Patience, never_arrived
 from .verdict import (
     IF_NOT_JUDGED,
     LOCAL,
@@ -337,10 +337,10 @@ class Evaluator:
             journal, rows = await self._begin(job, asked)
         except errors.BudgetError as error:
             return [not_judged(error, job.policy, member.subject, judge=RUNFLOW) for member in asked]
-        expected = await self._in_thread(lambda: self._expected(journal, job.options.job_class))
-        batch = _Batch(job, Progress(len(asked)), journal, expected)
+        batch = _Batch(job, Progress(len(asked)), journal)
         ticker = asyncio.create_task(tick(batch.progress, report))
         try:
+            batch.expected = await self._in_thread(lambda: self._expected(journal, job.options.job_class))
             return await self._ask_each(batch, asked, rows)
         finally:
             ticker.cancel()
@@ -448,7 +448,7 @@ class Evaluator:
             self._noted(lambda: batch.journal.refused(row, code), None)
             raise
         except OUTAGES as error:
-            error.message += MAYBE_ACCEPTED
+            error.message += NEVER_ARRIVED if never_arrived(error) else MAYBE_ACCEPTED
             raise
         self._noted(lambda: self._note_submitted(batch, row, evaluation), None)
         return evaluation
@@ -630,7 +630,7 @@ class Evaluator:
         with self._opening:
             if self._journal is None:
                 keep = self.config.keep_prompts
-                url, directory = self.config.journal_url, self._directory
+                url, directory = self.config.journal_url, self.config.journal_directory(self._directory)
                 self._journal = Journal.open(url, directory, now=self._now, keep_prompts=keep)
             return self._journal
 
@@ -695,10 +695,8 @@ class Evaluator:
 
 # --- what is said -------------------------------------------------------------------------------------
 
-MAYBE_ACCEPTED = (
-    " The submission may have been accepted; nothing is paid twice: run again, and the same request is sent"
-    " with the same idempotency key."
-)
+NEVER_ARRIVED = " Nothing arrived at Runflow and nothing was paid: run again."
+MAYBE_ACCEPTED = " The submission may have been accepted; nothing is paid twice: run again, and it is recognised."
 
 
 def settled(verdicts: Sequence[Verdict], policy: Policy) -> BatchVerdict:
@@ -748,8 +746,8 @@ def _timed_out(evaluation_id: str, timeout_s: int, trouble: str) -> RunflowError
 
 def _maybe_billed(age_s: float) -> RunflowError:
     return errors.NotJudgedError(
-        f"This was submitted {age_s / 3600:.0f} h ago and no answer is known: it may have been billed. It is too old to "
-        "be sent again under the same key. Run again to start, and pay, a new evaluation.",
+        f"This was submitted {age_s / 3600:.0f} h ago and no answer is known: it may have been billed. It is too old "
+        "to be sent again under the same key. Run again to start, and pay, a new evaluation.",
         code="MAY_HAVE_BEEN_BILLED",
     )
 

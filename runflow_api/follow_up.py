@@ -10,12 +10,13 @@ import functools
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, TypeVar
 
 from . import errors, polling, request
 from .evaluator import FATAL, OUTAGES, Evaluator, Progress, Report, settled, tick
 from .journal import Journal, JournalError, Row
 from .models import COMPLETED, FAILED, RUN_EMBEDS, Evaluation, Run
+from .request import RATINGS, Rating
 from .transport import Patience
 from .verdict import (
     IF_NOT_JUDGED,
@@ -29,8 +30,6 @@ from .verdict import (
     not_judged,
 )
 
-Rating = Literal["none", "good", "bad", "clear"]
-RATINGS: tuple[Rating, ...] = get_args(Rating)
 MAX_IDS = 200
 MAX_REASON_CHARACTERS = 2_000
 """The reference gives no limit; this is what the sandbox takes."""

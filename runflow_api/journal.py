@@ -1040,7 +1040,10 @@ def _organisation(org_id: str) -> str:
 
 
 def _private_folder(folder: Path) -> Path:
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    """``mkdir`` gives the mode to the last folder only, so the one above is made first."""
+    if not folder.parent.exists():
+        _private_folder(folder.parent)
+    folder.mkdir(mode=0o700, exist_ok=True)
     return folder
 
 

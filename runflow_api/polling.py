@@ -30,7 +30,7 @@ LOOKS_IN_WINDOW = 12
 SHORTEST_IN_WINDOW_S = 0.4
 SHARE_BEFORE_WINDOW = 0.2
 
-READS_PER_SECOND = 25
+READS_PER_SECOND = 15
 """All pending evaluations together: a hundred of them would keep a core and the rate limit busy."""
 
 

@@ -206,6 +206,8 @@ def _score(verdict: Verdict) -> str:
 
 
 def _judge(verdict: Verdict) -> str:
+    if verdict.is_practice:
+        return "Judged by the sandbox: pixels only, for practice"
     return JUDGES.get(verdict.judge, "Judged by Runflow" if verdict.error is None else "")
 
 

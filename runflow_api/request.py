@@ -26,9 +26,11 @@ from .models import EvaluationRequest, Json, ReferenceImage
 Judge = Literal["auto", "runflow", "local", "off"]
 Upload = Literal["auto", "data_uri", "asset"]
 Preflight = Literal["off", "broken", "full"]
+Rating = Literal["none", "good", "bad", "clear"]
 JUDGES: tuple[Judge, ...] = get_args(Judge)
 UPLOADS: tuple[Upload, ...] = get_args(Upload)
 PREFLIGHTS: tuple[Preflight, ...] = get_args(Preflight)
+RATINGS: tuple[Rating, ...] = get_args(Rating)
 
 MAX_REFERENCES = 4
 MAX_ATTRIBUTES_CHARACTERS = 64_000

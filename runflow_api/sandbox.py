@@ -49,6 +49,7 @@ from ._sandbox_records import (
 )
 from ._sandbox_rules import Answer, Refusal
 from ._sandbox_script import Fault, Faults, Script, ScriptedVerdict, load_script, parse_fault
+from .config import SANDBOX_KEY
 from .errors import InvalidInputError, RunflowError
 from .models import (
     COMPLETED,
@@ -64,7 +65,7 @@ from .models import (
 
 __all__ = ["Fault", "RequestRecord", "Sandbox", "ScriptedVerdict", "StoredEvaluation", "add_arguments", "run"]
 
-DEFAULT_KEY = "rf_test_sandbox"
+DEFAULT_KEY = SANDBOX_KEY
 DEFAULT_PORT = 8189
 DEFAULT_ORG = "5a9d0b0c-0000-4000-8000-000000000001"
 PENDING_SHARE = 0.25

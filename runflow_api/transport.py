@@ -108,7 +108,7 @@ class Outgoing:
 class _Failure:
     """One attempt that gave no usable answer."""
 
-    error: errors.ApiError | errors.NetworkError | errors.InvalidResponseError
+    error: Refused
     said: str
     status: int | None = None
     retry_after: float | None = None
@@ -254,16 +254,18 @@ class Transport:
     ) -> T:
         tried: list[str] = []
         attempts = 0
+        latest: Refused | None = None
         while True:
             self.limiter.wait(patience)
             if patience.cancelled.is_set():
                 raise errors.Cancelled
             if patience.remaining <= 0:
-                raise _out_of_time(tried, outgoing.what)
+                raise _with_history(latest or _out_of_time(outgoing.what), tried, outgoing.what)
             outcome = self._attempt(outgoing, patience, parse, auth)
             if not isinstance(outcome, _Failure):
                 return outcome
             tried.append(outcome.said)
+            latest = outcome.error
             attempts += outcome.status not in BOUNDED_BY_DEADLINE
             delay = self._delay(len(tried) - 1, outcome.retry_after)
             exhausted = attempts >= MAX_ATTEMPTS or patience.remaining <= delay
@@ -366,20 +368,29 @@ def _read(parse: Callable[[bytes], T], data: bytes, status: int) -> T | _Failure
         return _Failure(failure, said)
 
 
+def never_arrived(error: errors.RunflowError) -> bool:
+    """Whether it is certain that no attempt reached the server: there was no connection to send anything over."""
+    tried = getattr(error, "tried", ())
+    return bool(tried) and set(tried) <= {REFUSED, NOT_RESOLVED, NOT_TRUSTED}
+
+
+REFUSED, NOT_RESOLVED, NOT_TRUSTED = "connection refused", "host name not found", "TLS certificate or handshake refused"
+
+
 def _no_answer(error: requests.exceptions.RequestException) -> _Failure:
     """Name what went wrong in the network, without the address or header that requests puts into its text."""
     code, said = "CONNECTION_FAILED", "connection failed"
     text = str(error)
     if isinstance(error, requests.exceptions.SSLError):
-        code, said = "TLS_FAILED", "TLS certificate or handshake refused"
+        code, said = "TLS_FAILED", NOT_TRUSTED
     elif isinstance(error, requests.exceptions.ProxyError):
         said = "proxy failed"
     elif isinstance(error, requests.exceptions.Timeout) or "timed out" in text:
         code, said = "TIMEOUT", "timed out"
     elif "NameResolution" in text or "getaddrinfo" in text or "Name or service" in text:
-        said = "host name not found"
+        said = NOT_RESOLVED
     elif "refused" in text:
-        said = "connection refused"
+        said = REFUSED
     elif isinstance(error, requests.exceptions.ChunkedEncodingError) or "IncompleteRead" in text:
         said = "answer cut off"
     elif "reset" in text or "RemoteDisconnected" in text or "aborted" in text:
@@ -452,11 +463,12 @@ def _short(text: str) -> str:
     return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 1] + "…"
 
 
-def _out_of_time(tried: list[str], what: str) -> errors.NetworkError:
-    return _with_history(errors.NetworkError(f"The time for {what} was used up.", code="TIMEOUT"), tried, what)
+def _out_of_time(what: str) -> errors.NetworkError:
+    return errors.NetworkError(f"The time for {what} was used up.", code="TIMEOUT")
 
 
-Tried = TypeVar("Tried", bound=errors.ApiError | errors.NetworkError | errors.InvalidResponseError)
+Refused = errors.ApiError | errors.NetworkError | errors.InvalidResponseError
+Tried = TypeVar("Tried", bound=Refused)
 
 
 def _with_history(error: Tried, tried: list[str], what: str) -> Tried:

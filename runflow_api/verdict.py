@@ -22,6 +22,8 @@ IF_NOT_JUDGED: tuple[IfNotJudged, ...] = get_args(IfNotJudged)
 
 LOCAL_PASSED = "pixels OK, content not judged (local judge)"
 LOCAL_FAILED = "pixels checked only, content not judged (local judge)"
+GLANCE = 60
+"""Characters of an issue in a summary."""
 NO_SCORE = "no score was given"
 NO_VERDICT = "no verdict was given"
 
@@ -61,19 +63,35 @@ class Verdict:
 
     @property
     def summary(self) -> str:
-        """One line for a node: outcome, score, who judged, time and credits."""
+        """One line for a node: outcome, score, the first issue, who judged, time and credits."""
         parts = [self.outcome if self.judge != OFF else "not judged (judge is off)"]
         if self.error is not None:
             parts.append(self.error.code)
         elif self.evaluation.weighted_pass_rate is not None:
             parts.append(f"{self.score:.2f}")
+        parts += self._reason
         if self.judge == LOCAL:
             parts.append(LOCAL_PASSED if self.outcome == PASSED else LOCAL_FAILED)
         elif self.judge == PREFLIGHT:
             parts.append("broken image, not sent, nothing paid")
         elif self.judge == RUNFLOW:
             parts += _time_and_cost(self.seconds, self.cost, self.reused)
+            parts += ["sandbox: practice, not Runflow"] if self.is_practice else []
         return " · ".join(parts)
+
+    @property
+    def _reason(self) -> list[str]:
+        """The first issue of what did not pass, cut to a glance, and how many more there are."""
+        issues = [line for line in self.issues if line != LOCAL_FAILED]
+        if self.passed or self.error is not None or not issues:
+            return []
+        first = issues[0] if len(issues[0]) <= GLANCE else f"{issues[0][: GLANCE - 1]}…"
+        return [first + (f" (+{len(issues) - 1})" if len(issues) > 1 else "")]
+
+    @property
+    def is_practice(self) -> bool:
+        """Whether the pack's own sandbox answered: it checks pixels, and nothing was paid."""
+        return bool((self.evaluation.model_extra or {}).get("sandbox"))
 
     def to_ui(self) -> dict[str, Any]:
         """The verdict as the graph's panel and API clients read it: plain JSON."""
@@ -87,6 +105,7 @@ class Verdict:
             "issues": list(self.issues),
             "strengths": list(self.evaluation.top_strengths),
             "improved_prompt": self.improved_prompt,
+            "improved": self.improved_prompt != self.subject.prompt,
             "cost": self.cost,
             "seconds": round(self.seconds, 2),
             "reused": self.reused,

@@ -32,6 +32,9 @@ LOOK_INTERVAL = 0.1
 
 def main() -> int:
     options = _options()
+    if options.comfyui and not (options.comfyui / "main.py").is_file():
+        say(f"--comfyui: {options.comfyui} holds no ComfyUI (no main.py in it).")
+        return 2
     sys.stdout.reconfigure(errors="replace")  # a Windows console may lack a character of an issue's text
     python = sys.executable if options.comfyui else _environment.ensure_or_exit()
     comfyui = options.comfyui or _environment.COMFYUI

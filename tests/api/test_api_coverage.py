@@ -65,8 +65,9 @@ def test_every_node_that_is_named_exists() -> None:
 def test_every_socket_that_is_named_exists() -> None:
     """After a node's name come names of its inputs and outputs."""
     for node, sockets in re.findall(r"`(Runflow\w+)` ((?:`\w+`(?:, | or )?)+)", PAGE):
-        source = next(p.read_text("utf-8") for p in (ROOT / "nodes").glob("*.py") if f'node_id="{node}"' in _text(p))
-        known = {value for value in _strings(source) if re.fullmatch(r"[\w ]+", value)}
+        source = next(_text(p) for p in (ROOT / "nodes").glob("*.py") if f'node_id="{node}"' in _text(p))
+        shared = _text(ROOT / "nodes" / "_schema.py")
+        known = {value for value in _strings(source) | _strings(shared) if re.fullmatch(r"[\w ]+", value)}
         known |= {word for value in known for word in value.split()}
         others = {command.name for command in COMMANDS} | node_ids()
         for socket in re.findall(r"`(\w+)`", sockets):

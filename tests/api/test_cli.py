@@ -436,7 +436,7 @@ def test_the_journal_is_of_the_command_line_or_of_the_comfyui_that_is_named(
     run("evaluate", pictures / "0.png", *PAID)
     run("evaluate", pictures / "0.png", *PAID, "--comfyui", tmp_path / "comfyui")
     for directory in (home, tmp_path / "comfyui" / "user" / "__runflow_evaluate"):
-        with Journal.open(None, directory) as journal:
+        with Journal.open(None, directory / "sandbox") as journal:
             assert len(journal.history()) == 1
     assert run("history", "--comfyui", tmp_path)[0] == USAGE
 
@@ -489,8 +489,11 @@ def test_a_key_is_set_from_standard_input_shown_masked_and_removed(
     assert not (home / config.KEY_FILE).exists()
 
 
-def test_a_key_is_never_an_argument(home: Path) -> None:
-    assert usage_error("key", "set", LIVE_KEY) == USAGE
+def test_a_key_is_never_an_argument_and_is_not_repeated(home: Path, run: Run) -> None:
+    code, printed, said = run("key", "set", LIVE_KEY)
+    assert code == USAGE
+    assert "never an argument" in said
+    assert LIVE_KEY not in f"{printed}{said}"
 
 
 def test_a_key_is_imported_only_when_asked(home: Path, tmp_path: Path, run: Run) -> None:

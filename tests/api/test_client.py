@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import helpers
 import pytest
 
@@ -123,3 +125,17 @@ def test_a_confirmation_without_a_body_is_one(sandbox: Sandbox) -> None:
     encoded = images.encode_lossless(images.to_pixels(helpers.picture(0, 16, 16)))
     assert helpers.client(sandbox).upload_asset(encoded).startswith("runflow://assets/")
     assert len(sandbox.requests) == 3
+
+
+def test_a_body_is_compact_utf_8_json_of_what_was_given() -> None:
+    attributes = {"größe": 10**40, "none": None, "list": [1.5, True, {"x": None}], "line": "a\n\u2028\"\\"}
+    asked = EvaluationRequest(
+        generated_image_url="https://images.example/ä.png", task_type="日本", input_attributes=attributes
+    )
+    body = encode_request(asked)
+    assert json.loads(body) == {
+        "generated_image_url": "https://images.example/ä.png",
+        "task_type": "日本",
+        "input_attributes": attributes,
+    }
+    assert body.startswith('{"generated_image_url":"https://images.example/ä.png","task_type":"日本",'.encode())

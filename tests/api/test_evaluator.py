@@ -19,7 +19,7 @@ import pytest
 from helpers import judge, picture
 
 from runflow_api import background, errors, images
-from runflow_api.evaluator import Evaluator, Job
+from runflow_api.evaluator import ENCODERS, Evaluator, Job
 from runflow_api.journal import Journal
 from runflow_api.request import Options, Question, Reference
 from runflow_api.sandbox import Fault, Sandbox, ScriptedVerdict
@@ -299,7 +299,7 @@ def test_a_failed_evaluation_is_not_resubmitted_in_the_same_prompt_but_in_the_ne
 ) -> None:
     sandbox.add_verdict(ScriptedVerdict(failure_code="processing_failed"))
     for _ in range(2):
-        with pytest.raises(errors.EvaluationFailedError, match="It cost 0.10 credits"):
+        with pytest.raises(errors.EvaluationFailedError, match=r"It cost 0\.10 credits"):
             judge(evaluator, picture(), prompt_token="one")
     assert len(sandbox.evaluations) == 1
     assert judge(evaluator, picture(), prompt_token="two").outcome in (PASSED, FAILED)
@@ -502,6 +502,7 @@ def test_pending_evaluations_hold_no_thread(sandbox: Sandbox, tmp_path: Path) ->
 
 def spoil(trouble: str, directory: Path) -> AbstractContextManager[object]:
     """Make the journal in ``directory`` unusable for as long as the context lasts."""
+    directory.mkdir(exist_ok=True)
     file = directory / "journal.sqlite3"
     if trouble == "corrupt":
         file.write_bytes(b"this is no database" * 1000)
@@ -521,7 +522,7 @@ def test_a_journal_that_cannot_be_used_never_stops_an_evaluation(
 ) -> None:
     nowhere = {"RUNFLOW_JOURNAL_URL": "sqlite:////proc/journal.sqlite3"} if trouble == "read-only" else {}
     evaluator = helpers.evaluator(sandbox, tmp_path, **nowhere)
-    with spoil(trouble, tmp_path):
+    with spoil(trouble, tmp_path / "sandbox"):
         got = judge(evaluator, picture())
         assert got.outcome in (PASSED, FAILED)
         assert "not known whether this was paid before" in got.issues
@@ -548,10 +549,31 @@ def test_an_old_submission_without_an_answer_is_not_resent_silently(sandbox: San
     evaluator = helpers.evaluator(sandbox, tmp_path)
     with pytest.raises(errors.NetworkError):
         judge(evaluator, picture(), prompt_token="one")
-    with Journal.open(None, tmp_path) as journal, journal._engine.begin() as connection:
+    with Journal.open(None, tmp_path / "sandbox") as journal, journal._engine.begin() as connection:
         connection.exec_driver_sql("UPDATE runflow_evaluations SET created_at = created_at - 24 * 3600")
     with pytest.raises(errors.NotJudgedError, match="may have been billed") as caught:
         judge(evaluator, picture(), prompt_token="two")
     assert caught.value.code == "MAY_HAVE_BEEN_BILLED"
     assert len([each for each in sandbox.requests if each.method == "POST"]) == 5
     assert judge(evaluator, picture(), prompt_token="three").outcome in (PASSED, FAILED)
+
+
+def test_a_batch_encodes_two_images_at_a_time(
+    sandbox: Sandbox, evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode, lock, under_way, most = images.encode_lossless, threading.Lock(), [0], [0]
+
+    def counted(pixels: images.PixelImage) -> images.EncodedImage:
+        with lock:
+            under_way[0] += 1
+            most[0] = max(most[0], under_way[0])
+        time.sleep(0.02)
+        try:
+            return encode(pixels)
+        finally:
+            with lock:
+                under_way[0] -= 1
+
+    monkeypatch.setattr(images, "encode_lossless", counted)
+    assert len(judge(evaluator, *(picture(seed) for seed in range(8)))) == 8
+    assert most[0] == ENCODERS

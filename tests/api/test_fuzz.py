@@ -30,7 +30,9 @@ VALID: dict[str, Any] = {
     "top_strengths": ["good light"],
     "cost": "0.10",
     "eval_duration_ms": 1200,
-    "judges": [{"name": "hands", "passed": False, "confidence": 0.9, "evidence": ["left"], "issues": [{"detail": "six"}]}],
+    "judges": [
+        {"name": "hands", "passed": False, "confidence": 0.9, "evidence": ["left"], "issues": [{"detail": "six"}]},
+    ],
     "gate_failures": [{"module": "face", "output_key": "image", "reason": "two faces"}],
     "action": {"primary_action": "regenerate", "failure_summary": "hands", "improved_prompt": "five fingers"},
     "run": {"id": "r", "node_runs": [{"state_code": "failed"}]},

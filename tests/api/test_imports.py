@@ -67,7 +67,19 @@ def test_nodes_use_relative_imports_of_the_package_only() -> None:
         assert (0, "runflow_api") not in imported(path), path.name
 
 
+def test_comfyui_starts_without_what_only_a_running_node_needs() -> None:
+    late = {"evaluator", "journal", "follow_up", "views", "client", "local_judge", "cli", "sandbox"}
+    for path in (ROOT / "nodes").glob("*.py"):
+        for node in ast.parse(path.read_text("utf-8")).body:
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("runflow_api"):
+                module = node.module.partition(".")[2]
+                names = {module} if module else {alias.name for alias in node.names}
+                assert names & late == set(), f"{path.name}, line {node.lineno}"
+
+
 def test_the_entry_point_imports_nothing_of_comfyui_before_it_is_called() -> None:
-    code = "import runpy, sys; runpy.run_path('__init__.py'); print(sorted(set(sys.modules) & {'torch', 'comfy', 'nodes'}))"
+    code = (
+        "import runpy, sys; runpy.run_path('__init__.py'); print(sorted(set(sys.modules) & {'torch', 'comfy', 'nodes'}))"
+    )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -101,7 +101,7 @@ class Life:
 
     def note(self, question: int, future: Future[BatchVerdict]) -> None:
         try:
-            verdict = future.result(timeout=30)[0]
+            verdict = future.result(timeout=300)[0]
         except CancelledError:
             self.answers["cancelled"] += 1
         except RunflowError as error:

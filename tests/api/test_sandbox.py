@@ -415,7 +415,7 @@ def test_a_submission_is_answered_as_pending_even_where_there_is_no_latency(
 def test_an_answer_has_every_field_of_the_reference_and_only_the_embeds_asked_for(
     client: Client, clock: Clock
 ) -> None:
-    plain = set(Evaluation.model_fields) - EVALUATION_EMBEDS | {"source_code"}
+    plain = set(Evaluation.model_fields) - EVALUATION_EMBEDS | {"sandbox"}
     submitted = client.submit().json()
     assert set(submitted) == plain
     for clock.now in (1000.0, 1008.0):
@@ -528,7 +528,7 @@ def test_feedback_is_set_and_cleared_and_its_reason_goes_with_it(client: Client)
     path = f"/v1/evaluations/{client.submit().json()['id']}/feedback"
     liked = client.call("PATCH", path, json={"is_positive": True, "reason": "sharp"}).json()
     assert (liked["feedback_is_positive"], liked["feedback_reason"]) == (True, "sharp")
-    assert set(liked) == set(Evaluation.model_fields) - EVALUATION_EMBEDS | {"source_code"}
+    assert set(liked) == set(Evaluation.model_fields) - EVALUATION_EMBEDS | {"sandbox"}
     cleared = client.call("PATCH", path, json={"is_positive": None, "reason": "ignored"}).json()
     assert (cleared["feedback_is_positive"], cleared["feedback_reason"]) == (None, None)
     assert client.get(path.split("/")[3])["feedback_is_positive"] is None
