@@ -50,7 +50,7 @@ def main() -> int:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Judge the shipped photographs in a real ComfyUI, locally.")
+    parser = argparse.ArgumentParser(description="Judge the shipped photographs in a real ComfyUI, locally: RUNFLOW_ variables are ignored.")
     parser.add_argument("--open", action="store_true", help="leave ComfyUI running and print its address")
     elsewhere = "use this ComfyUI, with the Python that runs the demo, and set nothing up"
     parser.add_argument("--comfyui", type=Path, metavar="DIR", help=elsewhere)
