@@ -44,7 +44,10 @@ T = TypeVar("T")
 
 def private_directory() -> Path:
     """Where the key file, the configuration and the journal are: ComfyUI serves nothing from there."""
-    return Path(folder_paths.get_system_user_directory("runflow_evaluate"))
+    folder = Path(folder_paths.get_system_user_directory("runflow_evaluate"))
+    if not folder.exists():
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder
 
 
 def settings() -> config.Config:
@@ -101,7 +104,7 @@ async def judge(
     except RunflowError as error:
         unjudged = [pictures[index] for index in error.unjudged or range(len(pictures))]
         where = await asyncio.wrap_future(background.call(lambda: save_unjudged(unjudged, node)))
-        error.message += f" {where}"
+        error.message += f" {where}" if where else ""
         show.text(f"not judged · {error.code}")
         raise
     except BaseException:  # cancelled, or another node of the prompt failed
@@ -184,12 +187,14 @@ def save_unjudged(pictures: Sequence[np.ndarray], node: type[io.ComfyNode]) -> s
 
     The name is the hash of the pixels, so that queueing again does not fill the folder with copies.
     """
+    if not pictures:
+        return ""
     folder = Path(folder_paths.get_output_directory()) / UNJUDGED_FOLDER
     metadata = _metadata(node)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         names = [_save(folder, picture, metadata) for picture in pictures]
-    except OSError as error:
+    except (OSError, ValueError, TypeError) as error:  # what stopped the workflow may be what cannot be saved
         log.warning("The images that were not judged could not be saved: %s", error)
         return f"The images could not be saved ({type(error).__name__})."
     return f"Saved to output/{UNJUDGED_FOLDER}/{', '.join(dict.fromkeys(names))}."

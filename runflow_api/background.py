@@ -20,12 +20,17 @@ T = TypeVar("T")
 IDLE_THREAD_LIVES_S = 10.0
 
 
-@functools.cache
+_loops: list[asyncio.AbstractEventLoop] = []
+_starting = threading.Lock()
+
+
 def loop() -> asyncio.AbstractEventLoop:
-    """The event loop of this process, started on first use and never stopped."""
-    made = asyncio.new_event_loop()
-    threading.Thread(target=made.run_forever, name="runflow-loop", daemon=True).start()
-    return made
+    """The event loop of this process, started on first use, by whichever thread that is, and never stopped."""
+    with _starting:
+        if not _loops:
+            _loops.append(asyncio.new_event_loop())
+            threading.Thread(target=_loops[0].run_forever, name="runflow-loop", daemon=True).start()
+        return _loops[0]
 
 
 def start(work: Coroutine[Any, Any, T]) -> Future[T]:

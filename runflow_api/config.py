@@ -158,7 +158,7 @@ def _read_config_file(directory: Path | None) -> dict[str, Any]:
         return {}
     try:
         stored = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigurationError(f"config file: {CONFIG_FILE} cannot be read ({type(error).__name__}).") from error
     if not isinstance(stored, dict):
         raise ConfigurationError(f"config file: {CONFIG_FILE} must hold one JSON object.")

@@ -97,6 +97,8 @@ class ApiError(RunflowError):
         tried: Sequence[str] = (),
     ) -> None:
         super().__init__(message, code=code)
+        self.is_resend = False
+        """Whether an earlier attempt of the same request may have been accepted, whatever this answer says."""
         self.status = status
         self.details = tuple(details)
         self.tried = tuple(tried)

@@ -13,7 +13,8 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, field, replace
 from decimal import Decimal, InvalidOperation
@@ -48,6 +49,10 @@ from .verdict import (
 FULL = ("judges", "action", "gate_failures")
 """Embedded in the last read only: polls stay small."""
 OWNER_POLL_S = 1.0
+GRACE_S = 0.5
+"""A call that ends by its own time-out does so first, with a better error."""
+VISIBLE_WITHIN_S = 10.0
+"""So long an id that was just given may not be found yet."""
 RESEND_WITHIN_S = 23 * 3600.0
 """An idempotency key is trusted for less than a day; after that a resend might be billed again."""
 TICK_S = 1.0
@@ -179,12 +184,14 @@ class Evaluator:
         self._now = now
         self._directory = directory
         self._journal: Journal | None = None
+        self._fallback: Journal | None = None
         self._opening = threading.Lock()
         self._pruned = False
         self._pending = 0
         self._network = Workers(config.concurrency)
         self._processor = Workers(os.cpu_count() or 1)
         self._encoders = threading.Semaphore(ENCODERS)
+        self._submitting: Counter[int] = Counter()
         self._tidying: set[Future[None]] = set()
         self._placing = asyncio.Lock()
         self._placed: dict[tuple[str, str], tuple[str, list[str]]] = {}
@@ -407,7 +414,11 @@ class Evaluator:
         if not batch.job.wait:
             return evaluation
         evaluation = await self._wait(batch, member, row, evaluation)
-        evaluation = await self._read_full(member, evaluation)
+        if evaluation.status_code == COMPLETED:
+            full = await self._read_full(member, evaluation)
+            if full is None:  # not noted as finished: the next run reads what is missing, for free
+                return evaluation
+            evaluation = full
         await self._in_thread(lambda: self._note_answer(batch, member, row, evaluation))
         return evaluation
 
@@ -418,9 +429,30 @@ class Evaluator:
             await self._in_thread(lambda: self._noted(lambda: batch.journal.abandon(row), None))
             raise _maybe_billed(age)
         spooled = await self._in_thread(lambda: self._spooled(batch, row))
-        reference_urls = [] if spooled else await self._reference_urls(batch, member)
-        evaluation = await self._network.run(lambda: self._submit_in_thread(batch, member, row, reference_urls))
+        reference_urls = [] if spooled else await _within(member.patience, self._reference_urls(batch, member))
+        self._submitting[row.id] += 1
+        try:
+            evaluation = await _within(
+                member.patience,
+                self._network.run(lambda: self._submit_in_thread(batch, member, row, reference_urls)),
+            )
+        finally:
+            self._submitting[row.id] -= 1
         return evaluation or await self._id_from_owner(batch, member, row)
+
+    def _refused(self, batch: _Batch, row: Row, error: errors.ApiError) -> RunflowError:
+        """What a refusal means for money: the row is closed only where nothing that was sent can have been taken."""
+        if error.is_resend:
+            error.message += MAYBE_ACCEPTED
+            return error
+        error.message += " Nothing was paid."
+        self._noted(lambda: batch.journal.refused(row, error.code), None)
+        if isinstance(error, errors.NotFoundError):
+            return errors.ConfigurationError(
+                f"{error.message} There is no evaluation API at {self.config.base_url}: check RUNFLOW_BASE_URL.",
+                code=error.code,
+            )
+        return error
 
     def _submit_in_thread(
         self, batch: _Batch, member: _Member, row: Row, reference_urls: list[str]
@@ -437,21 +469,30 @@ class Evaluator:
         if body is None:
             return None
         try:
-            evaluation = self.client.submit(
-                body,
-                idempotency_key=row.idempotency_key,
-                patience=member.patience,
-                may_have_arrived=not row.is_new,
-            )
-        except UNBILLED as error:
-            code = error.code
-            self._noted(lambda: batch.journal.refused(row, code), None)
-            raise
+            evaluation = self._send(batch, member, row, body)
         except OUTAGES as error:
-            error.message += NEVER_ARRIVED if never_arrived(error) else MAYBE_ACCEPTED
+            error.message += NEVER_ARRIVED if row.is_new and never_arrived(error) else MAYBE_ACCEPTED
             raise
+        except errors.ApiError as error:
+            raise self._refused(batch, row, error) from error
         self._noted(lambda: self._note_submitted(batch, row, evaluation), None)
         return evaluation
+
+    def _send(self, batch: _Batch, member: _Member, row: Row, body: bytes) -> Evaluation:
+        """Submit; a conflict on a first send is final, unless somebody else is sending the same."""
+        submit = functools.partial(
+            self.client.submit, body, idempotency_key=row.idempotency_key, patience=member.patience
+        )
+        try:
+            return submit(may_have_arrived=not row.is_new)
+        except errors.ConflictError as error:
+            if error.is_resend or not self._is_shared(batch, row):
+                raise
+            return submit(may_have_arrived=True)
+
+    def _is_shared(self, batch: _Batch, row: Row) -> bool:
+        """Whether another prompt or process, or another node of this one, has asked for the same row."""
+        return self._submitting[row.id] > 1 or self._noted(lambda: batch.journal.askers(row), 1) > 1
 
     def _body(self, batch: _Batch, member: _Member, row: Row, reference_urls: list[str]) -> bytes | None:
         """The bytes that must be sent: those spooled first, by whichever process that was."""
@@ -498,6 +539,8 @@ class Evaluator:
 
     async def _place_references(self, batch: _Batch, member: _Member) -> list[str]:
         """One after the other: what another job has just encoded or uploaded is taken from there."""
+        if all(reference.pixels is None for reference in batch.job.question.references):
+            return [reference.url for reference in batch.job.question.references]
         async with self._placing:
             return [await self._place_reference(batch, member, each) for each in batch.job.question.references]
 
@@ -553,15 +596,25 @@ class Evaluator:
                 raise _timed_out(evaluation_id, batch.job.options.timeout_s, trouble)
             await asyncio.sleep(min(delay, member.patience.remaining))
             try:
-                evaluation = await self._network.run(
+                reading = self._network.run(
                     lambda: self.client.get_evaluation(evaluation_id, patience=member.patience)
                 )
+                evaluation = await _within(member.patience, reading)
                 trouble = batch.progress.trouble = ""
             except OUTAGES as error:
                 if error.code == "REDIRECT_REFUSED":
                     raise
                 trouble = str(error)
                 batch.progress.trouble = f"Runflow does not answer ({error.code}), still waiting"
+            except errors.NotFoundError as error:
+                if row.evaluation_id is None and time.monotonic() - submitted < VISIBLE_WITHIN_S:
+                    trouble = str(error)
+                else:
+                    await self._in_thread(lambda: self._noted(lambda: batch.journal.abandon(row), None))
+                    raise _gone(evaluation_id, error) from error
+            except errors.ApiError as error:
+                error.message += f" Evaluation {evaluation_id} was submitted and is paid once: run again to pick it up."
+                raise
             delay = self._next_delay(time.monotonic() - submitted, batch.expected, self._pending)
         return evaluation
 
@@ -572,20 +625,19 @@ class Evaluator:
     def _expected(self, journal: Journal, job_class: str) -> polling.Window | None:
         return polling.window(self._noted(lambda: journal.durations(job_class), []))
 
-    async def _read_full(self, member: _Member, evaluation: Evaluation) -> Evaluation:
-        """The terminal answer with judges, action and gate failures; a failed evaluation has none."""
-        if evaluation.status_code != COMPLETED:
-            return evaluation
+    async def _read_full(self, member: _Member, evaluation: Evaluation) -> Evaluation | None:
+        """The completed answer with judges, action and gate failures; ``None`` where it cannot be read now."""
         evaluation_id = str(evaluation.id)
         try:
-            full = await self._network.run(
+            reading = self._network.run(
                 lambda: self.client.get_evaluation(evaluation_id, embed=FULL, patience=member.patience)
             )
-            return full if full.is_terminal else evaluation
+            full = await _within(member.patience, reading)
         except RunflowError as error:
             # The verdict itself is known and paid: it is not thrown away for want of its details.
             member.notes.append(f"the details of the verdict could not be read: {error}")
-            return evaluation
+            return None
+        return full if full.status_code == COMPLETED else None
 
     # --- journal and prices -----------------------------------------------------------------------
 
@@ -636,15 +688,18 @@ class Evaluator:
 
     def _forget_journal(self, error: JournalError) -> Journal:
         """Go on with a journal in memory: this process still pays nothing twice."""
-        log.warning("%s Going on without it: it is not known what was paid before.", error)
         with self._opening:
-            self._journal = Journal.in_memory()
+            if self._journal is not None and self._journal is self._fallback:
+                return self._journal  # another prompt was faster
+            log.warning("%s Going on without it: it is not known what was paid before.", error)
+            self._journal = self._fallback = Journal.in_memory()
             return self._journal
 
     def _tidy(self, journal: Journal, rows: list[Row]) -> None:
         """Give back the budget of what was never sent, and once in a while forget what is old."""
         for row in {row.id: row for row in rows if row.is_new}.values():
-            self._noted(functools.partial(journal.release, row), False)
+            if self._noted(functools.partial(journal.askers, row), 2) == 1:  # nobody else is about to send it
+                self._noted(functools.partial(journal.release, row), False)
         if not self._pruned:
             self._pruned = True
             days, count = self.config.retention_days, self.config.retention_evaluations
@@ -709,14 +764,37 @@ def settled(verdicts: Sequence[Verdict], policy: Policy) -> BatchVerdict:
     error.unjudged = tuple(index for index, _ in failed)
     if len(verdicts) > 1:
         kept = len(verdicts) - len(failed)
-        again = sum(isinstance(each, NEW_BILL_NEXT_TIME) for _, each in failed)
+        again = sum(_is_paid_anew(each) for _, each in failed)
         error.message += f" {kept} of {len(verdicts)} kept; run again pays {again}."
     if fatal is None:
         error.message += " To go on without a verdict, set if_not_judged to fail or pass."
     raise error
 
 
-NEW_BILL_NEXT_TIME = (errors.EvaluationFailedError, errors.BudgetError, *UNBILLED)
+def _gone(evaluation_id: str, error: errors.NotFoundError) -> RunflowError:
+    return errors.NotJudgedError(
+        f"Runflow does not know evaluation {evaluation_id} any more. It may have been billed. Run again to start, and "
+        "pay, a new one.",
+        code=error.code,
+        evaluation_ids=[evaluation_id],
+    )
+
+
+async def _within(patience: Patience, work: Awaitable[T]) -> T:
+    """Wait for ``work`` no longer than patience lasts: a server that drips its answer is left behind."""
+    try:
+        return await asyncio.wait_for(work, max(patience.remaining, 0.0) + GRACE_S)
+    except asyncio.TimeoutError as error:
+        text = "Runflow did not finish its answer in the time that timeout_s allows."
+        raise errors.NetworkError(text, code="TIMEOUT", tried=("timed out",)) from error
+
+
+NEW_BILL_NEXT_TIME = (errors.EvaluationFailedError, errors.BudgetError, errors.ConfigurationError, *UNBILLED)
+
+
+def _is_paid_anew(error: RunflowError) -> bool:
+    """Whether the next run starts another evaluation, rather than taking up this one."""
+    return isinstance(error, NEW_BILL_NEXT_TIME) and not getattr(error, "is_resend", False)
 
 
 def _needs_key() -> RunflowError:

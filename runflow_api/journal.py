@@ -472,6 +472,15 @@ class Journal:
         return self._settle(row.id, known, state=ABANDONED, finished_at=self._now())
 
     @_told
+    def askers(self, row: Row) -> int:
+        """How many prompts have asked for ``row``: with more than one, another may be sending it right now."""
+        others = sa.select(sa.func.count()).where(
+            _prompts.c.row_id == row.id, _prompts.c.prompt_token != _clean(row.prompt_token)
+        )
+        with self._reading() as connection:
+            return 1 + (connection.scalar(others) or 0)
+
+    @_told
     def rated(self, evaluation_id: str, is_positive: bool | None, reason: str | None) -> None:
         """Keep the feedback that Runflow has taken in the answer of that evaluation's newest row."""
         wanted = sa.select(_answers.c.row_id, _answers.c.packed).select_from(

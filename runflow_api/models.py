@@ -30,15 +30,24 @@ from typing_extensions import Self
 T = TypeVar("T")
 
 
-def _null_as_empty(value: Any) -> Any:
-    return [] if value is None else value
+def _without_nulls(value: Any) -> Any:
+    """Null for a list is an empty one, and a null in it is nothing."""
+    if value is None:
+        return []
+    return [each for each in value if each is not None] if isinstance(value, list) else value
 
 
-Many = Annotated[list[T], BeforeValidator(_null_as_empty)]
+def _no_truth(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("true and false are no numbers")
+    return value
+
+
+Many = Annotated[list[T], BeforeValidator(_without_nulls)]
 """A list that the API may also give as null."""
 
 Json = dict[str, Any]
-Number = Annotated[float, Field(allow_inf_nan=False)]
+Number = Annotated[float, BeforeValidator(_no_truth), Field(allow_inf_nan=False)]
 
 PENDING, RUNNING, COMPLETED, FAILED = "pending", "running", "completed", "failed"
 EVALUATION_TERMINAL = frozenset({COMPLETED, FAILED})

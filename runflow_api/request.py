@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, get_args
@@ -45,7 +44,8 @@ LONGEST = {
     "job_class": 50,
     "callback_url": 2_048,
 }
-_ASSET = re.compile(r"runflow://assets/[0-9a-fA-F-]{36}")
+_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_ASSET = re.compile(rf"runflow://assets/{_UUID.pattern}")
 _DATA_URI = re.compile(r"data:image/[a-z0-9.+-]+;base64,[A-Za-z0-9+/=]+")
 T = TypeVar("T")
 
@@ -115,7 +115,7 @@ class Options:
 def chosen(field: str, value: str, choices: Sequence[str]) -> None:
     """Refuse a choice that is none: ComfyUI 0.3.75 does not check what a prompt puts into a combo."""
     if value not in choices:
-        raise InvalidInputError(field, f"{_quoted(value)} is not one of {', '.join(choices)}.")
+        raise InvalidInputError(field, f"{_quoted(str(value))} is not one of {', '.join(choices)}.")
 
 
 def chosen_all(field: str, values: Iterable[str], choices: Iterable[str]) -> None:
@@ -156,12 +156,13 @@ def parse_attributes(text: str) -> Json | None:
         raise InvalidInputError(name, f"has {len(text)} characters, at most {MAX_ATTRIBUTES_CHARACTERS} allowed.")
     try:
         parsed = json.loads(text, parse_constant=_no_constant)
-        text.encode()
+        # Infinity by way of 1e999, and half characters by way of \\ud800, are found on the way back only.
+        json.dumps(parsed, ensure_ascii=False, allow_nan=False).encode()
     except (ValueError, RecursionError) as error:
         raise InvalidInputError(name, f"is not JSON: {_quoted(str(error), 120)}.") from error
     if not isinstance(parsed, dict):
         raise InvalidInputError(name, 'must be one JSON object, such as {"style": "corporate"}.')
-    if _depth(parsed) > MAX_ATTRIBUTES_DEPTH:
+    if _is_deeper(parsed, MAX_ATTRIBUTES_DEPTH):
         raise InvalidInputError(name, f"is nested deeper than {MAX_ATTRIBUTES_DEPTH} levels.")
     return parsed
 
@@ -216,11 +217,8 @@ def _check_text(name: str, text: str, longest: int) -> None:
 
 
 def _check_run_id(run_id: str) -> None:
-    if run_id.strip():
-        try:
-            uuid.UUID(run_id.strip())
-        except ValueError as error:
-            raise InvalidInputError("run_id", f"{_quoted(run_id)} is not a UUID.") from error
+    if run_id.strip() and not _UUID.fullmatch(run_id.strip()):
+        raise InvalidInputError("run_id", f"{_quoted(run_id)} is not a UUID.")
 
 
 def _check_callback(url: str, config: Config) -> None:
@@ -274,9 +272,12 @@ def _split(name: str, url: str) -> tuple[str, str]:
     return parts.scheme, host
 
 
-def _depth(value: Any) -> int:
-    children = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return 1 + max((_depth(child) for child in children), default=0) if isinstance(value, dict | list) else 0
+def _is_deeper(value: Any, levels: int) -> bool:
+    """Whether lists and objects are nested deeper than ``levels``; looks no further than that."""
+    children = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+    if children is None:
+        return False
+    return levels == 0 or any(_is_deeper(child, levels - 1) for child in children)
 
 
 def _no_constant(name: str) -> float:

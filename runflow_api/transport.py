@@ -7,8 +7,10 @@ bytes and the same idempotency key.
 
 from __future__ import annotations
 
+import contextlib
 import email.utils
 import http.cookiejar
+import io
 import ipaddress
 import random
 import socket
@@ -21,7 +23,7 @@ from urllib.parse import urlsplit
 
 import pydantic
 import requests
-from pydantic_core import from_json
+from pydantic_core import from_json, to_json
 from requests.adapters import HTTPAdapter
 
 from . import errors
@@ -270,8 +272,10 @@ class Transport:
             delay = self._delay(len(tried) - 1, outcome.retry_after)
             exhausted = attempts >= MAX_ATTEMPTS or patience.remaining <= delay
             if exhausted or not should_retry(outcome.status, is_resend=is_resend):
+                if isinstance(outcome.error, errors.ApiError):
+                    outcome.error.is_resend = is_resend
                 raise _with_history(outcome.error, tried, outgoing.what)
-            is_resend = is_resend or outcome.status != 429  # a 429 was refused before anything was done
+            is_resend = is_resend or outcome.said not in NEVER_ACTED_ON
             if outcome.status == 429:
                 self.limiter.pause(delay)
             patience.wait(delay)
@@ -285,9 +289,12 @@ class Transport:
             return _no_answer(error)
         except errors.InvalidResponseError as error:
             return _Failure(error, "an answer too large or too slow")
-        if 200 <= status < 300:
+        if status < 200:  # such as early hints, which no answer followed
+            failure = errors.InvalidResponseError(f"Runflow gave no final answer (HTTP {status}).")
+            return _Failure(failure, f"HTTP {status}")
+        if status < 300:
             return _read(parse, data, status)
-        if 300 <= status < 400:
+        if status < 400:
             text = f"Runflow answered {outgoing.what} with a redirect, which is not followed: the key stays here."
             redirect = errors.InvalidResponseError(text, code="REDIRECT_REFUSED")
             return _Failure(redirect, f"redirect {status}", status)
@@ -303,7 +310,8 @@ class Transport:
             outgoing.method,
             outgoing.url,
             params=dict(outgoing.query),
-            data=outgoing.body,
+            # As a file it is sent piece by piece, and the time-out is of each: a slow line may take its time.
+            data=io.BytesIO(outgoing.body) if outgoing.body else outgoing.body,
             headers=dict(outgoing.headers),
             auth=auth,
             timeout=(min(self._timeouts[0], left), min(self._timeouts[1], left)),
@@ -315,8 +323,18 @@ class Transport:
                 data += chunk
                 if len(data) > MAX_ANSWER_BYTES or patience.remaining <= 0:
                     raise errors.InvalidResponseError(f"The answer to {outgoing.what} was too large or too slow.")
-            key = self.config.api_key.get_secret_value().encode() if self.config.api_key else b""
-            return response.status_code, response.headers, bytes(data).replace(key, b"***") if key else bytes(data)
+            return response.status_code, response.headers, self._without_key(bytes(data))
+
+    def _without_key(self, data: bytes) -> bytes:
+        """An answer that repeats the key, as it is or escaped as JSON may be, without it."""
+        key = self.config.api_key.get_secret_value().encode() if self.config.api_key else b""
+        if not key:
+            return data
+        if b"\\u" in data:
+            with contextlib.suppress(ValueError, RecursionError):  # no JSON: then nothing in it is escaped
+                plain = to_json(_json(data))
+                data = plain if key in plain else data
+        return data.replace(key, b"***")
 
     def _check_upload_address(self, url: str) -> None:
         parts = urlsplit(url)
@@ -369,12 +387,13 @@ def _read(parse: Callable[[bytes], T], data: bytes, status: int) -> T | _Failure
 
 
 def never_arrived(error: errors.RunflowError) -> bool:
-    """Whether it is certain that no attempt reached the server: there was no connection to send anything over."""
-    tried = getattr(error, "tried", ())
-    return bool(tried) and set(tried) <= {REFUSED, NOT_RESOLVED, NOT_TRUSTED}
+    """Whether it is certain that no attempt was acted on."""
+    return set(getattr(error, "tried", ())) <= NEVER_ACTED_ON
 
 
 REFUSED, NOT_RESOLVED, NOT_TRUSTED = "connection refused", "host name not found", "TLS certificate or handshake refused"
+NEVER_ACTED_ON = frozenset({REFUSED, NOT_RESOLVED, NOT_TRUSTED, "HTTP 429"})
+"""There was no connection to send anything over, or the request was turned away at the door."""
 
 
 def _no_answer(error: requests.exceptions.RequestException) -> _Failure:
@@ -419,18 +438,19 @@ def _refusal(status: int, data: bytes, outgoing: Outgoing) -> errors.ApiError:
     text = f"Runflow refused {outgoing.what} (HTTP {status})" + (f": {said}" if said else ".")
     if details:
         text += " Fields: " + "; ".join(details) + "."
-    return kind(f"{text} {_advice(kind, outgoing)}".strip(), status=status, code=code, details=details)
+    return kind(f"{text} {_advice(kind, status, outgoing)}".strip(), status=status, code=code, details=details)
 
 
-def _advice(kind: type[errors.ApiError], outgoing: Outgoing) -> str:
+def _advice(kind: type[errors.ApiError], status: int, outgoing: Outgoing) -> str:
+    """What to do. What it cost is for the caller to say, who knows what was sent before."""
     if kind is errors.AuthenticationError:
-        return f"Nothing was paid. Check your API key: {WHERE_TO_SET_THE_KEY}."
-    if kind is errors.PermissionDeniedError:
-        return "Nothing was paid. " + (f"The key needs the scope {outgoing.scope}." if outgoing.scope else "")
+        return f"Check your API key: {WHERE_TO_SET_THE_KEY}."
+    if kind is errors.PermissionDeniedError and outgoing.scope:
+        return f"The key needs the scope {outgoing.scope}."
     if kind is errors.InsufficientCreditError:
-        return "Nothing was paid. The credit balance of your Runflow organisation does not cover it: top it up."
-    if kind is errors.ValidationError:
-        return "Nothing was paid. Correct the input and run again."
+        return "The credit balance of your Runflow organisation does not cover it: top it up."
+    if status in (400, 422):
+        return "Correct the input and run again."
     return ""
 
 

@@ -206,17 +206,17 @@ def from_evaluation(
     outcome = _outcome(evaluation, score, policy)
     if judge == LOCAL:
         said.append(LOCAL_PASSED if outcome == PASSED else LOCAL_FAILED)
-    improved = evaluation.action.improved_prompt if evaluation.action else None
+    improved = (evaluation.action.improved_prompt if evaluation.action else None) or ""
     return Verdict(
         outcome=outcome,
         passed=outcome == PASSED,
         score=score or 0.0,
         issues=_distinct(said),
-        improved_prompt=improved or subject.prompt,
+        improved_prompt=improved if improved.strip() else subject.prompt,
         judge=judge,
         subject=subject,
         evaluation=evaluation,
-        cost="0" if reused else evaluation.cost or "",
+        cost="0" if reused else _amount(evaluation.cost),
         seconds=seconds,
         reused=reused,
     )
@@ -241,7 +241,7 @@ def not_judged(
         judge=judge,
         subject=subject,
         evaluation=evaluation or Evaluation(),
-        cost=(evaluation.cost if evaluation else None) or "",
+        cost=_amount(evaluation.cost if evaluation else None),
         seconds=seconds,
         error=error,
     )
@@ -301,9 +301,10 @@ def _below(score: float, minimum: float) -> str:
 def _issue_lines(evaluation: Evaluation) -> Iterator[str]:
     """Top issues, then gate failures, then the failed judges' issues in detail."""
     yield from evaluation.top_issues
-    for gate in evaluation.gate_failures:
-        yield _joined(gate.module or gate.output_key, gate.reason or "failed")
     said = {_folded(line) for line in evaluation.top_issues}
+    for gate in evaluation.gate_failures:
+        if _folded(gate.reason or "") not in said:
+            yield _joined(gate.module or gate.output_key, gate.reason or "failed")
     for judge in evaluation.judges:
         if judge.passed is False:
             yield from _judge_lines(judge, said)
@@ -343,6 +344,12 @@ def _time_and_cost(seconds: float, cost: str, reused: bool) -> Sequence[str]:
     if reused:
         return ["reused, nothing paid"]
     return [f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s", *([f"{cost} credits"] if cost else [])]
+
+
+def _amount(cost: str | None) -> str:
+    """Credits in plain digits; "" for what is no amount."""
+    amount = _decimal(cost or "")
+    return "" if amount is None or amount < 0 else format(amount, "f")
 
 
 def _decimal(text: str) -> Decimal | None:

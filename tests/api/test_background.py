@@ -53,6 +53,17 @@ def test_a_hung_call_that_is_cancelled_gives_its_slot_back_at_once() -> None:
     release.set()
 
 
+def test_threads_that_start_at_once_share_one_loop() -> None:
+    code = (
+        "import threading; from runflow_api import background; found = set(); start = threading.Barrier(16)\n"
+        "def look(): start.wait(); found.add(id(background.loop()))\n"
+        "threads = [threading.Thread(target=look) for _ in range(16)]\n"
+        "[t.start() for t in threads]; [t.join() for t in threads]; print(len(found))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=30)
+    assert done.stdout.strip() == "1", done.stderr
+
+
 def test_errors_reach_whoever_waits() -> None:
     with pytest.raises(ZeroDivisionError):
         background.call(lambda: 1 // 0).result(timeout=5)

@@ -201,6 +201,105 @@ def test_another_account_does_not_reuse(sandbox: Sandbox, evaluator: Evaluator, 
     assert len(sandbox.bills) == 2
 
 
+@pytest.mark.parametrize("status", [401, 402, 403, 409, 422])
+def test_a_refusal_of_a_resend_does_not_forget_that_the_first_send_may_be_billed(
+    sandbox: Sandbox, evaluator: Evaluator, status: int
+) -> None:
+    sandbox.add_fault(Fault("POST", SUBMIT, "drop_after"))
+    sandbox.add_fault(Fault("POST", SUBMIT, "status", times=None, status=status))
+    with pytest.raises(errors.RunflowError) as caught:
+        judge(evaluator, picture(), prompt_token="one", options=Options(timeout_s=2))
+    assert "Nothing was paid" not in str(caught.value)
+    sandbox.clear_faults()
+    assert judge(evaluator, picture(), prompt_token="two").outcome in (PASSED, FAILED)
+    assert len(sandbox.bills) == 1
+
+
+def test_a_conflict_with_another_process_that_sends_the_same_is_waited_out(sandbox: Sandbox, tmp_path: Path) -> None:
+    sandbox.add_fault(Fault("POST", SUBMIT, "late", delay=0.5, times=None))
+    asking = [helpers.evaluator(sandbox, tmp_path, read_timeout=5.0) for _ in range(2)]
+    jobs = [Job([picture(number % 4)], prompt_token=f"p{number // 4}") for number in range(8)]
+    futures = [background.start(asking[number // 4].evaluate(job)) for number, job in enumerate(jobs)]
+    ids = {future.result(timeout=30)[0].evaluation.id for future in futures}
+    assert len(ids) == len(sandbox.bills) == 4
+
+
+def test_details_that_could_not_be_read_are_read_by_the_next_run_for_free(
+    sandbox: Sandbox, evaluator: Evaluator
+) -> None:
+    sandbox.add_verdict(ScriptedVerdict(passed=False, score=0.2, improved_prompt="better", judges=[{"name": "hands"}]))
+    sandbox.add_fault(Fault("GET", READ, "status", times=5, after_skip=1, status=500))
+    assert judge(evaluator, picture(), question=Question("a hand")).improved_prompt == "a hand"
+    again = judge(evaluator, picture(), question=Question("a hand"), prompt_token="two")
+    assert again.improved_prompt == "better"
+    assert again[0].evaluation.judges[0].name == "hands"
+    assert len(sandbox.bills) == 1
+
+
+def test_an_evaluation_that_runflow_no_longer_knows_is_told_and_the_next_run_starts_anew(
+    sandbox: Sandbox, evaluator: Evaluator
+) -> None:
+    sandbox.latency = 30.0
+    with pytest.raises(errors.EvaluationTimeoutError):
+        judge(evaluator, picture(), options=Options(timeout_s=1))
+    (known,) = sandbox.evaluations
+    sandbox.latency = 0.05
+    sandbox.add_fault(Fault("GET", f"/v1/evaluations/{known}", "status", times=None, status=404))
+    with pytest.raises(errors.NotJudgedError, match=f"does not know evaluation {known} any more"):
+        judge(evaluator, picture(), prompt_token="two")
+    assert judge(evaluator, picture(), prompt_token="three").outcome in (PASSED, FAILED)
+
+
+def test_a_cancelled_prompt_does_not_fail_another_that_asked_the_same(sandbox: Sandbox, tmp_path: Path) -> None:
+    asking = [helpers.evaluator(sandbox, tmp_path, read_timeout=30.0) for _ in range(2)]
+    options = Options(upload="asset")
+    sandbox.add_fault(Fault("POST", "/v1/asset-uploads", "hang"))
+    jobs = [Job([picture()], options=options, prompt_token=token) for token in ("one", "two")]
+    first = background.start(asking[0].evaluate(jobs[0]))
+    sandbox.wait_for_requests("POST", "/v1/asset-uploads")
+    second = background.start(asking[1].evaluate(jobs[1]))
+    sandbox.wait_for_requests("POST", "/v1/asset-uploads", 2)
+    first.cancel()
+    assert second.result(timeout=30).outcome in (PASSED, FAILED)
+    assert len(sandbox.bills) == 1
+
+
+@pytest.mark.parametrize("path", [SUBMIT, READ])
+def test_an_answer_that_drips_is_left_behind_when_the_time_is_up(
+    sandbox: Sandbox, evaluator: Evaluator, path: str
+) -> None:
+    sandbox.add_fault(Fault("*", path, "slow", times=None, delay=30.0))
+    started = time.monotonic()
+    with pytest.raises(errors.RunflowError):
+        judge(evaluator, picture(), options=Options(timeout_s=1))
+    assert time.monotonic() - started < 5.0
+
+
+def test_a_hung_reference_upload_does_not_hold_another_job(sandbox: Sandbox, tmp_path: Path) -> None:
+    evaluator = helpers.evaluator(sandbox, tmp_path, read_timeout=30.0)
+    sandbox.add_fault(Fault("POST", "/v1/asset-uploads", "hang", times=None))
+    hung = Job([picture(1)], Question(references=(Reference(pixels=picture(2)),)), options=Options(upload="asset"))
+    first = background.start(evaluator.evaluate(hung))
+    sandbox.wait_for_requests("POST", "/v1/asset-uploads")
+    question = Question(references=(Reference(url="https://images.example/coat.png"),))
+    assert judge(evaluator, picture(3), question=question).outcome in (PASSED, FAILED)
+    first.cancel()
+
+
+def test_a_wrong_base_url_stops_whatever_the_policy_says(sandbox: Sandbox, evaluator: Evaluator) -> None:
+    sandbox.add_fault(Fault("POST", SUBMIT, "html", times=None, status=404))
+    with pytest.raises(errors.ConfigurationError, match="RUNFLOW_BASE_URL"):
+        judge(evaluator, picture(), if_not_judged="pass")
+
+
+def test_two_nodes_with_a_broken_journal_still_pay_once(sandbox: Sandbox, tmp_path: Path) -> None:
+    evaluator = helpers.evaluator(sandbox, tmp_path)
+    with spoil("corrupt", tmp_path / "sandbox"):
+        futures = [background.start(evaluator.evaluate(Job([picture()]))) for _ in range(4)]
+        ids = {future.result(timeout=30)[0].evaluation.id for future in futures}
+    assert len(ids) == len(sandbox.bills) == 1
+
+
 # --- outages --------------------------------------------------------------------------------------------
 
 

@@ -833,6 +833,7 @@ def calls(book: Journal, row: Row) -> dict[str, Callable[[], object]]:
         "refused": lambda: book.refused(row, "UNAUTHORIZED"),
         "release": lambda: book.release(row),
         "abandon": lambda: book.abandon(row),
+        "askers": lambda: book.askers(row),
         "rated": lambda: book.rated("ev-1", True, None),
         "get": lambda: book.get(row.id),
         "find_evaluation": lambda: book.find_evaluation("ev-1"),

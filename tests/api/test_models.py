@@ -65,7 +65,6 @@ def test_a_score_is_a_number(value: Any) -> None:
         ("top_issues", "six fingers", []),
         ("top_issues", [{"text": "six fingers"}], []),
         ("judges", {"hands": False}, []),
-        ("judges", [None], []),
         ("action", "regenerate", None),
         ("attempt_number", 1.5, None),
     ],

@@ -48,6 +48,9 @@ def test_half_a_character_is_refused_here_and_not_by_the_encoder() -> None:
 @pytest.mark.parametrize(
     "text",
     [
+        '{"a": 1e999}',
+        '{"a": "\\ud800"}',
+        '{"a":' * 600 + "1" + "}" * 600,
         "[1]",
         "1",
         '"x"',

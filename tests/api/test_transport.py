@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from email.utils import formatdate
@@ -278,6 +279,42 @@ def test_a_key_that_the_server_echoes_is_taken_out_of_its_answer(sandbox: Sandbo
         helpers.client(sandbox).check_account()
     assert helpers.KEY not in str(caught.value) + repr(caught.value.details)
     assert "unknown key ***" in str(caught.value)
+
+
+def test_a_key_that_the_server_echoes_escaped_is_taken_out_too(sandbox: Sandbox) -> None:
+    escaped = "".join(f"\\u{ord(character):04x}" for character in helpers.KEY)
+    body = f'{{"code": "UNAUTHORIZED", "message": "unknown key {escaped}", "errors": []}}'
+    sandbox.add_fault(Fault("GET", ACCOUNT, "status", status=401, body=body))
+    with pytest.raises(errors.AuthenticationError, match=r"unknown key \*\*\*"):
+        helpers.client(sandbox).check_account()
+
+
+def test_a_slow_line_may_take_its_time_for_an_upload() -> None:
+    """The time-out is of each piece: a whole body may take longer than a connection may."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    received = threading.Event()
+
+    def read_slowly() -> None:
+        connection, _ = listener.accept()
+        total = 0
+        while total < 600_000:
+            total += len(connection.recv(8_192))
+            time.sleep(0.02)
+        received.set()
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+        connection.close()
+
+    thread = threading.Thread(target=read_slowly)
+    thread.start()
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    settings = helpers.configuration(None, RUNFLOW_BASE_URL=url, RUNFLOW_API_KEY="rf_test_key")
+    transport = Transport(settings, timeouts=(0.6, 5.0))
+    transport.put_file(url + "/put", b"x" * 600_000, "image/webp", Patience.of(30))
+    assert received.is_set()
+    thread.join()
+    listener.close()
+    transport.close()
 
 
 def test_the_organisation_and_the_version_are_sent(sandbox: Sandbox) -> None:
