@@ -6,8 +6,8 @@ try:
     from .cli import main
 except ModuleNotFoundError as error:
     sys.exit(
-        f"{error.name} is missing. Use the Python that ComfyUI uses (portable: python_embeded/python.exe -m runflow_api), "
-        "or install what the pack needs: pip install -r requirements.txt"
+        f"{error.name} is missing. Use the Python that ComfyUI uses (portable: python_embeded/python.exe), or "
+        "install what the pack needs: pip install -r requirements.txt"
     )
 
 sys.exit(main())

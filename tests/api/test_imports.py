@@ -79,7 +79,8 @@ def test_comfyui_starts_without_what_only_a_running_node_needs() -> None:
 
 def test_the_entry_point_imports_nothing_of_comfyui_before_it_is_called() -> None:
     code = (
-        "import runpy, sys; runpy.run_path('__init__.py'); print(sorted(set(sys.modules) & {'torch', 'comfy', 'nodes'}))"
+        "import runpy, sys; runpy.run_path('__init__.py'); "
+        "print(sorted(set(sys.modules) & {'torch', 'comfy', 'nodes'}))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -1,0 +1,82 @@
+/** What one image's evaluation says, opened: issues by judge, evidence, gates, strengths, prompt, feedback. */
+import { button, copy, el } from './dom.mjs'
+import { seconds } from './format.mjs'
+import { rating } from './rating.mjs'
+import { t } from './text.mjs'
+
+/**
+ * @param {object} verdict what the node sent
+ * @param {object|null} [more] what the journal has; null while it is read, undefined where there is nothing to read
+ * @param {object} host `title`, `rate(rating, reason)`, `usePrompt(text)`, `note(text)`
+ * @returns {Node[]}
+ */
+export function details(verdict, more, host) {
+  return [
+    host.title && el('h4', {}, host.title),
+    verdict.id && verdict.judge !== 'local' && more && !more.trouble && rating(more.feedback, host),
+    list(t('details.issues'), verdict.issues, 'rf-issues'),
+    more?.trouble && el('p.rf-quiet', {}, t('details.trouble', { message: more.trouble })),
+    more === null && el('p.rf-quiet', {}, t('details.loading')),
+    ...judges(more?.judges ?? []),
+    list(t('details.gates'), (more?.gates ?? []).map((gate) => [gate.module || gate.output_key, gate.reason].filter(Boolean).join(': '))),
+    list(t('details.strengths'), verdict.strengths.length ? verdict.strengths : (more?.strengths ?? [])),
+    improved(verdict, more, host),
+    footer(verdict, more)
+  ].flat().filter(Boolean)
+}
+
+function list(title, lines, name = 'rf-plain') {
+  if (!lines.length) return null
+  return el('section', {}, el('h4', {}, title), el(`ul.${name}`, {}, lines.map((line) => el('li', {}, line))))
+}
+
+function judges(all) {
+  if (!all.length) return []
+  const failed = all.filter((judge) => judge.passed === false)
+  return [el('section', {}, el('h4', {}, t('details.judges', { failed: failed.length, all: all.length })),
+    [...failed, ...all.filter((judge) => judge.passed !== false)].map(judgeBlock))]
+}
+
+function judgeBlock(judge) {
+  const outcome = judge.passed === null ? 'unknown' : judge.passed ? 'passed' : 'failed'
+  const numbers = [['confidence', judge.confidence], ['weight', judge.weight]].filter(([, value]) => value !== null)
+  const head = el('summary', {},
+    el('span.rf-dot', { 'data-outcome': outcome, role: 'img', 'aria-label': t(`panel.${outcome}`) }),
+    el('strong', {}, judge.name || t('details.judge')),
+    judge.category && el('span.rf-chip', {}, judge.category),
+    el('span.rf-quiet', {}, numbers.map(([name, value]) => `${t(`details.${name}`)} ${Number(value.toFixed(2))}`).join(' · ')))
+  return el('details.rf-judge', { open: outcome === 'failed' }, head,
+    judge.reasoning && el('p', {}, judge.reasoning),
+    el('ul.rf-issues', {}, judge.issues.map((issue) => el('li', {}, [issue.kind, issue.detail].filter(Boolean).join(': ')))),
+    judge.evidence.length > 0 && el('p.rf-quiet', {}, t('details.evidence')),
+    el('ul.rf-plain', {}, judge.evidence.map((line) => el('li', {}, line))))
+}
+
+function improved(verdict, more, host) {
+  const text = verdict.improved_prompt || more?.improved_prompt
+  if (!text) return null
+  return el('section', {}, el('h4', {}, t('details.improved')),
+    el('blockquote.rf-prompt', {}, text),
+    el('div.rf-row', {},
+      host.usePrompt && button(t('details.use'), () => host.usePrompt(text), { 'data-focus': 'use', title: t('details.use_tip') }),
+      copier(text, 'copy-prompt')))
+}
+
+function copier(text, focus) {
+  return button(t('details.copy'), async ({ currentTarget: pressed }) => {
+    await copy(text)
+    pressed.textContent = t('details.copied')
+  }, { 'data-focus': focus, 'aria-live': 'polite' })
+}
+
+function footer(verdict, more) {
+  const facts = [
+    verdict.judge && t(`judge.${verdict.judge}`),
+    verdict.cost && t('panel.credits', { cost: verdict.cost }),
+    !verdict.reused && seconds(verdict.seconds),
+    more?.action,
+    more?.reason
+  ].filter(Boolean)
+  return el('footer.rf-foot', {}, el('span.rf-quiet', {}, facts.join(' · ')),
+    verdict.id && el('code', { title: verdict.id }, verdict.id), verdict.id && copier(verdict.id, 'copy-id'))
+}

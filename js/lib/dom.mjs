@@ -1,0 +1,55 @@
+/** Builds elements. Text goes in as text and never as markup, so whatever an API sent stays text. */
+
+/**
+ * @param {string} tag `div`, or `div.one.two` with classes
+ * @param {object} [attributes] `on…` are listeners, true is an empty attribute, null and false leave it out
+ * @param {...(Node|string|number|null|false|Array)} children
+ */
+export function el(tag, attributes = {}, ...children) {
+  const [name, ...classes] = tag.split('.')
+  const made = document.createElement(name)
+  if (classes.length) made.className = classes.join(' ')
+  for (const [key, value] of Object.entries(attributes)) {
+    if (value === null || value === undefined || value === false) continue
+    if (key.startsWith('on')) made.addEventListener(key.slice(2), value)
+    else made.setAttribute(key, value === true ? '' : value)
+  }
+  made.append(...children.flat(3).filter((child) => child !== null && child !== undefined && child !== false && child !== ''))
+  return made
+}
+
+const SVG = 'http://www.w3.org/2000/svg'
+
+/** An SVG element; attributes only. */
+export function svg(tag, attributes = {}, ...children) {
+  const made = document.createElementNS(SVG, tag)
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value)
+  made.append(...children)
+  return made
+}
+
+/** A button; its pointer events do not reach the canvas below. */
+export function button(label, onclick, attributes = {}) {
+  return el('button.rf-button', { type: 'button', onclick, ...attributes }, label)
+}
+
+/** Replace what an element holds, keeping the focus where it was, by `data-focus`. */
+export function fill(parent, ...children) {
+  const focused = parent.contains(document.activeElement) ? document.activeElement.dataset.focus : null
+  parent.replaceChildren(...children.flat(3).filter(Boolean))
+  if (focused) parent.querySelector(`[data-focus="${CSS.escape(focused)}"]`)?.focus()
+}
+
+/** Copy text; without permission the browser's own way, so that it works on plain http too. */
+export async function copy(text) {
+  if (navigator.clipboard && window.isSecureContext) {
+    await navigator.clipboard.writeText(text)
+    return
+  }
+  const area = el('textarea', { style: 'position:fixed;opacity:0' })
+  area.value = text
+  document.body.append(area)
+  area.select()
+  document.execCommand('copy')
+  area.remove()
+}

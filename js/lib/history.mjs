@@ -1,0 +1,146 @@
+/** The sidebar: every evaluation in the journal, newest first. */
+import { chart } from './chart.mjs'
+import { details } from './details.mjs'
+import { button, el, fill } from './dom.mjs'
+import { download, everything, toCsv, toJson } from './exports.mjs'
+import { ago, score, seconds } from './format.mjs'
+import { List } from './list.mjs'
+import { picture } from './panel.mjs'
+import { t } from './text.mjs'
+
+const ROW = 62
+const DAYS = 30
+const TYPING_MS = 250
+const OUTCOMES = ['passed', 'failed', 'unknown', 'error', 'open', 'closed', 'abandoned']
+
+export class History {
+  /** @param {object} host `server`, `note(text, severity)`, `usePrompt(text)`, `show(evaluationId)` */
+  constructor(host) {
+    this.host = host
+    this.server = host.server
+    this.query = { search: '', outcome: '' }
+  }
+
+  render(parent) {
+    this.list = new List({ height: ROW, label: t('history.title'), row: (row) => this.#row(row), more: () => this.#more() })
+    this.figure = el('div')
+    this.empty = el('p.rf-quiet', { role: 'status' })
+    this.front = el('div.rf-front', {}, this.#tools(), this.figure, this.empty, this.list.element)
+    this.back = el('div.rf-back', { hidden: true })
+    this.element = el('div.rf-page.rf-history', { 'aria-label': t('history.title'), role: 'region' }, this.front, this.back)
+    parent.style.height = '100%'
+    parent.replaceChildren(this.element)
+    this.refresh()
+  }
+
+  destroy() {
+    this.list?.destroy()
+    this.element = null
+  }
+
+  /** Read again what is newest; only where somebody looks. */
+  async refresh() {
+    if (!this.element) return
+    Object.assign(this, { rows: [], next: '', reading: null })
+    this.list.element.scrollTop = 0
+    await Promise.all([this.#more(), this.#chart()])
+  }
+
+  #tools() {
+    const search = el('input.rf-input', { type: 'search', placeholder: t('history.search'), 'aria-label': t('history.search'), oninput: () => {
+      clearTimeout(this.typing)
+      this.typing = setTimeout(() => this.#ask({ search: search.value }), TYPING_MS)
+    } })
+    const outcome = el('select.rf-input', { 'aria-label': t('history.filter'), onchange: () => this.#ask({ outcome: outcome.value }) },
+      ['', ...OUTCOMES].map((each) => el('option', { value: each }, t(`history.outcome.${each || 'all'}`))))
+    const save = (kind, make, type) => button(kind, () => this.#tried(async () => {
+      download(`runflow-history.${kind.toLowerCase()}`, make(await everything(this.server, this.query)), type)
+    }), { title: t('history.export', { kind }), 'aria-label': t('history.export', { kind }) })
+    return el('div.rf-tools', {}, search, el('div.rf-row', {}, outcome, save('CSV', toCsv, 'text/csv'), save('JSON', toJson, 'application/json'),
+      button('↻', () => this.refresh(), { 'aria-label': t('history.refresh'), title: t('history.refresh') })))
+  }
+
+  #ask(change) {
+    Object.assign(this.query, change)
+    return this.refresh()
+  }
+
+  /** The next page, once, however often the list asks. */
+  #more() {
+    if (this.next === null) return null
+    this.reading ??= this.#read(this.rows, { ...this.query, before: this.next })
+    return this.reading
+  }
+
+  async #read(rows, query) {
+    await this.#tried(async () => {
+      const page = await this.server.history(query)
+      if (rows !== this.rows) return // asked for something else meanwhile
+      rows.push(...page.rows)
+      this.next = page.next
+      this.empty.textContent = rows.length ? '' : t('history.empty')
+    })
+    if (rows !== this.rows) return
+    this.reading = null
+    this.list.set(rows, this.next === null)
+  }
+
+  async #chart() {
+    await this.#tried(async () => fill(this.figure, chart(await this.server.get(`days?days=${DAYS}`))))
+  }
+
+  async #tried(act) {
+    try {
+      await act()
+    } catch (error) {
+      this.next = null
+      if (this.element) this.empty.textContent = error.message
+    }
+  }
+
+  #row(row) {
+    const facts = [row.cost && t('panel.credits', { cost: row.cost }), seconds(row.seconds), ago(row.created_at * 1000)]
+    const rated = row.feedback.rating === 'none' ? '' : t(`rating.said.${row.feedback.rating}`)
+    return el('button.rf-history-row', { type: 'button', 'data-outcome': row.outcome, onclick: () => this.#open(row) },
+      el('span.rf-thumbnail', {}, picture((hash) => this.server.thumbnail(hash), row.image, '')),
+      el('span.rf-cells', {},
+        el('span.rf-row-head', {}, el('strong', {}, t(`history.outcome.${row.outcome}`)), el('span', {}, row.score === null ? '' : score(row.score)), rated && el('span.rf-chip', {}, rated)),
+        el('span.rf-cut', {}, row.prompt || row.issue || row.id || row.failure || '–'),
+        el('span.rf-cut.rf-quiet', {}, facts.filter(Boolean).join(' · '))))
+  }
+
+  async #open(row) {
+    if (!row.id) return this.host.note(t('history.no_id'), 'info')
+    await this.#tried(async () => this.#show(row, await this.server.detail(row.id)))
+  }
+
+  #show(row, more) {
+    const verdict = {
+      id: more.id, judge: 'runflow', image: more.image, issues: more.issues, strengths: more.strengths,
+      improved_prompt: more.improved_prompt, cost: more.cost ?? '', seconds: more.seconds
+    }
+    const rate = async (rating, reason) => {
+      const { feedback } = await this.server.post('feedback', { id: more.id, rating, reason })
+      row.feedback = feedback
+      this.#show(row, { ...more, feedback })
+    }
+    const close = () => {
+      this.back.hidden = true
+      this.front.hidden = false
+      this.list.draw(true)
+    }
+    fill(this.back,
+      el('div.rf-row', {},
+        button(t('history.back'), close, { 'data-focus': 'back' }),
+        button(t('history.show'), () => this.host.show(more.id), { 'data-focus': 'show' })),
+      el('div.rf-row-head', { 'data-outcome': row.outcome },
+        el('strong', {}, t(`history.outcome.${row.outcome}`)), el('span', {}, score(row.score)),
+        el('span.rf-quiet', {}, ago(row.created_at * 1000))),
+      el('div.rf-large', {}, picture((hash) => this.server.thumbnail(hash), row.image, '')),
+      more.prompt && el('section', {}, el('h4', {}, t('history.prompt')), el('blockquote.rf-prompt', {}, more.prompt)),
+      details(verdict, more, { ...this.host, title: '', rate }))
+    this.front.hidden = true
+    this.back.hidden = false
+    if (!this.back.contains(document.activeElement)) this.back.querySelector('button').focus()
+  }
+}

@@ -1,0 +1,55 @@
+/** The pack's routes. Every failure is an Error with a `code` and a sentence for a person. */
+
+export class Server {
+  /** @param {object} api ComfyUI's `api` */
+  constructor(api) {
+    this.api = api
+    this.listeners = new Set()
+  }
+
+  status() {
+    this.asked ??= this.get('status').catch((error) => {
+      console.debug('Runflow Evaluate: no price is known', error)
+      this.asked = null
+      return null
+    })
+    return this.asked
+  }
+
+  /** Key or limits changed: what panels say about the price is asked for again. */
+  changed() {
+    this.asked = null
+    for (const listener of this.listeners) listener()
+  }
+
+  history(query) {
+    return this.get(`history?${new URLSearchParams(query)}`)
+  }
+
+  detail(id) {
+    return this.get(`history/${encodeURIComponent(id)}`)
+  }
+
+  thumbnail(hash) {
+    return this.api.apiURL(`/runflow-evaluate/thumbnails/${encodeURIComponent(hash)}`)
+  }
+
+  get(path) {
+    return this.#answer(path, {})
+  }
+
+  post(path, body) {
+    return this.#answer(path, {
+      method: 'POST',
+      headers: { 'Content-Type': 'application/json' },
+      body: JSON.stringify(body)
+    })
+  }
+
+  async #answer(path, options) {
+    const answer = await this.api.fetchApi(`/runflow-evaluate/${path}`, options)
+    const body = await answer.json().catch(() => ({}))
+    if (answer.ok) return body
+    throw Object.assign(new Error(body.error?.message ?? `HTTP ${answer.status}`), { code: body.error?.code ?? '' })
+  }
+}

@@ -1,0 +1,51 @@
+/** The pack's page: registers what ComfyUI's editor shows of it. Everything else is in `lib/`. */
+import { api } from '../../scripts/api.js'
+import { app } from '../../scripts/app.js'
+import { el } from './lib/dom.mjs'
+import { Gestures } from './lib/gestures.mjs'
+import { History } from './lib/history.mjs'
+import { Memory } from './lib/memory.mjs'
+import { Panels } from './lib/panels.mjs'
+import { Server } from './lib/server.mjs'
+import { applyDefaults, settings } from './lib/settings.mjs'
+import { chosen, t, use } from './lib/text.mjs'
+
+const server = new Server(api)
+const panels = new Panels({ app, api, server, memory: new Memory(localStorage) })
+const gestures = new Gestures({ app, panels })
+const note = (text, severity) => panels.note(text, severity)
+const history = new History({ server, note, show: (id) => panels.showNode(id) })
+
+async function readTexts() {
+  const answer = await (await api.fetchApi('/i18n')).json()
+  use(chosen(answer, app.extensionManager.setting.get('Comfy.Locale')))
+}
+
+function addSidebar() {
+  app.extensionManager.registerSidebarTab({
+    id: 'runflow-evaluate', icon: 'pi pi-verified', title: t('history.title'), tooltip: t('history.title'), type: 'custom',
+    render: (parent) => history.render(parent),
+    destroy: () => history.destroy()
+  })
+}
+
+app.registerExtension({
+  name: 'RunflowEvaluate.Editor',
+  settings: settings({ server, note }),
+  commands: gestures.commands(),
+  async init() {
+    document.head.append(el('link', { rel: 'stylesheet', href: new URL('runflow.css', import.meta.url) }))
+    await readTexts()
+    panels.listen()
+    addSidebar()
+    for (const ended of ['execution_success', 'execution_error']) api.addEventListener(ended, () => history.refresh())
+  },
+  nodeCreated(node) {
+    applyDefaults(node, app.extensionManager.setting)
+    panels.nodeCreated(node)
+    gestures.nodeCreated(node)
+  },
+  getNodeMenuItems: (node) => gestures.menuItems(node),
+  getSelectionToolboxCommands: (item) => gestures.toolbox(item),
+  afterConfigureGraph: () => panels.restore()
+})

@@ -1,0 +1,88 @@
+"""The Node process that drives Chromium, started once and asked scenario by scenario."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import threading
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+KEY = "rf_test_sandbox_for_browser_tests"
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+SCENARIO_S = 120
+NO_NODE = "The browser tests need Node.js with npm (Debian: apt install nodejs npm)."
+NO_CHROMIUM = "The browser tests need Chromium (Debian: apt install chromium), or RUNFLOW_TEST_CHROMIUM with its path."
+
+
+class BrowserError(AssertionError):
+    """A scenario failed; the message has its stack, what the console said and where the picture is."""
+
+
+def missing() -> str:
+    """What these tests need and this machine has not, in a sentence; "" when nothing is missing."""
+    if not (shutil.which("node") and shutil.which("npm")):
+        return NO_NODE
+    return "" if chromium() else NO_CHROMIUM
+
+
+def chromium() -> str | None:
+    chosen = os.environ.get("RUNFLOW_TEST_CHROMIUM")
+    return chosen or next(filter(None, map(shutil.which, CHROMIUM)), None)
+
+
+def install() -> None:
+    """The packages of the lock file, unless they are there; asks no registry when they are."""
+    stamp, lock = HERE / "node_modules" / ".package-lock.json", HERE / "package-lock.json"
+    if stamp.exists() and stamp.stat().st_mtime >= lock.stat().st_mtime:
+        return
+    npm = [shutil.which("npm") or "npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"]
+    done = subprocess.run(npm, cwd=HERE, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise BrowserError(f"npm ci failed in tests/browser:\n{done.stderr[-2000:]}")
+
+
+class Browser:
+    def __init__(self, pictures: Path) -> None:
+        self._pictures, self._count = pictures, 0
+        self._start()
+
+    def _start(self) -> None:
+        env = {**os.environ, "RUNFLOW_TEST_CHROMIUM": chromium() or ""}
+        command = [shutil.which("node") or "node", "serve.mjs"]
+        self._process = subprocess.Popen(
+            command, cwd=HERE, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8"
+        )
+
+    def run(self, scenario: str, url: str, renderer: str, *, given: dict[str, Any] | None = None, **more: Any) -> Any:
+        """What the scenario returned; ``fresh=True`` gives it a new page, ``palette="light"`` the light theme."""
+        self._count += 1
+        picture = str(self._pictures / f"{scenario}-{renderer}-{self._count}.png")
+        asked = {"scenario": scenario, "url": url, "renderer": renderer, "given": given or {}, **more}
+        assert self._process.stdin and self._process.stdout
+        self._process.stdin.write(json.dumps({**asked, "picture": picture}) + "\n")
+        self._process.stdin.flush()
+        watchdog = threading.Timer(SCENARIO_S, self._process.kill)
+        watchdog.start()
+        line = self._process.stdout.readline()
+        watchdog.cancel()
+        if not line:
+            self._start()  # for the next test
+            raise BrowserError(f"The browser's process ended, or {scenario} took more than {SCENARIO_S} s.")
+        answer = json.loads(line)
+        if not answer["ok"]:
+            raise BrowserError(f"{answer['error']}\npicture: {answer['picture']}")
+        return answer["found"]
+
+    def close(self) -> None:
+        assert self._process.stdin
+        self._process.stdin.close()
+        try:
+            self._process.wait(20)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+        assert self._process.stdout
+        self._process.stdout.close()

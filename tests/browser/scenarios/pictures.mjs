@@ -1,0 +1,139 @@
+/** One picture of each state, for the documentation. */
+import { generated, judged } from '../workflows.mjs'
+
+const PROMPT = 'a cat looking into the camera, soft window light'
+const AROUND = 24
+/** What lies over the top of the canvas. */
+const BELOW = 260
+
+/** The part of the page that these nodes cover, as it is on the screen. */
+async function around(editor, ids) {
+  const [left, top, right, bottom] = await editor.in((wanted) => {
+    const { canvas, graph } = window.app
+    const box = canvas.canvas.getBoundingClientRect()
+    const corners = wanted.map((id) => graph.getNodeById(id)).flatMap((node) => [[node.pos[0], node.pos[1] - 30], [node.pos[0] + node.size[0], node.pos[1] + node.size[1]]])
+    const seen = corners.map((corner) => canvas.ds.convertOffsetToCanvas(corner)).map(([x, y]) => [x + box.left, y + box.top])
+    const [xs, ys] = [seen.map(([x]) => x), seen.map(([, y]) => y)]
+    return [Math.min(...xs), Math.min(...ys), Math.max(...xs), Math.max(...ys)]
+  }, ids)
+  const { width, height } = editor.page.viewportSize()
+  const [x, y] = [Math.max(0, left - AROUND), Math.max(0, top - AROUND)]
+  return { x, y, width: Math.min(width, right + AROUND) - x, height: Math.min(height, bottom + AROUND) - y }
+}
+
+export async function take(editor, { folder, names, style = '' }) {
+  const wanted = Object.keys(states).filter((name) => !names || names.includes(name))
+  for (const name of wanted) {
+    const clip = await states[name](editor)
+    await editor.in(() => window.app.canvas.deselectAll())
+    await editor.page.waitForFunction(() => [...document.querySelectorAll('.rf-strip img, .rf-page img')].every((each) => each.complete))
+    await editor.frames(10)
+    await editor.page.screenshot({ path: `${folder}/${name}${style}.png`, clip, animations: 'disabled' })
+  }
+  return wanted.map((name) => `${name}${style}.png`)
+}
+
+async function nodes(editor, workflow, ids, scale = 1) {
+  await editor.load(workflow)
+  await editor.fit(ids[0], BELOW)
+  if (scale !== 1) await editor.in((each) => { window.app.canvas.ds.scale = each }, scale)
+  return () => around(editor, ids)
+}
+
+async function ran(editor, workflow, ids) {
+  const clip = await nodes(editor, workflow, ids)
+  await editor.runToTheEnd()
+  return clip
+}
+
+async function opened(editor, id) {
+  const panel = await editor.panel(id)
+  await panel.getByRole('button', { name: 'Details' }).click()
+  await panel.locator('.rf-body section').nth(2).waitFor()
+  return panel
+}
+
+const states = {
+  async idle(editor) {
+    const clip = await nodes(editor, judged(PROMPT), [1, 2, 3])
+    await (await editor.panel(2)).getByText('credits per image').first().waitFor()
+    return clip()
+  },
+  async will_not_run(editor) {
+    return (await nodes(editor, judged(PROMPT, { shows: false }), [1, 2]))()
+  },
+  async waiting(editor) {
+    const clip = await nodes(editor, judged(`${PROMPT} `, { image: 'chelsea.jpg' }), [1, 2, 3])
+    await editor.run()
+    await (await editor.panelThat(2, 'waiting')).getByText(/waiting for the verdict · [1-9]/).first().waitFor()
+    return clip()
+  },
+  async failed(editor) {
+    await editor.in(() => window.comfyAPI.api.api.interrupt())
+    const clip = await ran(editor, judged(PROMPT, { image: 'chelsea.jpg' }), [1, 2, 3])
+    await opened(editor, 3)
+    return clip()
+  },
+  async passed(editor) {
+    return (await ran(editor, judged('a cup of espresso from above', { image: 'coffee.jpg' }), [1, 2, 3]))()
+  },
+  async local(editor) {
+    return (await ran(editor, judged(PROMPT, { judge: 'local', image: 'chelsea_underexposed.jpg' }), [1, 2, 3]))()
+  },
+  async batch(editor) {
+    const clip = await ran(editor, generated('three photographs', { evaluate: true, batch: 3 }), [6])
+    const panel = await editor.panel(6)
+    await panel.locator('.rf-strip [data-outcome=failed]').click()
+    await panel.locator('.rf-body section').nth(2).waitFor()
+    return clip()
+  },
+  async gesture(editor) {
+    const clip = await nodes(editor, generated(PROMPT), [1, 2, 3, 4])
+    await editor.rightClick(2)
+    await editor.page.getByText('Regenerate until it passes', { exact: true }).first().hover()
+    const box = await clip()
+    return { ...box, height: Math.max(box.height, 520) }
+  },
+  async loop(editor) {
+    await editor.page.keyboard.press('Escape')
+    await editor.load(generated(PROMPT, { seed: 3 }))
+    await editor.in(() => {
+      window.app.canvas.selectNode(window.app.graph.getNodeById(2))
+      return window.app.extensionManager.command.execute('RunflowEvaluate.Regenerate')
+    })
+    const [end] = await editor.nodesOf('RunflowRegenerateEnd')
+    const [evaluate] = await editor.nodesOf('RunflowEvaluateImage')
+    await editor.fit(evaluate, BELOW)
+    await editor.runToTheEnd()
+    const panel = await editor.panelThat(end, 'passed')
+    await panel.getByRole('group', { name: 'Images' }).getByRole('button').nth(1).click()
+    await panel.locator('ins').first().waitFor()
+    await editor.in((node) => window.app.graph.getNodeById(node).setSize([...window.app.graph.getNodeById(node).size]), end)
+    return around(editor, [evaluate, end])
+  },
+  async history(editor) {
+    await editor.command('Workspace.ToggleSidebarTab.runflow-evaluate')
+    const page = editor.page.locator('.rf-history')
+    await page.locator('.rf-history-row img').first().waitFor()
+    const { x, y, width } = await page.boundingBox()
+    return { x, y, width, height: 640 }
+  },
+  async history_detail(editor) {
+    const page = editor.page.locator('.rf-history')
+    await page.locator('.rf-history-row[data-outcome=failed]').first().click()
+    await page.getByRole('button', { name: 'Yes, the verdict is right' }).click()
+    await page.getByText('Rated right').waitFor()
+    const { x, y, width } = await page.boundingBox()
+    return { x, y, width, height: 640 }
+  },
+  async settings(editor) {
+    await editor.command('Workspace.ToggleSidebarTab.runflow-evaluate')
+    await editor.command('Comfy.ShowSettingsDialog')
+    await editor.page.getByText('Runflow Evaluate', { exact: true }).first().click()
+    await editor.page.getByRole('button', { name: 'Check' }).click()
+    await editor.page.getByText('The key works.').waitFor()
+    const box = await editor.page.getByRole('dialog').first().boundingBox()
+    await editor.in(() => document.activeElement.blur())
+    return box
+  }
+}

@@ -1,0 +1,55 @@
+/**
+ * Runs scenarios in one Chromium for a test process that asks for them line by line on stdin:
+ * {"scenario": "verdict.judged", "url": …, "renderer": "canvas" | "vue", "given": {…}} → {"ok": true, "found": …}.
+ */
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import { chromium } from 'playwright-core'
+import { Editor } from './editor.mjs'
+
+const FLAGS = [
+  '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
+  '--disable-component-update', '--disable-sync', '--force-prefers-reduced-motion'
+]
+const VIEW = { width: 1500, height: 1050 }
+
+const profile = await mkdtemp(join(tmpdir(), 'runflow-browser-'))
+const browser = await chromium.launch({ executablePath: process.env.RUNFLOW_TEST_CHROMIUM || '/usr/bin/chromium', args: FLAGS, env: { ...process.env, HOME: profile } })
+const editors = new Map()
+
+/** One page per server and renderer: a scenario loads its own workflow, or says that it needs a new page. */
+async function editorOf({ url, renderer, fresh, palette = 'dark' }) {
+  const name = `${url} ${renderer} ${palette}`
+  if (fresh) await editors.get(name)?.close()
+  if (fresh || !editors.has(name)) {
+    const context = await browser.newContext({ viewport: VIEW, acceptDownloads: true, locale: 'en-US' })
+    editors.set(name, await Editor.open(context, url, renderer, palette))
+  }
+  return editors.get(name)
+}
+
+async function run(asked) {
+  const [file, name] = asked.scenario.split('.')
+  const scenarios = await import(`./scenarios/${file}.mjs`)
+  const editor = await editorOf(asked)
+  editor.troubles.length = 0
+  try {
+    const found = await scenarios[name](editor, asked.given ?? {})
+    if (editor.troubles.length) throw new Error(`The console has errors:\n${editor.troubles.join('\n')}`)
+    return { ok: true, found: found ?? null }
+  } catch (error) {
+    const picture = asked.picture && (await editor.page.screenshot({ path: asked.picture }).then(() => asked.picture, () => null))
+    await editor.close()
+    editors.delete(`${asked.url} ${asked.renderer} ${asked.palette ?? 'dark'}`)
+    return { ok: false, error: [error.stack, ...editor.troubles].join('\n'), picture }
+  }
+}
+
+for await (const line of createInterface({ input: process.stdin })) {
+  const answer = await run(JSON.parse(line))
+  process.stdout.write(JSON.stringify(answer) + '\n')
+}
+await browser.close()
+await rm(profile, { recursive: true, force: true })

@@ -1,0 +1,179 @@
+import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
+import { test } from 'node:test'
+import { toCsv } from '../../js/lib/exports.mjs'
+import { ago, score, seconds, sum, times } from '../../js/lib/format.mjs'
+import { downstream, nodeOf, source, upstream, whyIdle } from '../../js/lib/graph.mjs'
+import { checkQuality, loopParts, regenerate } from '../../js/lib/insert.mjs'
+import { changes, cleanLoop } from '../../js/lib/loop.mjs'
+import { Memory } from '../../js/lib/memory.mjs'
+import { promptTargets } from '../../js/lib/prompts.mjs'
+import { chosen, t, use } from '../../js/lib/text.mjs'
+import { clean, summary } from '../../js/lib/verdicts.mjs'
+import { Graph } from './graph_stand_in.mjs'
+
+const verdict = (outcome, score, more = {}) => ({ verdict: outcome, passed: outcome === 'passed', score, cost: '0.10', judge: 'runflow', ...more })
+
+test('credits are added and multiplied exactly', () => {
+  assert.equal(times('0.10', 3), '0.30')
+  assert.equal(times('1', 20), '20')
+  assert.equal(times('free', 2), '')
+  assert.equal(sum(['0.1', '0.2', '', null, 'x']), '0.3')
+  assert.equal(sum([]), '')
+})
+
+test('numbers read as people write them', () => {
+  assert.equal(score(0.9), '0.90')
+  assert.equal(score(null), '–')
+  assert.equal(seconds(3.14), '3.1 s')
+  assert.equal(seconds(31.4), '31 s')
+  assert.match(ago(0, 7200_000, 'en'), /2 hr?\.? ago/)
+})
+
+test('a batch is unknown if any is, else failed if any is, and its score is the lowest', () => {
+  assert.equal(summary(clean([verdict('passed', 0.9), verdict('failed', 0.4)])).outcome, 'failed')
+  const mixed = summary(clean([verdict('passed', 0.9), verdict('failed', 0.4), verdict('unknown', 0)]))
+  assert.deepEqual([mixed.outcome, mixed.score, mixed.cost], ['unknown', 0.4, '0.30'])
+  assert.equal(summary(clean([verdict('passed', 0.9), verdict('failed', 0.4)])).worst, 1)
+})
+
+test('what is no verdict is cleaned into one, whatever was sent', () => {
+  const [only] = clean([{ verdict: 'great', score: 'x', issues: 'no list', passed: 'yes', cost: 1 }, null, 3])
+  assert.deepEqual([only.verdict, only.score, only.issues, only.passed, only.cost], ['unknown', null, [], false, ''])
+  assert.deepEqual(clean('nonsense'), [])
+})
+
+test('texts fall back to English, and to their key', () => {
+  use(chosen({ en: { runflow: { a: { b: 'x {n}', c: 'y' } } }, de: { runflow: { a: { b: 'z {n}' } } } }, 'de'))
+  assert.equal(t('a.b', { n: 3 }), 'z 3')
+  assert.equal(t('a.c'), 'y')
+  assert.equal(t('a.d'), 'a.d')
+})
+
+test('every text that the code asks for is there', () => {
+  const words = JSON.parse(readFileSync(new URL('../../locales/en/main.json', import.meta.url), 'utf8')).runflow
+  const folder = new URL('../../js/lib/', import.meta.url)
+  const names = ['cost', 'chart', 'details', 'gestures', 'history', 'loop', 'panel', 'panels', 'rating', 'settings']
+  const asked = names.flatMap((name) => [...readFileSync(new URL(`${name}.mjs`, folder), 'utf8').matchAll(/\bt\('([\w.]+)'/g)].map(([, key]) => key))
+  assert.ok(asked.length > 60)
+  for (const key of asked) assert.equal(typeof key.split('.').reduce((at, part) => at?.[part], words), 'string', key)
+})
+
+test('a spreadsheet takes no cell for a formula', () => {
+  const csv = toCsv([{ created_at: 0, id: 'e1', outcome: 'failed', score: 0.5, cost: '0.10', seconds: 2, feedback: { rating: 'good' }, issue: '=cmd|x', failure: null, prompt: 'a "b",\nc' }])
+  assert.equal(csv.split('\r\n')[1], `1970-01-01T00:00:00.000Z,e1,failed,0.5,0.10,2,good,'=cmd|x,,"a ""b"",\nc"`)
+})
+
+test('a prompt’s changes are shown word by word', () => {
+  assert.deepEqual(changes('a lake at dawn', 'a calm lake at dusk'), [['same', 'a'], ['ins', ' calm'], ['same', ' lake at'], ['del', ' dawn'], ['ins', ' dusk']])
+  assert.deepEqual(changes('', 'new'), [['ins', 'new']])
+})
+
+test('a loop that nobody could have sent shows nothing', () => {
+  for (const nonsense of [null, {}, { attempts: 'x' }, { attempts: [] }]) assert.equal(cleanLoop(nonsense), null)
+  assert.equal(cleanLoop({ attempts: [null, { score: 0.5, verdict: 'passed' }], winner: 2 }).winner.score, 0.5)
+})
+
+class Storage {
+  constructor(room = Infinity) { Object.assign(this, { room, held: {} }) }
+  getItem(name) { return this.held[name] ?? null }
+  setItem(name, text) {
+    if (text.length > this.room) throw new Error('QuotaExceededError')
+    this.held[name] = text
+  }
+  removeItem(name) { delete this.held[name] }
+}
+
+test('what a node showed is remembered over a reload, and marked as earlier', () => {
+  const storage = new Storage()
+  new Memory(storage, () => 7).remember('g:1', { verdicts: [{ id: 'e1' }] })
+  const found = new Memory(storage).recall('g:1')
+  assert.deepEqual([found.at, found.earlier], [7, true])
+  assert.deepEqual(new Memory(storage).nodesOf('e1'), ['g:1'])
+  assert.equal(new Memory(storage).recall('g:2'), null)
+})
+
+test('memory is bounded, and a full or damaged storage stops nothing', () => {
+  const storage = new Storage()
+  const memory = new Memory(storage)
+  for (let n = 0; n < 300; n++) memory.remember(`g:${n}`, {})
+  assert.equal(Object.keys(JSON.parse(Object.values(storage.held)[0])).length, 200)
+  memory.remember('g:big', { text: 'x'.repeat(50_000) })
+  assert.equal(memory.recall('g:big'), null)
+  new Memory(new Storage(10)).remember('g:1', {})
+  storage.held['RunflowEvaluate.Shown'] = '{broken'
+  assert.equal(memory.recall('g:1'), null)
+})
+
+function image() {
+  const graph = new Graph()
+  const encode = graph.put('CLIPTextEncode', [], ['CONDITIONING:CONDITIONING'], { text: 'a lake' })
+  const negative = graph.put('CLIPTextEncode', [], ['CONDITIONING:CONDITIONING'], { text: 'ugly' })
+  const sampler = graph.put('KSampler', ['positive:CONDITIONING', 'negative:CONDITIONING'], ['LATENT:LATENT'], { seed: 7 })
+  const decode = graph.put('VAEDecode', ['samples:LATENT'], ['IMAGE:IMAGE'])
+  const save = graph.put('SaveImage', ['images:IMAGE'], [], {}, true)
+  encode.connect(0, sampler, 0)
+  negative.connect(0, sampler, 1)
+  sampler.connect(0, decode, 0)
+  decode.connect(0, save, 0)
+  return { graph, encode, sampler, decode, save }
+}
+
+test('graphs are walked both ways, through reroutes', () => {
+  const { graph, sampler, decode, save } = image()
+  assert.deepEqual(downstream(sampler), [decode, save])
+  assert.ok(upstream(save).includes(sampler))
+  const reroute = graph.put('Reroute', [':*'], [':*'])
+  decode.connect(0, reroute, 0)
+  reroute.connect(0, save, 0)
+  assert.equal(source(save, 'images').node, decode)
+  assert.equal(nodeOf(graph, String(save.id)), save)
+  assert.equal(nodeOf(graph, '99:1'), null)
+})
+
+test('a node says why it would not run', () => {
+  const { graph, decode } = image()
+  const evaluate = graph.create('RunflowEvaluateImage')
+  assert.equal(whyIdle(evaluate), 'no_image')
+  decode.connect(0, evaluate, 0)
+  assert.equal(whyIdle(evaluate), 'no_output')
+  const show = graph.create('RunflowShowVerdict')
+  evaluate.connect(4, show, 0)
+  assert.equal(whyIdle(evaluate), null)
+  show.mode = 2
+  assert.equal(whyIdle(evaluate), 'no_output')
+  evaluate.mode = 4
+  assert.equal(whyIdle(evaluate), 'bypassed')
+})
+
+test('“check quality” wires a judge and what shows it, with the prompt that made the image', () => {
+  const { graph, decode } = image()
+  const evaluate = checkQuality(decode, (type) => graph.create(type))
+  assert.equal(source(evaluate, 'image').node, decode)
+  assert.equal(evaluate.widget('generation_prompt').value, 'a lake')
+  assert.equal(downstream(evaluate)[0].type, 'RunflowShowVerdict')
+})
+
+test('“regenerate until it passes” moves prompt and seed, and what read the image reads the best one', () => {
+  const { graph, encode, sampler, decode, save } = image()
+  for (const from of [sampler, decode]) assert.equal(loopParts(from).sampler, sampler)
+  assert.equal(loopParts(encode), null)
+  const end = regenerate(loopParts(sampler), (type) => graph.create(type))
+  const start = source(end, 'loop').node
+  assert.deepEqual([start.widget('prompt').value, start.widget('seed').value, start.widget('control_after_generate').value], ['a lake', 7, 'fixed'])
+  assert.equal(source(encode, 'text').node, start)
+  assert.equal(source(sampler, 'seed').node, start)
+  assert.equal(source(save, 'images').node, end)
+  assert.equal(source(end, 'image').node, decode)
+  assert.equal(source(source(end, 'evaluation').node, 'generation_prompt').node, start)
+  assert.equal(loopParts(sampler), null, 'a loop is not put into a loop')
+})
+
+test('an improved prompt goes where the image’s prompt comes from', () => {
+  const { graph, encode, decode } = image()
+  const evaluate = checkQuality(decode, (type) => graph.create(type))
+  assert.deepEqual(promptTargets(evaluate).map(({ node }) => node), [encode, evaluate])
+  const text = graph.put('PrimitiveString', [], ['STRING:STRING'], { value: 'from here' })
+  text.connect(0, evaluate, evaluate.inputs.findIndex(({ name }) => name === 'generation_prompt'))
+  assert.deepEqual(promptTargets(evaluate).map(({ node }) => node), [text])
+})
