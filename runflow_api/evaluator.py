@@ -389,8 +389,7 @@ class Evaluator:
                 batch.fatal = batch.fatal or error
             seconds = _since(member)
             return not_judged(error, policy, member.subject, judge=RUNFLOW, evaluation=evaluation, seconds=seconds)
-        finally:
-            batch.progress.judged.add(member.index)
+        batch.progress.judged.add(member.index)  # not where it was cancelled: then the image is saved
         seconds = 0.0 if known else _since(member)
         return from_evaluation(
             evaluation,
