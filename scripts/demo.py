@@ -50,7 +50,8 @@ def main() -> int:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Judge the shipped photographs in a real ComfyUI, locally: RUNFLOW_ variables are ignored.")
+    what = "Judge the shipped photographs in a real ComfyUI, locally: RUNFLOW_ variables are ignored."
+    parser = argparse.ArgumentParser(description=what)
     parser.add_argument("--open", action="store_true", help="leave ComfyUI running and print its address")
     elsewhere = "use this ComfyUI, with the Python that runs the demo, and set nothing up"
     parser.add_argument("--comfyui", type=Path, metavar="DIR", help=elsewhere)
