@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from runflow_api import config
 from runflow_api.version import VERSION
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,3 +38,12 @@ def test_an_example_explains_itself_and_holds_no_secret(path: Path) -> None:
     notes = [node for node in workflow["nodes"] if node["type"] in ("Note", "MarkdownNote")]
     assert notes, "an example has a note that says what it is and where the pack comes from"
     assert "rf_live_" not in path.read_text("utf-8")
+
+
+def test_every_setting_is_documented_with_its_variable_and_default() -> None:
+    page = (ROOT / "docs" / "configuration.md").read_text("utf-8")
+    for name, (variable, _) in config._SETTINGS.items():
+        assert f"`{name}`" in page
+        assert not variable or f"`{variable}`" in page
+    assert f"| {config.Config().max_evaluations_per_prompt} |" in page
+    assert f"| {config.Config().max_evaluations_per_day} |" in page
