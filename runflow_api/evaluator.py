@@ -428,12 +428,15 @@ class Evaluator:
             await self._in_thread(lambda: self._noted(lambda: batch.journal.abandon(row), None))
             raise _maybe_billed(age)
         spooled = await self._in_thread(lambda: self._spooled(batch, row))
-        reference_urls = [] if spooled else await _within(member.patience, self._reference_urls(batch, member))
+        reference_urls: list[str] = []
+        if not spooled:
+            reference_urls = await _within(member.patience, self._reference_urls(batch, member), NEVER_ARRIVED)
         self._submitting[row.id] += 1
         try:
             evaluation = await _within(
                 member.patience,
                 self._network.run(lambda: self._submit_in_thread(batch, member, row, reference_urls)),
+                MAYBE_ACCEPTED,
             )
         finally:
             self._submitting[row.id] -= 1
@@ -779,12 +782,15 @@ def _gone(evaluation_id: str, error: errors.NotFoundError) -> RunflowError:
     )
 
 
-async def _within(patience: Patience, work: Awaitable[T]) -> T:
-    """Wait for ``work`` no longer than patience lasts: a server that drips its answer is left behind."""
+async def _within(patience: Patience, work: Awaitable[T], cost: str = "") -> T:
+    """Wait for ``work`` no longer than patience lasts: a server that drips its answer is left behind.
+
+    ``cost`` is what the error says about money then.
+    """
     try:
         return await asyncio.wait_for(work, max(patience.remaining, 0.0) + GRACE_S)
     except asyncio.TimeoutError as error:
-        text = "Runflow did not finish its answer in the time that timeout_s allows."
+        text = f"Runflow did not finish its answer in the time that timeout_s allows.{cost}"
         raise errors.NetworkError(text, code="TIMEOUT", tried=("timed out",)) from error
 
 
