@@ -18,6 +18,7 @@ from helpers import picture
 from runflow_api import background, images
 from runflow_api.errors import RunflowError
 from runflow_api.evaluator import Evaluator, Job
+from runflow_api.request import Options
 from runflow_api.sandbox import Fault, Sandbox
 from runflow_api.verdict import BatchVerdict
 
@@ -65,7 +66,7 @@ class Life:
 
     def ask(self, number: int) -> None:
         question = self.chance.randrange(QUESTIONS)
-        job = Job([PICTURES[question]], prompt_token=str(number))
+        job = Job([PICTURES[question]], options=Options(timeout_s=4), prompt_token=str(number))
         self.running.append((question, background.start(self.evaluator.evaluate(job))))
 
     def fault(self, _: int) -> None:
