@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from . import errors, polling, request
 from .evaluator import FATAL, OUTAGES, Evaluator, Progress, Report, settled, tick
-from .journal import Journal, JournalError, Row
+from .journal import OPEN, Journal, JournalError, Row
 from .models import COMPLETED, FAILED, RUN_EMBEDS, Evaluation, Run
 from .request import RATINGS, Rating
 from .transport import Patience
@@ -186,7 +186,7 @@ def _still_under_way(evaluation: Evaluation) -> errors.RunflowError:
 
 def _note(evaluator: Evaluator, row: Row | None, evaluation: Evaluation) -> None:
     """A verdict that the journal still waits for is there for the next Evaluate of the same image."""
-    if row is None or row.state != "open" or not evaluation.is_terminal:
+    if row is None or row.state != OPEN or not evaluation.is_terminal:
         return
     _noted(
         evaluator,
