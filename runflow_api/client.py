@@ -53,7 +53,7 @@ class RunflowClient:
         patience: Patience | None = None,
         may_have_arrived: bool = False,
     ) -> Evaluation:
-        """``POST /v1/evaluations`` → 202: the pending evaluation. ``body`` is from ``encode_request``.
+        """``POST /v1/evaluations`` -> 202: the pending evaluation. ``body`` is from ``encode_request``.
 
         The same ``idempotency_key`` with the same bytes neither creates nor bills a second evaluation.
         """

@@ -6,16 +6,17 @@ Works through an ``Evaluator``, on the background loop, with its client, its jou
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from . import errors, polling, request
-from .evaluator import FATAL, OUTAGES, Evaluator, Progress, Report, settled, tick
-from .journal import OPEN, Journal, JournalError, Row
-from .models import COMPLETED, FAILED, RUN_EMBEDS, Evaluation, Run
+from ._endings import FATAL, OUTAGES, ended_without_verdict, settled
+from ._waiting import Progress, Report, tick, watch
+from .evaluator import Evaluator
+from .journal import OPEN, Journal, Row
+from .models import FAILED, RUN_EMBEDS, Evaluation, Run
 from .request import RATINGS, Rating
 from .transport import Patience
 from .verdict import (
@@ -37,6 +38,7 @@ JUDGED = ("judges", "action", "gate_failures")
 
 log = logging.getLogger("runflow_evaluate")
 R = TypeVar("R", Evaluation, Run)
+N = TypeVar("N")
 
 
 # --- evaluations --------------------------------------------------------------------------------------
@@ -74,7 +76,7 @@ async def evaluations(
     finally:
         ticker.cancel()
         patience.cancelled.set()
-    return settled(verdicts, policy)
+    return settled(verdicts, policy, pays=False)
 
 
 def split_ids(text: str) -> list[str]:
@@ -115,7 +117,7 @@ async def _verdict(
     try:
         evaluation = await _look_until_terminal(evaluator, look, wait, patience, progress)
         if evaluation.status_code == FAILED:
-            raise _ended_without_verdict(evaluation)
+            raise ended_without_verdict(evaluation)
         if wait and not evaluation.is_terminal:
             raise _still_under_way(evaluation)
     except errors.RunflowError as error:
@@ -126,9 +128,7 @@ async def _verdict(
     if not evaluation.is_terminal:
         return _not_yet(evaluation, policy, _subject(evaluation, row))
     seconds = time.monotonic() - began
-    return from_evaluation(
-        evaluation, policy, _subject(evaluation, row), judge=RUNFLOW, seconds=seconds, reused=True
-    )
+    return from_evaluation(evaluation, policy, _subject(evaluation, row), judge=RUNFLOW, seconds=seconds, reused=True)
 
 
 def _subject(evaluation: Evaluation, row: Row | None) -> Subject:
@@ -166,16 +166,6 @@ def _told(error: errors.RunflowError, evaluation_id: str) -> errors.RunflowError
     return wrong
 
 
-def _ended_without_verdict(evaluation: Evaluation) -> errors.RunflowError:
-    paid = f"It cost {evaluation.cost} credits" if evaluation.cost else "It was not charged"
-    return errors.NotJudgedError(
-        f"Runflow ended evaluation {evaluation.id} without a verdict: "
-        f"{evaluation.failure_code or 'no reason given'}. {paid}. Evaluate the image again to start a new one.",
-        code=errors.EvaluationFailedError.code,
-        evaluation_ids=[str(evaluation.id)],
-    )
-
-
 def _still_under_way(evaluation: Evaluation) -> errors.RunflowError:
     return errors.EvaluationTimeoutError(
         f"Evaluation {evaluation.id} is still {evaluation.status_code or 'under way'}. Waiting cost nothing: ask "
@@ -188,26 +178,12 @@ def _note(evaluator: Evaluator, row: Row | None, evaluation: Evaluation) -> None
     """A verdict that the journal still waits for is there for the next Evaluate of the same image."""
     if row is None or row.state != OPEN or not evaluation.is_terminal:
         return
-    _noted(
-        evaluator,
-        lambda journal: journal.finished(
-            row,
-            evaluation.to_json(),
-            completed=evaluation.status_code == COMPLETED,
-            cost=evaluation.cost,
-            failure_code=evaluation.failure_code,
-            duration_s=None,
-        ),
-    )
+    _noted(evaluator, lambda journal: evaluator.books.note_answer(journal, row, evaluation))
 
 
-def _noted(evaluator: Evaluator, use: Callable[[Journal], Row | None]) -> Row | None:
+def _noted(evaluator: Evaluator, use: Callable[[Journal], N]) -> N | None:
     """Use the journal; what is read here is Runflow's to know, so its troubles stop nothing."""
-    try:
-        return use(evaluator.journal())
-    except JournalError as error:
-        log.warning("%s Going on without it.", error)
-        return None
+    return evaluator.books.noted(lambda: use(evaluator.journal()), None)
 
 
 # --- runs ---------------------------------------------------------------------------------------------
@@ -263,7 +239,7 @@ def run_failure(run: Run) -> str:
 
 
 def media(output: Any, place: str = "") -> Iterator[tuple[str, str]]:
-    """(place, https address) of everything in a run's output, whatever its shape: ``("/images/0", "https://…")``."""
+    """(place, https address) of everything in a run's output, whatever its shape: ``("/images/0", "https://...")``."""
     if isinstance(output, str) and output.startswith("https://"):
         yield place, output
     inside = output.items() if isinstance(output, dict) else enumerate(output) if isinstance(output, list) else ()
@@ -324,31 +300,32 @@ async def _look_until_terminal(
 
     ``look(True)`` reads what is embedded too: at the first look and at the last, so that polls stay small.
     """
-    began, latest, trouble, full = time.monotonic(), None, None, True
-    while True:
-        try:
-            latest = await evaluator.ask(functools.partial(look, full))
-            trouble, progress.trouble = None, ""
-        except OUTAGES as error:
-            if not wait or error.code == "REDIRECT_REFUSED":
-                raise
-            trouble, progress.trouble = error, f"Runflow does not answer ({error.code}), still waiting"
-        if latest is not None and latest.is_terminal:
-            return latest if full else await _in_full(evaluator, look, latest)
-        delay, full = polling.next_delay(time.monotonic() - began), latest is None
-        if not wait or patience.remaining <= delay:
-            break
-        await asyncio.sleep(delay)
-    if latest is None:
-        assert trouble is not None
-        raise trouble
-    return latest
+    if not wait:
+        return await evaluator.ask(lambda: look(True))
+    began = time.monotonic()
+    polled = False
+
+    async def once(latest: R | None) -> R:
+        nonlocal polled
+        polled = latest is not None
+        return await evaluator.ask(lambda: look(latest is None))
+
+    def next_delay() -> float:
+        return polling.next_delay(time.monotonic() - began)
+
+    seen = await watch(once, patience, progress, first_delay=0.0, next_delay=next_delay)
+    if seen.latest is None:
+        assert seen.trouble is not None
+        raise seen.trouble
+    if not (seen.latest.is_terminal and polled):
+        return seen.latest
+    return await _in_full(evaluator, look, seen.latest)
 
 
 async def _in_full(evaluator: Evaluator, look: Callable[[bool], R], latest: R) -> R:
     """The verdict itself is known: it is not thrown away for want of its details."""
     try:
-        return await evaluator.ask(functools.partial(look, True))
+        return await evaluator.ask(lambda: look(True))
     except OUTAGES as error:
         log.warning("The details could not be read: %s", error)
         return latest

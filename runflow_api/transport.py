@@ -38,8 +38,10 @@ READ_TIMEOUT_S = 30.0
 SHORTEST_TIMEOUT_S = 0.1
 MAX_ATTEMPTS = 5
 """For server errors, network errors and unusable answers."""
-BOUNDED_BY_DEADLINE = frozenset({409, 429})
-"""These say that the server works and will answer: they are waited out, not counted."""
+NOT_COUNTED = frozenset({409, 429})
+"""These say that the server works and will answer: they are waited out."""
+IN_PROGRESS_S = 60.0
+"""So long a resend is told 409 by a server that is still busy with the first send; longer, and it is for good."""
 FIRST_DELAY_S = 0.5
 LONGEST_DELAY_S = 8.0
 LONGEST_RETRY_AFTER_S = 30.0
@@ -176,7 +178,7 @@ class Transport:
     """Sends requests to one base URL with one key. Safe to use from several threads.
 
     ``delay`` gives the seconds before an attempt, as ``retry_delay`` does; ``timeouts`` are those of one
-    attempt, to connect and between two bytes.
+    attempt, to connect and between two bytes; ``in_progress_s`` is how long a 409 on a resend is waited out.
     """
 
     def __init__(
@@ -185,11 +187,13 @@ class Transport:
         *,
         delay: Callable[[int, float | None], float] = retry_delay,
         timeouts: tuple[float, float] = (CONNECT_TIMEOUT_S, READ_TIMEOUT_S),
+        in_progress_s: float = IN_PROGRESS_S,
     ) -> None:
         self.config = config
         self.limiter = RateLimiter()
         self._delay = delay
         self._timeouts = timeouts
+        self._in_progress_s = in_progress_s
         self._session = _session(config)
 
     def close(self) -> None:
@@ -256,6 +260,7 @@ class Transport:
     ) -> T:
         tried: list[str] = []
         attempts = 0
+        conflicts_end = float("inf")
         latest: Refused | None = None
         while True:
             self.limiter.wait(patience)
@@ -268,13 +273,17 @@ class Transport:
                 return outcome
             tried.append(outcome.said)
             latest = outcome.error
-            attempts += outcome.status not in BOUNDED_BY_DEADLINE
+            if isinstance(latest, errors.ApiError):
+                latest.is_resend = is_resend
+            attempts += outcome.status not in NOT_COUNTED
+            ends = patience.deadline
+            if outcome.status == 409:
+                conflicts_end = min(conflicts_end, time.monotonic() + self._in_progress_s)
+                ends = min(ends, conflicts_end)
             delay = self._delay(len(tried) - 1, outcome.retry_after)
-            exhausted = attempts >= MAX_ATTEMPTS or patience.remaining <= delay
+            exhausted = attempts >= MAX_ATTEMPTS or ends - time.monotonic() <= delay
             if exhausted or not should_retry(outcome.status, is_resend=is_resend):
-                if isinstance(outcome.error, errors.ApiError):
-                    outcome.error.is_resend = is_resend
-                raise _with_history(outcome.error, tried, outgoing.what)
+                raise _with_history(latest, tried, outgoing.what)
             is_resend = is_resend or outcome.said not in NEVER_ACTED_ON
             if outcome.status == 429:
                 self.limiter.pause(delay)

@@ -12,15 +12,16 @@ import time
 from concurrent.futures import CancelledError
 from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
+from typing import Any
 
 import helpers
 import numpy as np
 import pytest
 from helpers import judge, picture
 
-from runflow_api import background, errors, images
+from runflow_api import _submission, background, errors, images
 from runflow_api.evaluator import ENCODERS, Evaluator, Job
-from runflow_api.journal import Journal
+from runflow_api.journal import Journal, Row
 from runflow_api.request import Options, Question, Reference
 from runflow_api.sandbox import Fault, Sandbox, ScriptedVerdict
 from runflow_api.verdict import FAILED, LOCAL, OFF, PASSED, PREFLIGHT, RUNFLOW, UNKNOWN
@@ -175,6 +176,63 @@ def test_a_resend_after_a_restart_has_the_same_bytes_even_from_another_encoder(
     submissions = [each for each in sandbox.requests if each.method == "POST"]
     assert len({repr((each.headers["idempotency-key"], each.body)) for each in submissions}) == 1
     assert len(sandbox.bills) == 1
+
+
+def lose_spool(directory: Path) -> None:
+    (body,) = (directory / "sandbox" / "spool").iterdir()
+    body.unlink()
+
+
+def test_a_lost_body_is_made_anew_and_paid_once(sandbox: Sandbox, tmp_path: Path) -> None:
+    sandbox.add_fault(Fault("POST", SUBMIT, "drop_after", times=5))
+    with pytest.raises(errors.NetworkError):
+        judge(helpers.evaluator(sandbox, tmp_path), picture())
+    lose_spool(tmp_path)
+    started = time.monotonic()
+    assert judge(helpers.evaluator(sandbox, tmp_path), picture(), prompt_token="two").outcome in (PASSED, FAILED)
+    assert time.monotonic() - started < _submission.OWNER_AT_LEAST_S
+    assert len(sandbox.bills) == 1
+
+
+def test_a_lost_body_that_cannot_be_made_again_is_not_waited_for_until_the_time_is_up(
+    sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_submission, "OWNER_AT_LEAST_S", 0.5)
+    monkeypatch.setattr(_submission, "OWNER_WITHIN_S", 0.5)
+    as_asset = Options(upload="asset", timeout_s=600)  # each upload has another id
+    sandbox.add_fault(Fault("POST", SUBMIT, "drop_before", times=5))
+    with pytest.raises(errors.NetworkError):
+        judge(helpers.evaluator(sandbox, tmp_path), picture(), options=as_asset)
+    lose_spool(tmp_path)
+    started = time.monotonic()
+    with pytest.raises(errors.EvaluationTimeoutError, match="nothing is paid twice: run again later"):
+        judge(helpers.evaluator(sandbox, tmp_path), picture(), options=as_asset, prompt_token="two")
+    assert time.monotonic() - started < 10.0
+    assert sandbox.bills == []
+
+
+@pytest.mark.parametrize(
+    ("end", "text"),
+    [
+        (lambda journal, row: journal.abandon(row), "gave it up: it may have been billed"),
+        (lambda journal, row: journal.refused(row, "UNAUTHORIZED"), r"not taken \(UNAUTHORIZED\)"),
+    ],
+)
+def test_what_another_process_ended_meanwhile_is_told_at_once(
+    sandbox: Sandbox, evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch, end: Any, text: str
+) -> None:
+    spool = Journal.spool
+
+    def late(journal: Journal, row: Row, body: bytes) -> bytes | None:
+        end(journal, row)
+        return spool(journal, row, body)
+
+    monkeypatch.setattr(Journal, "spool", late)
+    started = time.monotonic()
+    with pytest.raises(errors.NotJudgedError, match=text):
+        judge(evaluator, picture())
+    assert time.monotonic() - started < 10.0
+    assert sandbox.bills == []
 
 
 def test_two_evaluators_asking_the_same_at_once_pay_once(sandbox: Sandbox, tmp_path: Path) -> None:
@@ -648,7 +706,7 @@ def test_an_old_submission_without_an_answer_is_not_resent_silently(sandbox: San
     evaluator = helpers.evaluator(sandbox, tmp_path)
     with pytest.raises(errors.NetworkError):
         judge(evaluator, picture(), prompt_token="one")
-    with Journal.open(None, tmp_path / "sandbox") as journal, journal._engine.begin() as connection:
+    with Journal.open(None, tmp_path / "sandbox") as journal, journal._store.writing() as connection:
         connection.exec_driver_sql("UPDATE runflow_evaluations SET created_at = created_at - 24 * 3600")
     with pytest.raises(errors.NotJudgedError, match="may have been billed") as caught:
         judge(evaluator, picture(), prompt_token="two")

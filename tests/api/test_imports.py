@@ -13,13 +13,24 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "runflow_api"
 COMFYUI = {"torch", "comfy", "comfy_api", "comfy_execution", "folder_paths", "nodes", "server", "execution", "aiohttp"}
 FOUNDATION = {"errors", "models", "version"}
+JOURNAL = {
+    "_migrations",
+    "_spool",
+    "_journal_trouble",
+    "_journal_schema",
+    "_journal_rows",
+    "_journal_budget",
+    "_journal_history",
+    "_journal_opening",
+}
 LEAVES = {
     "config": FOUNDATION,
     "polling": set(),
     "images": FOUNDATION,
     "verdict": FOUNDATION,
     "local_judge": FOUNDATION | {"images"},
-    "journal": FOUNDATION | {"_migrations"},
+    "journal": FOUNDATION | JOURNAL,
+    **dict.fromkeys(JOURNAL, FOUNDATION | JOURNAL),
     "errors": set(),
     "models": set(),
     "background": set(),
@@ -56,7 +67,7 @@ def test_a_leaf_imports_only_what_is_below_it(module: str) -> None:
 
 
 def test_the_path_to_a_verdict_goes_one_way() -> None:
-    order = ["transport", "client", "evaluator", "cli"]
+    order = ["transport", "client", "_submission", "evaluator", "follow_up", "cli"]
     for lower, module in enumerate(order):
         own = {name for level, name in imported(PACKAGE / f"{module}.py") if level == 1}
         assert own & set(order[lower + 1 :]) == set(), module

@@ -26,7 +26,7 @@ import pytest
 import sqlalchemy as sa
 from hypothesis import strategies as st
 
-from runflow_api import _migrations, journal
+from runflow_api import _journal_opening, _journal_schema, _journal_trouble, _migrations, journal
 from runflow_api.errors import BudgetError, InvalidInputError, RunflowError
 from runflow_api.journal import Ask, Journal, JournalError, Limits, Row
 
@@ -254,6 +254,37 @@ def test_a_body_spooled_on_another_machine_is_waited_for(tmp_path: Path) -> None
         assert list((tmp_path / "there" / "spool").iterdir()) == []
 
 
+@pytest.mark.parametrize("lost", ["elsewhere", "deleted"])
+def test_a_body_that_is_not_here_may_be_made_anew_where_it_is_the_same(tmp_path: Path, lost: str) -> None:
+    url = f"sqlite:///{tmp_path / 'shared.sqlite3'}"
+    with Journal.open(url, tmp_path / "here") as here, Journal.open(url, tmp_path / "there") as there:
+        (row,) = begin(here)
+        here.spool(row, b"body")
+        for file in (tmp_path / "here" / "spool").iterdir():
+            file.unlink()
+        book = there if lost == "elsewhere" else here
+        assert book.body(row) is None
+        assert book.spool(row, b"body") == b"body" and book.spool(row, b"other") is None
+        book.submitted(row, "ev-1", ORG)
+        assert book.spool(row, b"body") is None
+
+
+def test_a_body_that_is_being_written_is_not_pruned_by_a_clock_that_jumps(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Journal.open(None, tmp_path, now=clock) as book:
+        (row,) = begin(book)
+        fix = book._change
+
+        def late(*arguments: Any, **values: Any) -> bool:
+            clock.at += 20 * 3_600
+            book.prune(older_than_days=30, at_most=100)
+            return fix(*arguments, **values)
+
+        monkeypatch.setattr(book, "_change", late)
+        assert book.spool(row, b"body") == b"body" == book.body(row)
+
+
 def test_an_id_makes_the_body_superfluous(tmp_path: Path) -> None:
     with Journal.open(None, tmp_path) as book:
         (row,) = begin(book)
@@ -316,6 +347,12 @@ def test_an_answer_to_an_abandoned_row_is_kept_with_its_cost(book: Journal) -> N
 def test_a_body_that_may_have_been_sent_is_not_released(book: Journal) -> None:
     (row,) = begin(book)
     book.spool(row, b"body")
+    assert not book.release(row) and book.get(row.id).state == "open"
+
+
+def test_what_another_prompt_has_asked_for_is_not_released(book: Journal) -> None:
+    (row,) = begin(book)
+    begin(book, ask(prompt_token="p2"))
     assert not book.release(row) and book.get(row.id).state == "open"
 
 
@@ -550,11 +587,15 @@ def test_pruning_takes_orphans_and_bodies_that_cannot_be_resent(tmp_path: Path) 
         orphan = tmp_path / "spool" / "999-orphan.body"
         orphan.write_bytes(b"x")
         book.prune(older_than_days=30, at_most=100)
-        assert orphan.exists(), "it may be somebody's write under way"
         clock.at += 7_200
+        book.prune(older_than_days=30, at_most=100)
+        assert orphan.exists(), "it may be somebody's write under way, whatever our clock says"
+        os.utime(orphan, (time.time() - 7_200,) * 2)
         book.prune(older_than_days=30, at_most=100)
         assert not orphan.exists() and book.body(row) == b"body"
         clock.at += 3 * 86_400
+        for file in (tmp_path / "spool").iterdir():
+            os.utime(file, (time.time() - 3 * 86_400,) * 2)
         book.prune(older_than_days=30, at_most=100)
         assert book.body(row) is None and book.get(row.id).spooled, "it may have been sent, and still says so"
         assert list((tmp_path / "spool").iterdir()) == []
@@ -731,12 +772,12 @@ def test_threads_share_a_journal(book: Journal) -> None:
 def test_who_collides_where_nobody_locks_looks_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Journal.open(None, tmp_path) as book:
         (row,) = begin(book)
-        latest, blind = journal._latest, [True]
+        latest, blind = journal.latest, [True]
 
         def late(*arguments: Any) -> Row | None:
             return None if blind and blind.pop() else latest(*arguments)
 
-        monkeypatch.setattr(journal, "_latest", late)
+        monkeypatch.setattr(journal, "latest", late)
         assert begin(book)[0].id == row.id and not blind
 
 
@@ -869,7 +910,7 @@ def test_every_method_says_that_a_journal_is_damaged(tmp_path: Path) -> None:
     with Journal.open(None, tmp_path) as book:
         (row,) = begin(book)
     with Journal.open(None, tmp_path) as book:
-        book._engine.pool.dispose()
+        book._store.engine.pool.dispose()
         (tmp_path / "journal.sqlite3").write_bytes(b"\xff" * 65_536)
         for name, call in calls(book, row).items():
             with pytest.raises(JournalError, match=r"^\[JOURNAL_UNUSABLE\] .*damaged. Move it away"):
@@ -886,7 +927,7 @@ def test_a_file_that_is_no_journal_is_refused_and_kept(tmp_path: Path) -> None:
 
 
 def test_every_write_says_that_the_journal_is_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal, "BUSY_S", 0.05)
+    monkeypatch.setattr(_journal_opening, "BUSY_S", 0.05)
     with Journal.open(None, tmp_path) as book, closing(sqlite3.connect(tmp_path / "journal.sqlite3")) as other:
         (row,) = begin(book)
         other.execute("BEGIN IMMEDIATE")
@@ -902,10 +943,10 @@ def test_every_write_says_that_the_journal_is_locked(tmp_path: Path, monkeypatch
 
 
 def test_a_thread_does_not_wait_for_ever_for_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal, "BUSY_S", 0.05)
+    monkeypatch.setattr(_journal_opening, "BUSY_S", 0.05)
     with Journal.open(None, tmp_path) as book:
-        assert book._turn is not None
-        with book._turn, pytest.raises(JournalError, match="locked"):
+        assert book._store.turn is not None
+        with book._store.turn, pytest.raises(JournalError, match="locked"):
             begin(book)
 
 
@@ -1014,7 +1055,7 @@ def test_closing_waits_for_nobody_and_leaves_no_connection(tmp_path: Path) -> No
     book.close()
     go_on.set()
     thread.join()
-    assert failed == [] and book._engine.pool.checkedout() == 0 and book._engine.pool.checkedin() == 0
+    assert failed == [] and book._store.engine.pool.checkedout() == 0 and book._store.engine.pool.checkedin() == 0
     with Journal.open(None, tmp_path) as again:
         assert len(again.history()) == 1
 
@@ -1046,7 +1087,7 @@ def test_a_database_without_a_driver_or_a_server_is_told_without_its_password(tm
     ],
 )
 def test_each_trouble_with_a_file_has_its_remedy(error: BaseException, told: str) -> None:
-    shown = str(journal._trouble(error, "here"))
+    shown = str(_journal_trouble.trouble(error, "here"))
     assert told in shown and "rf_live" not in shown and shown.startswith("[JOURNAL_UNUSABLE]")
 
 
@@ -1063,7 +1104,7 @@ def test_each_trouble_with_a_file_has_its_remedy(error: BaseException, told: str
     ],
 )
 def test_each_trouble_with_the_database_has_its_remedy(text: str, told: str) -> None:
-    shown = str(journal._trouble(sa.exc.OperationalError("SELECT ?", ("rf_live_abc",), OSError(text)), "here"))
+    shown = str(_journal_trouble.trouble(sa.exc.OperationalError("SELECT ?", ("rf_live_abc",), OSError(text)), "here"))
     assert told in shown and "rf_live" not in shown and shown.startswith("[JOURNAL_UNUSABLE]")
 
 
@@ -1126,7 +1167,7 @@ def test_the_tables_in_use_are_those_the_migrations_make(tmp_path: Path) -> None
     made = sa.MetaData()
     made.reflect(engine)
     engine.dispose()
-    used = {table.name: set(table.columns.keys()) for table in journal._schema.sorted_tables}
+    used = {table.name: set(table.columns.keys()) for table in _journal_schema.SCHEMA.sorted_tables}
     found = {table.name: set(table.columns.keys()) for table in made.sorted_tables}
     assert found.pop(_migrations.VERSION_TABLE) == {"version"} and found.pop("sqlite_sequence", None) is None
     assert used == found
@@ -1155,7 +1196,7 @@ def test_a_migration_that_fails_leaves_the_schema_before_it(tmp_path: Path, monk
     with Journal.open(None, tmp_path) as book:
         begin(book)
     steps = (*_migrations.MIGRATIONS, breaks)
-    monkeypatch.setattr(journal, "migrate", lambda connection: _migrations.migrate(connection, steps))
+    monkeypatch.setattr(_journal_opening, "migrate", lambda connection: _migrations.migrate(connection, steps))
     with pytest.raises(JournalError):
         Journal.open(None, tmp_path)
     monkeypatch.undo()

@@ -25,6 +25,9 @@ from runflow_api.verdict import BatchVerdict
 WORKER = Path(__file__).with_name("worker.py")
 STEPS = 2_000
 QUESTIONS = 150
+SEED = 20_261_122
+LONGER_S, STUCK_S = 120, 60
+"""No wait may go on until its time-out: nothing here takes so long."""
 SUBMIT, READ = "/v1/evaluations", "/v1/evaluations/[0-9a-f-]{36}"
 PICTURES = [picture(seed, 32, 32) for seed in range(QUESTIONS)]
 
@@ -65,8 +68,10 @@ class Life:
         getattr(self, what)(number)
 
     def ask(self, number: int) -> None:
-        question = self.chance.randrange(QUESTIONS)
-        job = Job([PICTURES[question]], options=Options(timeout_s=4), prompt_token=str(number))
+        self.ask_about(self.chance.randrange(QUESTIONS), number)
+
+    def ask_about(self, question: int, number: int) -> None:
+        job = Job([PICTURES[question]], options=Options(timeout_s=LONGER_S), prompt_token=str(number))
         self.running.append((question, background.start(self.evaluator.evaluate(job))))
 
     def fault(self, _: int) -> None:
@@ -102,7 +107,7 @@ class Life:
 
     def note(self, question: int, future: Future[BatchVerdict]) -> None:
         try:
-            verdict = future.result(timeout=300)[0]
+            verdict = future.result(timeout=STUCK_S)[0]
         except CancelledError:
             self.answers["cancelled"] += 1
         except RunflowError as error:
@@ -117,13 +122,13 @@ class Life:
         self.wait(0)
         self.sandbox.clear_faults()
         for question in range(QUESTIONS):
-            self.ask(10**6 + question)
+            self.ask_about(question, 10**6 + question)
         self.wait(0)
 
 
 def test_two_thousand_random_steps_pay_every_logical_evaluation_once(tmp_path: Path) -> None:
     with Sandbox(latency=0.02, balance="100000", keep_bodies=True) as sandbox:
-        life = Life(sandbox, tmp_path, seed=20_261_122)
+        life = Life(sandbox, tmp_path, seed=SEED)
         for number in range(STEPS):
             life.step(number)
             if len(life.running) > 12:

@@ -175,6 +175,37 @@ def test_a_conflict_on_a_first_send_is_final_and_on_a_known_resend_is_not(sandbo
     assert helpers.client(sandbox).submit(BODY, idempotency_key="one-key", may_have_arrived=True).id
 
 
+def test_a_server_that_says_conflict_for_good_is_not_asked_until_the_patience_ends(sandbox: Sandbox) -> None:
+    sandbox.add_fault(Fault("POST", "/v1/evaluations", "drop_after"))
+    sandbox.add_fault(Fault("POST", "/v1/evaluations", "status", times=None, status=409))
+    settings = helpers.configuration(sandbox)
+    hurried = RunflowClient(settings, Transport(settings, delay=lambda *_: 0.01, in_progress_s=0.3))
+    started = time.monotonic()
+    with pytest.raises(errors.ConflictError) as caught:
+        hurried.submit(BODY, idempotency_key="one-key", patience=Patience.of(600))
+    assert time.monotonic() - started < 10.0
+    assert caught.value.is_resend
+    sandbox.clear_faults()
+    assert hurried.submit(BODY, idempotency_key="one-key").id in sandbox.evaluations
+    assert len(sandbox.evaluations) == 1
+
+
+def test_a_refused_resend_is_told_as_one_although_the_time_ran_out_in_a_pause(sandbox: Sandbox) -> None:
+    sandbox.add_fault(Fault("POST", "/v1/evaluations", "drop_after"))
+    sandbox.add_fault(Fault("POST", "/v1/evaluations", "status", times=None, status=409))
+    settings = helpers.configuration(sandbox)
+
+    def somebody_else_is_refused(attempt: int, _: float | None) -> float:
+        if attempt == 1:
+            transport.limiter.pause(30.0)
+        return 0.01
+
+    transport = Transport(settings, delay=somebody_else_is_refused)
+    with pytest.raises(errors.ConflictError) as caught:
+        RunflowClient(settings, transport).submit(BODY, idempotency_key="one-key", patience=Patience.of(1.0))
+    assert caught.value.is_resend
+
+
 @pytest.mark.parametrize("retry_after", [None, "0", "absurd", "-5", "soon", "date:0", "date:-3600"])
 def test_rate_limits_are_waited_out_however_they_are_announced(sandbox: Sandbox, retry_after: str | None) -> None:
     sandbox.add_fault(Fault("GET", ACCOUNT, "status", times=12, status=429, retry_after=retry_after))
