@@ -1,14 +1,13 @@
 /** The pack's page: registers what ComfyUI's editor shows of it. Everything else is in `lib/`. */
 import { api } from '../../scripts/api.js'
 import { app } from '../../scripts/app.js'
-import { el } from './lib/dom.mjs'
 import { Gestures } from './lib/gestures.mjs'
 import { History } from './lib/history.mjs'
 import { Memory } from './lib/memory.mjs'
 import { Panels } from './lib/panels.mjs'
 import { Server } from './lib/server.mjs'
 import { applyDefaults, settings } from './lib/settings.mjs'
-import { chosen, t, use } from './lib/text.mjs'
+import { speak, t } from './lib/text.mjs'
 
 const server = new Server(api)
 const panels = new Panels({ app, api, server, memory: new Memory(localStorage) })
@@ -18,7 +17,22 @@ const history = new History({ server, note, show: (id) => panels.showNode(id) })
 
 async function readTexts() {
   const answer = await (await api.fetchApi('/i18n')).json()
-  use(chosen(answer, app.extensionManager.setting.get('Comfy.Locale')))
+  const language = app.extensionManager.setting.get('Comfy.Locale')
+  speak(answer, language)
+  await remind(language, answer[language])
+}
+
+/** ComfyUI's frontend 1.32 forgets packs' texts when it loads a language: it is told them again. */
+async function remind(language, texts) {
+  const vue = document.querySelector('#vue-app')?.__vue_app__
+  const known = texts && vue?._context?.provides[vue.__VUE_I18N_SYMBOL__]?.global
+  for (let left = 99; left && known && known.locale.value !== language; left--) await new Promise((go) => setTimeout(go, 30))
+  known?.mergeLocaleMessage(language, texts)
+}
+
+async function addStyle() {
+  const css = await fetch(new URL('runflow.css', import.meta.url))
+  document.adoptedStyleSheets.push(await new CSSStyleSheet().replace(await css.text()))
 }
 
 function addSidebar() {
@@ -30,12 +44,11 @@ function addSidebar() {
 }
 
 app.registerExtension({
-  name: 'RunflowEvaluate.Editor',
+  name: 'runflowevaluate.editor',
   settings: settings({ server, note }),
   commands: gestures.commands(),
   async init() {
-    document.head.append(el('link', { rel: 'stylesheet', href: new URL('runflow.css', import.meta.url) }))
-    await readTexts()
+    await Promise.all([addStyle(), readTexts()])
     panels.listen()
     addSidebar()
     for (const ended of ['execution_success', 'execution_error']) api.addEventListener(ended, () => history.refresh())

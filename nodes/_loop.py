@@ -22,6 +22,8 @@ LOOP = 0
 """The output of a start that its end reads."""
 SEED_VALUES = 2**64
 """Seeds are unsigned 64-bit numbers and wrap."""
+EXACT_BITS = 53
+"""The editor holds numbers as JavaScript does: a random seed has no more bits, so that it can be written into Start."""
 
 
 def link(value: Any) -> Link | None:
@@ -120,6 +122,19 @@ def start_outputs_behind(graph: Graph, body: Body, name: str) -> set[int]:
     return read | ({source[1]} if source[0] == body.start else set())
 
 
+def links_read(graph: Graph, body: Body, name: str, chooses: Callable[[str], bool]) -> set[Link]:
+    """The links of the body that the end's input ``name`` reads at every attempt, whichever of its inputs a node that
+    ``chooses`` takes."""
+    found: set[Link] = set()
+    waiting = [link(graph[body.end]["inputs"].get(name))]
+    while waiting:
+        source = waiting.pop()
+        if source is not None and source not in found and source[0] in body.nodes:
+            found.add(source)
+            waiting.extend(each for _, each in ([] if chooses(source[0]) else links(graph[source[0]])))
+    return found
+
+
 def list_links(graph: Graph, makes_list: Callable[[str, int], bool], takes_list: Callable[[str], bool]) -> set[Link]:
     """The links that carry a list of values, and not one value, by what the nodes declare.
 
@@ -197,7 +212,7 @@ def next_seed(how: str, first: int, current: int, attempt: int) -> int:
     if how == "increment":
         return (current + 1) % SEED_VALUES
     if how == "random":
-        return int.from_bytes(hashlib.sha256(f"{first}:{attempt}".encode()).digest()[:8], "big")
+        return int.from_bytes(hashlib.sha256(f"{first}:{attempt}".encode()).digest()[:8], "big") >> (64 - EXACT_BITS)
     return current
 
 

@@ -1,8 +1,9 @@
 """The pack's HTTP routes, under ``/runflow-evaluate/``, for its own web page and nobody else.
 
-Answers are JSON of bounded size; none holds a secret, and no request names a host or a path. Every request needs
-an allowed ``Host`` (a name that was rebound to this machine is none), a change needs a same-origin JSON request,
-and key and limits change from this machine only, unless ``web_remote_settings`` in the config file says else.
+Answers are JSON of bounded size, or the history as a file; none holds a secret, and no request names a host or a
+path. Every request needs an allowed ``Host`` (a name that was rebound to this machine is none), a change needs a
+same-origin JSON request, and key and limits change from this machine only, unless ``web_remote_settings`` in the
+config file says else.
 """
 
 from __future__ import annotations
@@ -11,11 +12,11 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from aiohttp import web
 
@@ -33,9 +34,10 @@ from . import _thumbnails
 from ._late import follow_up, views
 
 PREFIX = "/runflow-evaluate"
+PACK = Path(__file__).absolute().parent.parent
 MAX_BODY = 16 * 1024
 MAX_QUERY = 200
-PAGE = 100
+PAGE, MOST_ROWS = 100, 500
 MAX_DAYS = 90
 PRICE_WITHIN_S = 5.0
 PRICE_LIVES_S, PRICE_AGAIN_S = 600.0, 30.0
@@ -112,8 +114,15 @@ async def json_body(asked: web.Request) -> Json:
 class Desk:
     """The answers, as plain methods from JSON to JSON. ``trusted``: the request may see and change settings."""
 
-    def __init__(self, evaluator: Callable[[], Any], directory: Callable[[], Path], comfyui: Callable[[], Path]):
+    def __init__(
+        self,
+        evaluator: Callable[[], Any],
+        directory: Callable[[], Path],
+        comfyui: Callable[[], Path],
+        workflow_of: Callable[[str], str],
+    ) -> None:
         self._evaluator, self._directory, self._comfyui = evaluator, directory, comfyui
+        self._workflow_of = workflow_of
         self._prices: dict[str, str] = {}
         self._priced_for, self._priced_at = "", 0.0
 
@@ -130,12 +139,26 @@ class Desk:
 
     async def history(self, asked: Json, trusted: bool) -> Json:
         """A page of evaluations, newest first; ``next`` is the ``before`` of the page after it."""
-        before, limit = _number(asked, "before", None, 2**62), _number(asked, "limit", PAGE, 500)
+        return await _in_thread(lambda: self._page(asked))
+
+    def _page(self, asked: Json) -> Json:
+        before, limit = _number(asked, "before", None, 2**62), _number(asked, "limit", PAGE, MOST_ROWS)
         outcome, search = asked.get("outcome") or None, str(asked.get("search", ""))[:MAX_QUERY]
-        rows = await _in_thread(
-            lambda: self._evaluator().journal().history(before=before, limit=limit, outcome=outcome, search=search)
-        )
+        rows = self._evaluator().journal().history(before=before, limit=limit, outcome=outcome, search=search)
         return {"rows": [views.line(row) for row in rows], "next": rows[-1].id if len(rows) == limit else None}
+
+    async def history_csv(self, asked: Json, trusted: bool) -> str:
+        """All that a search and a filter leave of the history, for spreadsheets."""
+        return await _in_thread(lambda: views.as_csv(self._lines(asked)))
+
+    async def history_json(self, asked: Json, trusted: bool) -> str:
+        return await _in_thread(lambda: json.dumps(list(self._lines(asked)), indent=2))
+
+    def _lines(self, asked: Json) -> Iterator[Json]:
+        page: Json = {"next": ""}
+        while page["next"] is not None:
+            page = self._page({**asked, "before": page["next"], "limit": MOST_ROWS})
+            yield from page["rows"]
 
     async def detail(self, asked: Json, trusted: bool) -> Json:
         """Everything one evaluation says, from the journal."""
@@ -158,6 +181,10 @@ class Desk:
                 "credits": current.max_credits_per_day,
             },
         }
+
+    async def prompt(self, asked: Json, trusted: bool) -> Json:
+        """Which workflow a prompt was queued from: ComfyUI's events name nodes, whose ids another one has too."""
+        return {"workflow": self._workflow_of(str(asked["id"])[:MAX_QUERY])}
 
     async def feedback(self, asked: Json, trusted: bool) -> Json:
         """Rate an evaluation; what Runflow has now."""
@@ -301,7 +328,8 @@ async def _waited(work: Any, seconds: float) -> Any:
 
 # --- routes -------------------------------------------------------------------------------------------
 
-Method = Callable[[Json, bool], Awaitable[Json]]
+Method = Callable[[Json, bool], Awaitable[Any]]
+Respond = Callable[[Any], web.Response]
 
 
 def add_to(table: web.RouteTableDef, desk: Desk) -> None:
@@ -310,6 +338,7 @@ def add_to(table: web.RouteTableDef, desk: Desk) -> None:
         "history": desk.history,
         "history/{id}": desk.detail,
         "days": desk.days,
+        "prompts/{id}": desk.prompt,
         "settings": desk.read_settings,
     }
     changes = {
@@ -319,13 +348,18 @@ def add_to(table: web.RouteTableDef, desk: Desk) -> None:
         "check": desk.check,
     }
     for name, method in reads.items():
-        table.get(f"{PREFIX}/{name}")(_answering(desk, method, changes=False))
+        table.get(f"{PREFIX}/{name}")(_answering(desk, method))
+    files = {"history.csv": (desk.history_csv, "text/csv"), "history.json": (desk.history_json, "application/json")}
+    for name, (method, kind) in files.items():
+        table.get(f"{PREFIX}/{name}")(_answering(desk, method, respond=_file(f"runflow-{name}", kind)))
     for name, method in changes.items():
         table.post(f"{PREFIX}/{name}")(_answering(desk, method, changes=True))
     table.get(f"{PREFIX}/thumbnails/{{name}}")(_thumbnail(desk))
 
 
-def _answering(desk: Desk, method: Method, *, changes: bool) -> Callable[[web.Request], Awaitable[web.Response]]:
+def _answering(
+    desk: Desk, method: Method, *, changes: bool = False, respond: Respond | None = None
+) -> Callable[[web.Request], Awaitable[web.Response]]:
     async def answer(asked: web.Request) -> web.Response:
         try:
             current = _configured(desk)
@@ -334,13 +368,18 @@ def _answering(desk: Desk, method: Method, *, changes: bool) -> Callable[[web.Re
                 check_same_origin(asked.headers)
             body = await json_body(asked) if changes else {**asked.query, **asked.match_info}
             trusted = current.web_remote_settings or is_this_machine(asked.remote, asked.headers)
-            return _json(await method(body, trusted))
+            return (respond or _json)(await method(body, trusted))
         except Refused as error:
             return _json(_said(error.code, str(error)), error.status)
         except RunflowError as error:
             return _json(_said(error.code, error.message), _status_of(error))
 
     return answer
+
+
+def _file(name: str, kind: str) -> Respond:
+    headers = {"Cache-Control": "no-store", "Content-Disposition": f'attachment; filename="{name}"'}
+    return lambda text: web.Response(text=text, content_type=kind, headers=headers)
 
 
 def _configured(desk: Desk) -> config.Config:
@@ -393,11 +432,13 @@ def register() -> None:
     import folder_paths
     from server import PromptServer
 
-    from . import _bridge
+    from . import _bridge, _winners
 
     def comfyui() -> Path:
         return Path(folder_paths.get_user_directory()).parent
 
+    if quote(PACK.name) != PACK.name:  # aiohttp does not find them: its issue 13433
+        log.warning("ComfyUI serves no scripts out of a folder named %r. Rename it to runflow-evaluate.", PACK.name)
     server = getattr(PromptServer, "instance", None)
     if server is not None:
-        add_to(server.routes, Desk(_bridge.evaluator, _bridge.private_directory, comfyui))
+        add_to(server.routes, Desk(_bridge.evaluator, _bridge.private_directory, comfyui, _winners.workflow_of))

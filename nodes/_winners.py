@@ -27,8 +27,13 @@ from . import _loop
 
 END = "RunflowRegenerateEnd"
 KEY = "runflow_regenerate"
+PICKED = "runflow_picked"
+"""A property of an end in the editor: the hash of the image that a person took instead of the judge's choice."""
 REMEMBERED = 256
 """Entries are a few hundred bytes; one for each loop in the workflows of a long session."""
+
+MAX_NAME = 100
+"""Characters of a workflow's id, which is a UUID."""
 
 Entries = dict[str, dict[str, Any]]
 _remembered: OrderedDict[str, Entries] = OrderedDict()
@@ -55,7 +60,7 @@ def publish(prompt: Mapping[str, Any], extra_pnginfo: Any, entries: Entries) -> 
     """Add the entries to what savers write from here on."""
     for end, entry in entries.items():
         place, name = _place(prompt, extra_pnginfo, end)
-        place[name] = entry
+        place[name] = _marked(entry, extra_pnginfo)
 
 
 def retract(prompt: Mapping[str, Any], extra_pnginfo: Any, ends: Iterable[str]) -> None:
@@ -72,17 +77,22 @@ def restore() -> None:
     if context is None or context.node_id not in prompt:
         return  # a clone: the end that it is a clone of speaks for it
     room = _room_of(context.prompt_id)
+    extra_pnginfo = None if room is None else {KEY: room}
     for end, entry in recall(identity(prompt, context.node_id)).items():
-        place, name = _place(prompt, None if room is None else {KEY: room}, end)
+        place, name = _place(prompt, extra_pnginfo, end)
         # A loop inside another one has remembered its first run only; the outer loop knows which run was chosen.
         if end != context.node_id or "chosen_by" not in place.get(name, {}):
-            place[name] = entry
+            place[name] = _marked(entry, extra_pnginfo)
 
 
 class Room(dict[str, dict[str, Any]]):
-    """The dictionary of entries of one prompt; a copy of it has the same ``token``."""
+    """The dictionary of entries of one prompt; a copy of it has the same ``token``.
+
+    ``picked``: the images that a person took instead of the judge's choice, by hash.
+    """
 
     token: str
+    picked: frozenset[str]
 
 
 _rooms: WeakValueDictionary[str, Room] = WeakValueDictionary()
@@ -95,9 +105,31 @@ def make_room(posted: dict[str, Any]) -> dict[str, Any]:
     if isinstance(nodes, dict) and isinstance(extra_pnginfo, dict):
         if any(isinstance(node, dict) and node.get("class_type") == END for node in nodes.values()):
             room = extra_pnginfo[KEY] = Room()
-            room.token = uuid.uuid4().hex
+            room.token, room.picked = uuid.uuid4().hex, _picked(extra_pnginfo.get("workflow"))
             _rooms[room.token] = room
     return posted
+
+
+def _picked(workflow: Any) -> frozenset[str]:
+    """What is noted on the nodes of a workflow and of its subgraphs, which may be anything."""
+    graphs = [workflow, *_list(_dict(_dict(workflow).get("definitions")).get("subgraphs"))]
+    nodes = [node for graph in graphs for node in _list(_dict(graph).get("nodes"))]
+    noted = (_dict(_dict(node).get("properties")).get(PICKED) for node in nodes)
+    return frozenset(name for name in noted if isinstance(name, str) and name)
+
+
+def _dict(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _marked(entry: dict[str, Any], extra_pnginfo: Any) -> dict[str, Any]:
+    """The entry, which says so where a person chose this attempt."""
+    picked = getattr(_dict(extra_pnginfo).get(KEY), "picked", frozenset())
+    return {**entry, "picked_by_person": True} if picked.intersection(entry.get("images", ())) else entry
 
 
 def _room_of(prompt_id: str) -> Room | None:
@@ -113,6 +145,15 @@ def _place(prompt: Mapping[str, Any], extra_pnginfo: Any, end: str) -> tuple[dic
     if not isinstance(holder.get(name), dict):
         holder[name] = {}
     return (holder[name], end) if name == KEY else (holder[name], KEY)
+
+
+def workflow_of(prompt_id: str) -> str:
+    """The id of the workflow that a running or finished prompt was queued from, "" where it is not known."""
+    past = PromptServer.instance.prompt_queue.get_history(prompt_id).get(prompt_id, {})
+    item = running(prompt_id) or past.get("prompt")
+    extra_pnginfo = _dict(_dict(item[3]).get("extra_pnginfo")) if item else {}
+    name = _dict(extra_pnginfo.get("workflow")).get("id")
+    return name[:MAX_NAME] if isinstance(name, str) else ""
 
 
 def running(prompt_id: str) -> tuple[Any, ...] | None:

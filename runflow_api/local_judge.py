@@ -151,13 +151,14 @@ def _flatness(low: Array, high: Array) -> _Finding:
     check = _Check("flat_colour", "The image is more than one flat colour", gate=True)
     first, last = (_to_levels(levels).astype(int) for levels in (low, high))
     spread, hidden = int((last - first).max()), len(last) == 4 and last[3] == 0
-    evidence = (f"values span {spread} of 255 levels",)
+    measured = f"values span {spread} of 255 levels"
+    evidence = (f"{measured}, more than {FLAT_LEVELS}",)
     if hidden:
         return check.failed("one flat colour: every pixel is transparent", evidence)
     if spread <= FLAT_LEVELS:
         colour = ", ".join(str(level) for level in last)
         return check.failed(f"one flat colour: every pixel is ({colour}) of 255", evidence)
-    return check.passed(evidence[0], evidence)
+    return check.passed(measured, evidence)
 
 
 # --- preparing ------------------------------------------------------------------------------------
@@ -298,7 +299,10 @@ def _blur(pixels: _Pixels) -> _Finding:
     if sigma is None:
         return check.passed("no edges to measure a width on", confidence=0.5)
     width, relative = sigma * pixels.factor * EDGE_RISE, sigma * pixels.factor / pixels.side
-    evidence = (f"finest edges rise over {width:.1f} px", f"sigma {relative:.2%} of the image side")
+    evidence = (
+        f"finest edges rise over {width:.1f} px",
+        f"sigma {relative:.2%} of the image side, at most {BLUR_MAX_SIGMA:.2%}",
+    )
     confidence = _confidence(relative, BLUR_MAX_SIGMA)
     if relative > BLUR_MAX_SIGMA:
         issue = f"blurred: finest detail {width:.0f} px wide"
@@ -377,7 +381,10 @@ def _exposure(pixels: _Pixels) -> _Finding:
     top = _quantile(_luma(pixels.tones), 0.999) / 255
     highest, lowest = pixels.tones.max(axis=1), pixels.tones.min(axis=1)
     clipped, gain = float((highest >= WHITE_LEVEL).mean()), _gain(highest)
-    evidence = (f"brightest 0.1 % at {top:.2f} of 1", f"{clipped:.0%} with a channel clipped at white")
+    evidence = (
+        f"brightest 0.1 % at {top:.2f} of 1, at least {DARK_TOP:.2f}",
+        f"{clipped:.0%} with a channel clipped at white; {CLIPPED_SHARE:.0%} and more suits a white background only",
+    )
     if top < DARK_TOP:
         issue = f"underexposed: nothing brighter than {top:.0%} of white"
         return check.failed(issue, evidence, _confidence(top, DARK_TOP), remedy="bright, well exposed, even lighting")
@@ -426,7 +433,7 @@ CONTRAST_MIN = 0.05
 def _contrast(pixels: _Pixels) -> _Finding:
     check = _Check("contrast", "The tones span a visible range")
     spread = (_quantile(pixels.luma, 0.995) - _quantile(pixels.luma, 0.005)) / 255
-    evidence = (f"99 % of the tones within {spread:.2f} of 1",)
+    evidence = (f"99 % of the tones within {spread:.2f} of 1, at least {CONTRAST_MIN:.2f}",)
     confidence = _confidence(spread, CONTRAST_MIN)
     if spread < CONTRAST_MIN:
         issue = f"low contrast: the tones span {spread:.1%} of the range"
@@ -462,7 +469,7 @@ def _noise(pixels: _Pixels) -> _Finding:
     if not patches.size:
         return check.unmeasured("the image is too small to measure noise")
     sigma = float(np.percentile(_noise_sigmas(patches), NOISE_QUIET)) / 255
-    evidence = (f"noise of the quiet areas {sigma:.3f} of 1",)
+    evidence = (f"noise of the quiet areas {sigma:.3f} of 1, at most {NOISE_MAX_SIGMA:.3f}",)
     confidence = _confidence(sigma, NOISE_MAX_SIGMA)
     if sigma > NOISE_MAX_SIGMA:
         issue = f"noisy: noise of {sigma:.0%} of the range even in the quietest areas"
@@ -511,12 +518,13 @@ def _compression(pixels: _Pixels) -> _Finding:
         return check.unmeasured("the image is too small to measure blocking")
     down, across = (max(1, side // BLOCK_LINES) for side in pixels.size)
     ratio = min(_grid_ratio(_column_steps(lines)) for lines in (luma[::down], luma[:, ::across].T))
-    evidence = (f"steps on the 8 px grid {ratio:.2f} times those beside it",)
+    measured = f"steps on the 8 px grid {ratio:.2f} times those beside it"
+    evidence = (f"{measured}, at most {BLOCK_MAX_RATIO:.2f}",)
     confidence = _confidence(ratio, BLOCK_MAX_RATIO)
     if ratio > BLOCK_MAX_RATIO and not _enlarged(pixels.rgb[::down]):
         issue = f"heavily compressed: steps on an 8 px grid {ratio:.1f} times those beside it"
         return check.failed(issue, evidence, confidence, remedy="clean image without compression artifacts")
-    return check.passed(evidence[0], evidence, confidence)
+    return check.passed(measured, evidence, confidence)
 
 
 def _column_steps(plane: Bytes) -> Floats:
@@ -544,7 +552,10 @@ MIN_SHORT_SIDE = 256
 def _resolution(pixels: _Pixels) -> _Finding:
     check = _Check("resolution", f"The short side has at least {MIN_SHORT_SIDE} px")
     height, width = pixels.size
-    evidence = (f"{width} x {height} px", f"{width * height / 1e6:.2f} megapixels")
+    evidence = (
+        f"{width} x {height} px, the short side at least {MIN_SHORT_SIDE}",
+        f"{width * height / 1e6:.2f} megapixels",
+    )
     if min(pixels.size) < MIN_SHORT_SIDE:
         issue = f"low resolution: {width} x {height} px, the short side is below {MIN_SHORT_SIDE} px"
         return check.failed(issue, evidence)

@@ -104,6 +104,7 @@ class Verdict:
             "score": self.score,
             "issues": list(self.issues),
             "strengths": list(self.evaluation.top_strengths),
+            "judges": [_check(judge) for judge in self.evaluation.judges] if self.judge in (LOCAL, PREFLIGHT) else [],
             "improved_prompt": self.improved_prompt,
             "improved": self.improved_prompt != self.subject.prompt,
             "cost": self.cost,
@@ -338,6 +339,18 @@ def _distinct(lines: Iterable[str]) -> tuple[str, ...]:
         if text:
             kept.setdefault(_folded(text), text)
     return tuple(kept.values())
+
+
+def _check(judge: Judge) -> dict[str, Any]:
+    """One local check: what it measured, and its limit. Runflow's judges are in the journal, these nowhere else."""
+    return {
+        "name": judge.name,
+        "passed": judge.passed,
+        "confidence": judge.confidence,
+        "weight": judge.weight,
+        "reasoning": judge.reasoning,
+        "evidence": judge.evidence,
+    }
 
 
 def _time_and_cost(seconds: float, cost: str, reused: bool) -> Sequence[str]:

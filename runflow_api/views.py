@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timezone
 from typing import Any
 
 from .journal import DayTotal, JournalError, Row
@@ -30,6 +33,26 @@ def line(row: Row) -> dict[str, Any]:
         "failure": row.failure_code,
         "feedback": feedback(answer),
     }
+
+
+COLUMNS = ("created_at", "id", "outcome", "score", "cost", "seconds", "feedback", "issue", "failure", "prompt")
+
+
+def as_csv(lines: Iterable[Mapping[str, Any]]) -> str:
+    """Lines of the history as RFC 4180 says, for spreadsheets: no cell can be taken for a formula."""
+    written = io.StringIO()
+    table = csv.writer(written)
+    table.writerow(COLUMNS)
+    table.writerows([_cell(name, each[name]) for name in COLUMNS] for each in lines)
+    return written.getvalue()
+
+
+def _cell(name: str, value: Any) -> Any:
+    if name == "created_at":
+        return datetime.fromtimestamp(value, timezone.utc).isoformat()
+    if name == "feedback":
+        return "" if value["rating"] == "none" else value["rating"]
+    return f"'{value}" if isinstance(value, str) and value[:1] in tuple("=+-@\t\r") else value
 
 
 def detail(row: Row) -> dict[str, Any]:

@@ -1,10 +1,7 @@
-/** Per day, a bar as high as what was spent, coloured by how many of its images passed; every number is also in the picture's description. */
-import { el, svg } from './dom.mjs'
+/** A bar per day: as high as what was spent, green as far as its images passed. The numbers are in words too. */
+import { el } from './dom.mjs'
 import { sum } from './format.mjs'
 import { t } from './text.mjs'
-
-const WIDTH = 280
-const HEIGHT = 64
 
 /** @param {object} totals what the route `days` answers */
 export function chart({ days, today, limits }) {
@@ -27,15 +24,7 @@ function bars(days, said) {
   const paid = days.some((each) => Number(each.credits) > 0)
   const height = (each) => (paid ? Number(each.credits) : each.evaluations)
   const most = Math.max(...days.map(height)) || 1
-  const step = WIDTH / days.length
-  const picture = svg('svg', { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: 'img', 'aria-label': said, class: 'rf-bars', preserveAspectRatio: 'none' })
-  days.forEach((each, index) => {
-    const all = (height(each) / most) * (HEIGHT - 4)
-    const good = each.evaluations ? (all * each.passed) / each.evaluations : 0
-    const bar = (name, from, tall) => svg('rect', { class: name, x: index * step + 1, width: Math.max(1, step - 2), y: HEIGHT - from - tall, height: tall })
-    const title = svg('title')
-    title.textContent = t('history.day', each)
-    picture.append(svg('g', {}, title, bar('rf-bar-hit', 0, HEIGHT), bar('rf-bar-other', good, all - good), bar('rf-bar-passed', 0, good)))
-  })
-  return picture
+  const share = (part, whole) => `height:${whole ? (100 * part) / whole : 0}%`
+  return el('div.rf-bars', { role: 'img', 'aria-label': said }, days.map((each) => el('div', { title: t('history.day', each) },
+    el('div.rf-bar', { style: share(height(each), most) }, el('div.rf-bar-passed', { style: share(each.passed, each.evaluations) })))))
 }

@@ -17,7 +17,7 @@ export function details(verdict, more, host) {
     list(t('details.issues'), verdict.issues, 'rf-issues'),
     more?.trouble && el('p.rf-quiet', {}, t('details.trouble', { message: more.trouble })),
     more === null && el('p.rf-quiet', {}, t('details.loading')),
-    ...judges(more?.judges ?? []),
+    ...judges(more?.judges ?? verdict.judges ?? [], verdict.judge),
     list(t('details.gates'), (more?.gates ?? []).map((gate) => [gate.module || gate.output_key, gate.reason].filter(Boolean).join(': '))),
     list(t('details.strengths'), verdict.strengths.length ? verdict.strengths : (more?.strengths ?? [])),
     improved(verdict, more, host),
@@ -30,21 +30,21 @@ function list(title, lines, name = 'rf-plain') {
   return el('section', {}, el('h4', {}, title), el(`ul.${name}`, {}, lines.map((line) => el('li', {}, line))))
 }
 
-function judges(all) {
+function judges(all, by) {
   if (!all.length) return []
   const failed = all.filter((judge) => judge.passed === false)
-  return [el('section', {}, el('h4', {}, t('details.judges', { failed: failed.length, all: all.length })),
-    [...failed, ...all.filter((judge) => judge.passed !== false)].map(judgeBlock))]
+  return [el('section', {}, el('h4', {}, t(by === 'runflow' ? 'details.judges' : 'details.checks', { failed: failed.length, all: all.length })),
+    [...new Set([...failed, ...all])].map(judgeBlock))]
 }
 
 function judgeBlock(judge) {
   const outcome = judge.passed === null ? 'unknown' : judge.passed ? 'passed' : 'failed'
-  const numbers = [['confidence', judge.confidence], ['weight', judge.weight]].filter(([, value]) => value !== null)
+  const numbers = ['confidence', 'weight'].filter((name) => judge[name] !== null)
   const head = el('summary', {},
     el('span.rf-dot', { 'data-outcome': outcome, role: 'img', 'aria-label': t(`panel.${outcome}`) }),
     el('strong', {}, judge.name || t('details.judge')),
     judge.category && el('span.rf-chip', {}, judge.category),
-    el('span.rf-quiet', {}, numbers.map(([name, value]) => `${t(`details.${name}`)} ${Number(value.toFixed(2))}`).join(' · ')))
+    el('span.rf-quiet', {}, numbers.map((name) => `${t(`details.${name}`)} ${Number(judge[name].toFixed(2))}`).join(' · ')))
   return el('details.rf-judge', { open: outcome === 'failed' }, head,
     judge.reasoning && el('p', {}, judge.reasoning),
     el('ul.rf-issues', {}, judge.issues.map((issue) => el('li', {}, [issue.kind, issue.detail].filter(Boolean).join(': ')))),
@@ -64,16 +64,22 @@ function improved(verdict, more, host) {
 
 function copier(text, focus) {
   return button(t('details.copy'), async ({ currentTarget: pressed }) => {
-    await copy(text)
+    await copy(text, pressed)
     pressed.textContent = t('details.copied')
   }, { 'data-focus': focus, 'aria-live': 'polite' })
+}
+
+/** Only Runflow costs something; nobody takes no time. */
+export function costAndTime({ judge, reused, cost, seconds: time }) {
+  if (judge === 'off') return []
+  if (reused) return [t('panel.reused')]
+  return [seconds(time), judge === 'runflow' && cost && t('panel.credits', { cost })]
 }
 
 function footer(verdict, more) {
   const facts = [
     verdict.judge && t(`judge.${verdict.judge}`),
-    verdict.cost && t('panel.credits', { cost: verdict.cost }),
-    !verdict.reused && seconds(verdict.seconds),
+    ...costAndTime(verdict),
     more?.action,
     more?.reason
   ].filter(Boolean)

@@ -18,17 +18,6 @@ export function el(tag, attributes = {}, ...children) {
   return made
 }
 
-const SVG = 'http://www.w3.org/2000/svg'
-
-/** An SVG element; attributes only. */
-export function svg(tag, attributes = {}, ...children) {
-  const made = document.createElementNS(SVG, tag)
-  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value)
-  made.append(...children)
-  return made
-}
-
-/** A button; its pointer events do not reach the canvas below. */
 export function button(label, onclick, attributes = {}) {
   return el('button.rf-button', { type: 'button', onclick, ...attributes }, label)
 }
@@ -41,14 +30,11 @@ export function fill(parent, ...children) {
 }
 
 /** Copy text; without permission the browser's own way, so that it works on plain http too. */
-export async function copy(text) {
-  if (navigator.clipboard && window.isSecureContext) {
-    await navigator.clipboard.writeText(text)
-    return
-  }
+export async function copy(text, beside) {
+  if (navigator.clipboard) return navigator.clipboard.writeText(text)
   const area = el('textarea', { style: 'position:fixed;opacity:0' })
   area.value = text
-  document.body.append(area)
+  beside.after(area)
   area.select()
   document.execCommand('copy')
   area.remove()

@@ -1,5 +1,5 @@
 /** Right-click items and commands for the gestures, and the offer when a prompt is wired back. */
-import { kind, linkOf, outputIndex, upstream } from './graph.mjs'
+import { chain, kind, linkOf, outputIndex, upstream } from './graph.mjs'
 import { checkQuality, clear, fixSeed, imageOutput, loopParts, regenerate } from './insert.mjs'
 import { t } from './text.mjs'
 
@@ -12,9 +12,10 @@ export class Gestures {
   }
 
   menuItems(node) {
-    const items = []
-    if (imageOutput(node) >= 0) items.push({ content: t('gestures.check'), callback: () => this.check(node) })
-    if (loopParts(node)) items.push({ content: t('gestures.regenerate'), callback: () => this.regenerate(node) })
+    const items = [
+      imageOutput(node) >= 0 && { content: t('gestures.check'), callback: () => this.check(node) },
+      loopParts(node) && { content: t('gestures.regenerate'), callback: () => this.regenerate(node) }
+    ].filter(Boolean)
     return items.length ? [null, ...items] : []
   }
 
@@ -51,14 +52,11 @@ export class Gestures {
   nodeCreated(node) {
     if (kind(node) === 'RunflowRegenerateStart') fixSeed(node)
     if (kind(node) !== 'RunflowEvaluateImage') return
-    const before = node.onConnectionsChange
-    const gestures = this
-    node.onConnectionsChange = function (side, slot, connected, link, ...more) {
-      before?.call(this, side, slot, connected, link, ...more)
+    chain(node, 'onConnectionsChange', (side, slot, connected, link) => {
       const made = link && linkOf(node.graph, link.id)
       const isOutput = side === 2 && slot === outputIndex(node, 'improved_prompt')
-      if (connected && isOutput && made && !gestures.inserting) queueMicrotask(() => gestures.#offer(node, made))
-    }
+      if (connected && isOutput && made && !this.inserting) queueMicrotask(() => this.#offer(node, made))
+    })
   }
 
   async #offer(node, link) {
@@ -75,7 +73,7 @@ export class Gestures {
     const create = (type, pos) => {
       const created = globalThis.LiteGraph.createNode(type)
       created.pos = pos
-      clear(created, graph.nodes ?? graph._nodes)
+      clear(created, graph.nodes)
       graph.add(created)
       made.push(created)
       return created

@@ -11,10 +11,7 @@ export const inputIndex = (node, name) => node?.inputs?.findIndex((each) => each
 export const outputIndex = (node, name) => node?.outputs?.findIndex((each) => each.name === name) ?? -1
 export const isOff = (node) => node.mode === MUTED || node.mode === BYPASSED
 
-export function linkOf(graph, id) {
-  if (id === null || id === undefined) return null
-  return graph.getLink?.(id) ?? graph.links?.get?.(id) ?? graph.links?.[id] ?? null
-}
+export const linkOf = (graph, id) => graph.getLink(id) ?? null
 
 /** The node and output slot that feed an input, through reroute nodes; null where nothing is connected. */
 export function source(node, name) {
@@ -68,9 +65,7 @@ const isOutput = (node) => node.constructor?.nodeData?.output_node === true
 const isEdge = (node) => Number(node.id) < 0
 
 /** In a subgraph an input may be fed from outside, by no node of this graph. */
-function isSubgraphInput(node, name) {
-  return input(node, name)?.link !== null && input(node, name)?.link !== undefined
-}
+const isSubgraphInput = (node, name) => input(node, name)?.link != null
 
 /** The loop's end that reads this evaluation, if one does. */
 export function loopEnd(node) {
@@ -91,10 +86,20 @@ export function nodeOf(root, executionId) {
 
 /** Every node of a graph and of its subgraphs. */
 export function everyNode(graph, found = new Set()) {
-  for (const node of graph?.nodes ?? graph?._nodes ?? []) {
+  for (const node of graph.nodes) {
     if (found.has(node)) continue
     found.add(node)
     if (node.subgraph) everyNode(node.subgraph, found)
   }
   return found
+}
+
+/** Add to a node's own callback, after what is there. */
+export function chain(node, name, added) {
+  const before = node[name]
+  node[name] = function (...given) {
+    const result = before?.apply(this, given)
+    added(...given)
+    return result
+  }
 }

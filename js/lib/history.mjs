@@ -2,7 +2,6 @@
 import { chart } from './chart.mjs'
 import { details } from './details.mjs'
 import { button, el, fill } from './dom.mjs'
-import { download, everything, toCsv, toJson } from './exports.mjs'
 import { ago, score, seconds } from './format.mjs'
 import { List } from './list.mjs'
 import { picture } from './panel.mjs'
@@ -14,7 +13,7 @@ const TYPING_MS = 250
 const OUTCOMES = ['passed', 'failed', 'unknown', 'error', 'open', 'closed', 'abandoned']
 
 export class History {
-  /** @param {object} host `server`, `note(text, severity)`, `usePrompt(text)`, `show(evaluationId)` */
+  /** @param {object} host `server`, `note(text, severity)`, `show(evaluationId)` */
   constructor(host) {
     this.host = host
     this.server = host.server
@@ -24,7 +23,7 @@ export class History {
   render(parent) {
     this.list = new List({ height: ROW, label: t('history.title'), row: (row) => this.#row(row), more: () => this.#more() })
     this.figure = el('div')
-    this.empty = el('p.rf-quiet', { role: 'status' })
+    this.empty = el('p.rf-quiet', { role: 'status' }, t('settings.reading'))
     this.front = el('div.rf-front', {}, this.#tools(), this.figure, this.empty, this.list.element)
     this.back = el('div.rf-back', { hidden: true })
     this.element = el('div.rf-page.rf-history', { 'aria-label': t('history.title'), role: 'region' }, this.front, this.back)
@@ -53,10 +52,8 @@ export class History {
     } })
     const outcome = el('select.rf-input', { 'aria-label': t('history.filter'), onchange: () => this.#ask({ outcome: outcome.value }) },
       ['', ...OUTCOMES].map((each) => el('option', { value: each }, t(`history.outcome.${each || 'all'}`))))
-    const save = (kind, make, type) => button(kind, () => this.#tried(async () => {
-      download(`runflow-history.${kind.toLowerCase()}`, make(await everything(this.server, this.query)), type)
-    }), { title: t('history.export', { kind }), 'aria-label': t('history.export', { kind }) })
-    return el('div.rf-tools', {}, search, el('div.rf-row', {}, outcome, save('CSV', toCsv, 'text/csv'), save('JSON', toJson, 'application/json'),
+    const save = (kind) => button(kind, () => this.server.save(`history.${kind.toLowerCase()}`, this.query), { title: t('history.export', { kind }), 'aria-label': t('history.export', { kind }) })
+    return el('div.rf-tools', {}, search, el('div.rf-row', {}, outcome, save('CSV'), save('JSON'),
       button('↻', () => this.refresh(), { 'aria-label': t('history.refresh'), title: t('history.refresh') })))
   }
 
@@ -78,7 +75,7 @@ export class History {
       if (rows !== this.rows) return // asked for something else meanwhile
       rows.push(...page.rows)
       this.next = page.next
-      this.empty.textContent = rows.length ? '' : t('history.empty')
+      this.empty.textContent = rows.length ? '' : t(query.search || query.outcome ? 'history.none' : 'history.empty')
     })
     if (rows !== this.rows) return
     this.reading = null
@@ -115,10 +112,7 @@ export class History {
   }
 
   #show(row, more) {
-    const verdict = {
-      id: more.id, judge: 'runflow', image: more.image, issues: more.issues, strengths: more.strengths,
-      improved_prompt: more.improved_prompt, cost: more.cost ?? '', seconds: more.seconds
-    }
+    const verdict = { ...more, judge: 'runflow' }
     const rate = async (rating, reason) => {
       const { feedback } = await this.server.post('feedback', { id: more.id, rating, reason })
       row.feedback = feedback

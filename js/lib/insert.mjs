@@ -94,7 +94,7 @@ function moveSeed(start, { node, widget: from }) {
   start.connect(outputIndex(start, 'current_seed'), node, inputIndex(node, from.name))
 }
 
-/** "Control after generate", whatever a frontend calls it: a seed that changes by itself makes every Run cost anew. */
+/** "Control after generate", whatever it is called: a seed that changes by itself makes every Run cost anew. */
 export function fixSeed(start) {
   const control = widget(start, 'seed')?.linkedWidgets?.[0] ?? widget(start, 'control_after_generate')
   if (control) control.value = 'fixed'
@@ -110,7 +110,7 @@ const before = (node) => [node.pos[0] - 400 - GAP, node.pos[1]]
 function makeRoom(node, by) {
   if (globalThis.LiteGraph?.vueNodesMode && !node.setPos) return
   const edge = node.pos[0] + node.size[0]
-  for (const each of node.graph.nodes ?? node.graph._nodes) {
+  for (const each of node.graph.nodes) {
     if (each.pos[0] >= edge) each.pos = [each.pos[0] + by, each.pos[1]]
   }
 }

@@ -12,18 +12,21 @@ export function cleanLoop(loop) {
     ...clean([{ ...each, id: each?.evaluation_ids?.[0], image: each?.images?.[0], judge: each?.evaluation_ids?.length ? 'runflow' : 'local' }])[0],
     number: index + 1,
     prompt: String(each?.prompt ?? ''),
-    seed: Number(each?.seed ?? 0)
+    seed: digits(each?.seed_digits ?? each?.seed)
   }))
   const winner = attempts.find(({ number }) => number === loop.winner) ?? attempts[0]
   return { attempts, winner, start: String(loop.start ?? ''), reason: String(loop.reason ?? ''), warnings: (loop.warnings ?? []).map(String) }
 }
 
-/** What an attempt was made from, with what changed since the one before, and the button that takes it. */
-export function attemptBlock(loop, attempt, use) {
+/** A seed as text: JavaScript's numbers lose digits above 2⁵³. */
+const digits = (seed) => (/^\d{1,20}$/.test(seed) ? String(seed) : '0')
+
+/** What an attempt was made from, what changed since the one before, and the button that takes it. */
+export function attemptBlock(loop, attempt, picked, use) {
   const before = loop.attempts[attempt.number - 2]
   const wins = attempt === loop.winner
   return el('section', {},
-    el('h4', {}, t(wins ? 'loop.winner' : 'loop.attempt', { n: attempt.number, all: loop.attempts.length })),
+    el('h4', {}, t(wins ? 'loop.winner' : 'loop.attempt', { n: attempt.number, all: loop.attempts.length }), picked && ` · ${t('panel.yours')}`),
     el('p.rf-quiet', {}, t('loop.seed', { seed: attempt.seed })),
     el('blockquote.rf-prompt', {}, before ? changes(before.prompt, attempt.prompt).map(shown) : attempt.prompt),
     el('div.rf-row', {}, button(t(wins ? 'loop.use' : 'loop.pick'), () => use(attempt, wins), { title: t(wins ? 'loop.use_tip' : 'loop.pick_tip'), 'data-focus': 'use-attempt' })),

@@ -22,12 +22,13 @@ export class Memory {
   }
 
   remember(key, shown) {
-    const entry = { shown, at: this.now() }
-    if (JSON.stringify(entry).length > MOST_CHARACTERS) return
+    const written = [null, (name, value) => (name === 'judges' ? [] : value)].map((less) => JSON.stringify({ shown, at: this.now() }, less))
+    const entry = written.find(({ length }) => length <= MOST_CHARACTERS)
+    if (!entry) return
     this.fresh.add(key)
     const { [key]: _before, ...others } = this.#read()
     const kept = Object.entries(others).slice(-(MOST - 1))
-    this.#write(Object.fromEntries([...kept, [key, entry]]))
+    this.#write(Object.fromEntries([...kept, [key, JSON.parse(entry)]]))
   }
 
   /** The nodes that showed this evaluation, newest last. */

@@ -1,19 +1,19 @@
 /** The panel on a node: what it would cost, that it waits, what came out. One height for all of them: no jumps. */
-import { details } from './details.mjs'
+import { costAndTime, details } from './details.mjs'
 import { button, el, fill } from './dom.mjs'
-import { ago, score, seconds } from './format.mjs'
+import { ago, score } from './format.mjs'
 import { attemptBlock, cleanLoop } from './loop.mjs'
 import { t } from './text.mjs'
 import { clean, summary } from './verdicts.mjs'
 
-export const HEIGHT = { folded: 82, strip: 54, open: 300 }
+const HEIGHT = { folded: 82, strip: 54, open: 300 }
 const SIGNS = { passed: '✓', failed: '✕', unknown: '?', waiting: '…', idle: '○' }
 let panels = 0
 
 export class Panel {
   /**
-   * @param {object} host what the panel may do: `thumbnail(hash)`, `detail(id)`, `rate(id, …)`, `usePrompt(text)`,
-   *   `useAttempt(loop, attempt, wins)`, `resized(by)`, `changed({open})`, `note(text)`
+   * @param {object} host `thumbnail(hash)`, `detail(id)`, `rate(id, …)`, `usePrompt(text)`, `note(text)`, `resized(by)`,
+   *   `useAttempt(loop, attempt, wins)`, `picked()` the image of the attempt that a person took, `changed({open})`
    */
   constructor(host) {
     this.host = host
@@ -71,9 +71,7 @@ export class Panel {
 
   select(index) {
     this.selected = index
-    if (this.open) this.draw()
-    else this.fold(true)
-    this.#load()
+    this.fold(true)
   }
 
   draw() {
@@ -83,12 +81,12 @@ export class Panel {
     this.element.dataset.outcome = outcome
     this.element.style.minHeight = `${this.height}px`
     fill(this.head, ...this.#head(outcome, sum))
-    this.#said(`${this.#title(sum)}. ${this.#line(sum)}`)
+    const line = this.#line(sum)
+    this.#said(`${this.#title(sum)}. ${line}`)
     this.meter.hidden = phase !== 'done' || sum.score === null
     this.meter.setAttribute('aria-valuenow', sum.score ?? 0)
     this.meter.firstChild.style.width = `${Math.round(100 * (sum.score ?? 0))}%`
-    this.line.textContent = this.#line(sum)
-    this.line.title = this.line.textContent
+    this.line.textContent = this.line.title = line
     this.line.classList.toggle('rf-warn', phase === 'idle' && this.state.warns === true)
     this.#drawStrip()
     this.body.hidden = !this.open
@@ -108,7 +106,7 @@ export class Panel {
   }
 
   #head(outcome, sum) {
-    const toggles = this.state.phase === 'done' || this.state.phase === 'ended'
+    const toggles = this.open || (this.state.phase === 'done' && sum.judge !== 'off') || this.state.phase === 'ended'
     return [
       el('span.rf-sign', { 'aria-hidden': 'true' }, SIGNS[outcome] ?? SIGNS.unknown),
       el('strong.rf-title', {}, this.#title(sum)),
@@ -124,24 +122,24 @@ export class Panel {
     const { phase, title } = this.state
     if (phase === 'ended') return title
     if (phase !== 'done') return t(`panel.${phase}`)
-    if (sum.off) return t('panel.off')
+    if (sum.judge === 'off') return t('panel.off')
     const batch = this.verdicts.length > 1
     return batch ? t('panel.batch', { passed: sum.passed, all: this.verdicts.length }) : t(`panel.${this.verdicts.length ? sum.outcome : 'unknown'}`)
   }
 
   #chips(sum) {
     const { phase, attempt, earlier } = this.state
-    if (phase === 'waiting') return [attempt].filter(Boolean)
-    if (phase !== 'done') return []
-    return [sum.local && t('panel.local'), sum.preflight && t('panel.preflight'), earlier && ago(earlier)].filter(Boolean)
+    if (phase !== 'done') return attempt ? [attempt] : []
+    const judge = ['local', 'preflight'].includes(sum.judge) && t(`panel.${sum.judge}`)
+    return [judge, this.loop && this.#isPicked(this.loop.winner) && t('panel.yours'), earlier && ago(earlier)].filter(Boolean)
   }
 
   #line(sum) {
     const { phase, line } = this.state
     if (phase !== 'done') return line ?? ''
-    const issue = this.verdicts[sum.worst]?.issues[0]
-    const cost = sum.reused ? t('panel.reused') : sum.cost && !sum.local ? t('panel.credits', { cost: sum.cost }) : ''
-    return [issue, !sum.reused && seconds(sum.seconds), cost, this.loop?.reason].filter(Boolean).join(' · ')
+    if (sum.judge === 'off') return t('idle.off')
+    const reason = this.loop?.reason
+    return [this.verdicts[sum.worst]?.issues[0], ...costAndTime(sum), reason !== sum.outcome && reason].filter(Boolean).join(' · ')
   }
 
   /** What the strip shows: the attempts of a loop, else the images of a batch. */
@@ -149,10 +147,15 @@ export class Panel {
     return this.loop?.attempts ?? this.verdicts
   }
 
+  /** Whether a person took this attempt, whatever the judge chose. */
+  #isPicked({ image }) {
+    return this.loop && image !== '' && image === this.host.picked()
+  }
+
   /** Only when something changed: seconds tick by, and pictures would flicker. */
   #drawStrip() {
     const items = this.#items()
-    const drawn = JSON.stringify([items, this.open && this.selected])
+    const drawn = JSON.stringify([items, this.open && this.selected, this.host.picked()])
     if (drawn === this.drawn) return
     this.drawn = drawn
     this.strip.hidden = items.length < 2
@@ -163,8 +166,10 @@ export class Panel {
     return items.map((each, index) => el('button.rf-image', {
       type: 'button', 'data-outcome': each.verdict, 'data-focus': `image-${index}`, onclick: () => this.select(index),
       'aria-pressed': String(this.open && index === this.selected), 'aria-current': each === this.loop?.winner ? 'true' : null,
-      'aria-label': t(this.loop ? 'loop.label' : 'panel.image', { n: index + 1, outcome: t(`panel.${each.verdict}`), score: score(each.score) })
-    }, picture(this.host.thumbnail, each.image, index + 1), el('span.rf-mark', { 'aria-hidden': 'true' }, this.loop ? score(each.score) : SIGNS[each.verdict])))
+      'aria-label': [t(this.loop ? 'loop.label' : 'panel.image', { n: index + 1, outcome: t(`panel.${each.verdict}`), score: score(each.score) }), this.#isPicked(each) && t('panel.yours')].filter(Boolean).join(', ')
+    }, picture(this.host.thumbnail, each.image, index + 1),
+    this.#isPicked(each) && el('span.rf-star', { 'aria-hidden': 'true' }, '★'),
+    el('span.rf-mark', { 'aria-hidden': 'true' }, this.loop ? score(each.score) : SIGNS[each.verdict])))
   }
 
   #body() {
@@ -174,8 +179,13 @@ export class Panel {
     const title = !this.loop && all.length > 1 ? t('panel.nth', { n: this.selected + 1, all: all.length }) : ''
     // Of the attempt that came out the node sent everything, of the others a line each.
     const verdict = item === this.loop?.winner && this.verdicts.length === 1 ? this.verdicts[0] : item
-    const attempt = this.loop && attemptBlock(this.loop, item, (...chosen) => this.host.useAttempt(this.loop, ...chosen))
-    return [attempt, ...details(verdict, this.details.get(verdict.id), { ...this.host, title, rate: (rating, reason) => this.#rate(verdict, rating, reason) })]
+    const picked = this.#isPicked(item)
+    const attempt = this.loop && attemptBlock(this.loop, item, picked, (...chosen) => {
+      this.host.useAttempt(this.loop, ...chosen)
+      this.draw()
+    })
+    const overruled = picked && item !== this.loop.winner && item.verdict !== 'passed' && t('rating.taken', { n: item.number, winner: this.loop.winner.number })
+    return [attempt, ...details(verdict, this.details.get(verdict.id), { ...this.host, title, overruled, rate: (rating, reason) => this.#rate(verdict, rating, reason) })]
   }
 
   /** What the journal has about the selected image; read once, and only when somebody looks. */

@@ -1,15 +1,17 @@
 /** The panels of all nodes: puts them on, feeds them with ComfyUI's events, and restores them. */
 import { price } from './cost.mjs'
-import { everyNode, kind, nodeOf, outputIndex, source, targets, widget } from './graph.mjs'
+import { chain, everyNode, kind, nodeOf, outputIndex, source, targets, widget } from './graph.mjs'
 import { Panel } from './panel.mjs'
 import { promptTargets, setWidget, textWidget } from './prompts.mjs'
 import { t } from './text.mjs'
 
-export const WITH_PANEL = new Set(['RunflowEvaluateImage', 'RunflowShowVerdict', 'RunflowGetEvaluation', 'RunflowRegenerateEnd'])
+const WITH_PANEL = new Set(['RunflowEvaluateImage', 'RunflowShowVerdict', 'RunflowGetEvaluation', 'RunflowRegenerateEnd'])
 const NAME = 'runflow_verdict'
 /** ComfyUI shows a node's progress text in a widget of this name: ours takes its place, and the panel shows it. */
 const PROGRESS_TEXT = '$$node-text-preview'
 const LOOP_KEY = 'runflow_regenerate'
+/** A property of End: the hash of the image that a person took instead. The server writes it into what is saved. */
+const PICKED = 'runflow_picked'
 const WIDTH = 320
 
 export class Panels {
@@ -19,17 +21,37 @@ export class Panels {
     this.shownOn = new Map()
     this.attempts = new Map()
     this.opened = new Set()
+    this.missed = new Set()
+    this.workflows = new Map()
     server.listeners.add(() => this.idle())
   }
 
   listen() {
-    const on = (name, heard) => this.api.addEventListener(name, ({ detail }) => heard(detail))
+    const on = (name, heard, elsewhere) => this.api.addEventListener(name, ({ detail }) => this.#inTurn(detail, heard, elsewhere))
+    on('executed', (detail) => this.#executed(this.#find(shownNode(detail)), detail.output), (...of) => this.#keep(...of))
     on('progress_state', ({ nodes }) => this.#running(nodes))
     on('progress_text', ({ nodeId, text }) => this.#text(nodeId, text))
     on('execution_error', (detail) => this.#failed(detail))
     on('execution_interrupted', () => this.#settle((panel) => panel.ended(t('panel.cancelled'), t('panel.cancelled_line'))))
     on('execution_success', () => this.#settle((panel, node) => this.#restore(panel, node)))
-    on('graphChanged', () => this.idle())
+    this.api.addEventListener('graphChanged', () => this.idle())
+  }
+
+  /** Events in their order, and apart where another workflow is open than the one they are about: ids are the same there. */
+  #inTurn(detail, heard, elsewhere) {
+    this.prompt = detail.prompt_id ?? this.prompt // frontend 1.32 gives none with a progress text
+    const asked = this.#workflowOf(this.prompt)
+    this.turn = Promise.resolve(this.turn)
+      .then(async () => ((await asked) === this.#root().id ? heard : elsewhere)?.(detail, await asked))
+      .catch((error) => console.error('Runflow Evaluate:', error))
+  }
+
+  #workflowOf(prompt) {
+    if (!this.workflows.has(prompt)) {
+      const answer = this.server.get(`prompts/${prompt}`).catch(() => ({}))
+      this.workflows.set(prompt, answer.then(({ workflow }) => workflow || this.#root().id))
+    }
+    return this.workflows.get(prompt)
   }
 
   nodeCreated(node) {
@@ -39,7 +61,6 @@ export class Panels {
       serialize: false, hideOnZoom: false, margin: 6, getValue: () => '', setValue: () => {}, getMinHeight: () => panel.height
     }).serialize = false
     this.panels.set(node, panel)
-    chain(node, 'onExecuted', (output) => this.#executed(node, output))
     chain(node, 'onRemoved', () => this.panels.delete(node))
     node.setSize([Math.max(node.size[0], WIDTH), node.computeSize()[1]])
     this.#soon(() => this.#idle(panel, node))
@@ -47,9 +68,10 @@ export class Panels {
 
   /** Show again what each node showed last. */
   async restore() {
+    this.attempts.clear()
     const nodes = [...everyNode(this.#root())].filter((node) => this.panels.has(node))
     for (const node of nodes) this.#restore(this.panels.get(node), node)
-    const unknown = nodes.filter((node) => !this.memory.recall(keyOf(node)))
+    const unknown = this.missed.delete(this.#root().id) ? nodes : nodes.filter((node) => !this.memory.recall(keyOf(node)))
     if (unknown.length) await this.#catchUp(unknown)
   }
 
@@ -67,7 +89,7 @@ export class Panels {
   }
 
   #root() {
-    return this.app.rootGraph ?? this.app.graph
+    return this.app.rootGraph
   }
 
   idle() {
@@ -124,9 +146,18 @@ export class Panels {
     this.#soon(() => this.#idle(panel, node))
   }
 
+  /** Another tab's node shows it when that is opened again; one in a subgraph is looked up in ComfyUI's history then. */
+  #keep(detail, workflow) {
+    const shown = shownIn(detail.output)
+    if (!shown) return
+    const node = shownNode(detail)
+    if (node.includes(':')) this.missed.add(workflow)
+    else this.memory.remember(`${workflow}:${node}`, shown)
+  }
+
   #executed(node, output) {
-    if (!output?.runflow && !output?.[LOOP_KEY]) return
-    const shown = { verdicts: output.runflow ?? [], loop: output[LOOP_KEY]?.[0] ?? null }
+    const shown = shownIn(output)
+    if (!shown || !node) return
     this.#show(node, shown)
     // Where Show Verdict came out of ComfyUI's cache, the node that judged sends nothing: it shows the same.
     const judged = kind(node) === 'RunflowShowVerdict' ? source(node, 'evaluation')?.node : null
@@ -199,6 +230,7 @@ export class Panels {
       detail: (id) => this.server.detail(id),
       rate: (id, rating, reason) => this.server.post('feedback', { id, rating, reason }),
       usePrompt: (text) => this.#usePrompt(node, text),
+      picked: () => node.properties?.[PICKED],
       useAttempt: (loop, attempt, wins) => this.#useAttempt(node, loop, attempt, wins),
       note: (text, severity) => this.note(text, severity),
       resized: (by) => this.#resized(node, by),
@@ -219,16 +251,18 @@ export class Panels {
 
   /**
    * The attempt's prompt and seed into Start. One that did not win becomes the only attempt: its image is made again,
-   * and its verdict is known and costs nothing.
+   * its verdict is known.
    */
-  #useAttempt(end, loop, { prompt, seed }, wins) {
+  #useAttempt(end, loop, { prompt, seed, image }, wins) {
     const start = this.#find(loop.start)
     const text = start && textWidget(start)
     if (!text) return this.note(t('notes.no_prompt'), 'warn')
+    if (Number(seed) > Number.MAX_SAFE_INTEGER) return this.note(t('loop.too_large', { seed }), 'warn')
     this.change(() => {
       setWidget(text.node, text.widget, prompt)
-      setWidget(start, widget(start, 'seed'), seed)
+      setWidget(start, widget(start, 'seed'), Number(seed))
       if (!wins) setWidget(end, widget(end, 'max_attempts'), 1)
+      end.properties[PICKED] = wins ? '' : image
     })
     this.note(t(wins ? 'loop.used' : 'loop.picked'))
   }
@@ -254,16 +288,12 @@ export class Panels {
 }
 
 /** Where a node is: its graph, or subgraph, and its id there. */
-export const keyOf = (node) => `${node.graph?.id ?? ''}:${node.id}`
+const keyOf = (node) => `${node.graph?.id ?? ''}:${node.id}`
 
 const feeds = (node) => (node?.outputs ?? []).some((_, slot) => targets(node, slot).some((to) => kind(to.node) === 'RunflowRegenerateEnd'))
 
-/** Add to a node's own callback, after what is there. */
-function chain(node, name, added) {
-  const before = node[name]
-  node[name] = function (...given) {
-    const result = before?.apply(this, given)
-    added.apply(this, given)
-    return result
-  }
-}
+/** A clone of a loop's node shows on the node that it is a clone of. */
+const shownNode = ({ display_node: shown, node }) => String(shown ?? node)
+
+/** What the panel shows of a node's output. */
+const shownIn = (output) => (output?.runflow || output?.[LOOP_KEY]) && { verdicts: output.runflow ?? [], loop: output[LOOP_KEY]?.[0] }

@@ -1,19 +1,20 @@
 /** Thumbs: what the person thinks of the verdict, as Runflow has it. */
-import { button, el, svg } from './dom.mjs'
+import { button, el } from './dom.mjs'
 import { t } from './text.mjs'
 
 const MOST_CHARACTERS = 2000
-/** Drawn, because not every machine has a font with them. */
-const THUMB = 'M5 7v7H2V7h3zm1 0 3-5.5c1.2 0 1.8.9 1.6 2L10.2 6h3.1c.9 0 1.5.8 1.3 1.7l-1.2 5c-.2.8-.8 1.3-1.6 1.3H6V7z'
+const ICONS = { good: 'up', bad: 'down' }
 
 /**
  * @param {{rating: string, reason: string}} [now] what is set
- * @param {object} host `rate(rating, reason)` resolves when Runflow has taken it; `note(text)`
+ * @param {object} host `rate(rating, reason)` resolves when Runflow has taken it; `note(text)`; `overruled`: a reason
+ *   to offer
  */
 export function rating(now = { rating: 'none', reason: '' }, host) {
   const label = t('rating.reason')
   const area = el('textarea.rf-input', { rows: 2, maxlength: MOST_CHARACTERS, 'aria-label': label, placeholder: label, 'data-focus': 'reason' })
-  area.value = now.reason
+  const offered = now.rating === 'none' && host.overruled
+  area.value = offered || now.reason
   const send = async (event, value, reason) => {
     const pressed = event.currentTarget
     pressed.disabled = true
@@ -25,9 +26,9 @@ export function rating(now = { rating: 'none', reason: '' }, host) {
       pressed.disabled = false
     }
   }
-  const form = el('div.rf-reason', { hidden: true }, area,
+  const form = el('div.rf-reason', { hidden: !offered }, area,
     button(t('rating.send'), (event) => send(event, 'bad', area.value.trim()), { 'data-focus': 'send-reason' }))
-  const thumb = (value, onclick) => button(icon(value), onclick, {
+  const thumb = (value, onclick) => button(el(`i.pi.pi-thumbs-${ICONS[value]}`), onclick, {
     'aria-label': t(`rating.${value}`), title: t(`rating.${value}`), 'aria-pressed': String(now.rating === value), 'data-focus': `rate-${value}`
   })
   return el('section.rf-rating', { 'aria-label': t('rating.label') },
@@ -38,9 +39,4 @@ export function rating(now = { rating: 'none', reason: '' }, host) {
       now.rating !== 'none' && button(t('rating.clear'), (event) => send(event, 'clear', ''), { 'data-focus': 'rate-clear' }),
       now.rating !== 'none' && el('span.rf-quiet', {}, [t(`rating.said.${now.rating}`), now.reason].filter(Boolean).join(': '))),
     form)
-}
-
-function icon(value) {
-  const turn = value === 'bad' ? { transform: 'rotate(180 8 8)' } : {}
-  return svg('svg', { viewBox: '0 0 16 16', width: 14, height: 14, 'aria-hidden': 'true', class: 'rf-thumb' }, svg('path', { d: THUMB, fill: 'currentColor', ...turn }))
 }

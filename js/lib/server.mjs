@@ -1,4 +1,5 @@
 /** The pack's routes. Every failure is an Error with a `code` and a sentence for a person. */
+import { el } from './dom.mjs'
 
 export class Server {
   /** @param {object} api ComfyUI's `api` */
@@ -32,6 +33,11 @@ export class Server {
 
   thumbnail(hash) {
     return this.api.apiURL(`/runflow-evaluate/thumbnails/${encodeURIComponent(hash)}`)
+  }
+
+  /** Lets the browser save one of the pack's files. */
+  save(path, query) {
+    el('a', { href: this.api.apiURL(`/runflow-evaluate/${path}?${new URLSearchParams(query)}`), download: true }).click()
   }
 
   get(path) {

@@ -3,22 +3,16 @@ import { button, el, fill } from './dom.mjs'
 import { t } from './text.mjs'
 
 const CATEGORY = 'Runflow Evaluate'
-const JUDGES = ['auto', 'runflow', 'local', 'off']
 
-/** ComfyUI's settings of the pack. The first two only draw: what they change is not ComfyUI's to keep. */
+/** ComfyUI's settings of the pack, with their words in `locales`. The first two only draw: what they change is not ComfyUI's to keep. */
 export function settings({ server, note }) {
-  const drawn = (id, name, make) => ({ id: `RunflowEvaluate.${id}`, name, category: [CATEGORY, 'Account and limits', id], defaultValue: null, type: () => make(server, note) })
+  const of = (group, id, more) => ({ id: `RunflowEvaluate.${id}`, name: id, tooltip: id, category: [CATEGORY, group, id], ...more })
+  const drawn = (id, make) => of('Account and limits', id, { tooltip: '', defaultValue: null, type: () => make(server, note) })
   return [
-    drawn('Limits', 'Limits and history', limits),
-    drawn('Key', 'Runflow key', key),
-    {
-      id: 'RunflowEvaluate.Judge', name: 'Judge of new Evaluate nodes', category: [CATEGORY, 'New nodes', 'Judge'], type: 'combo', options: JUDGES, defaultValue: 'auto',
-      tooltip: 'auto: Runflow where a key is set, else checks of the pixels on this machine.'
-    },
-    {
-      id: 'RunflowEvaluate.Reuse', name: 'Reuse verdicts in new Evaluation Options', category: [CATEGORY, 'New nodes', 'Reuse'], type: 'boolean', defaultValue: true,
-      tooltip: 'Off: the same image and question is paid for again each time.'
-    }
+    drawn('Limits', limits),
+    drawn('Key', key),
+    of('New nodes', 'Judge', { type: 'combo', options: ['auto', 'runflow', 'local', 'off'], defaultValue: 'auto' }),
+    of('New nodes', 'Reuse', { type: 'boolean', defaultValue: true })
   ]
 }
 

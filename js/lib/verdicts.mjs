@@ -1,22 +1,27 @@
 /** What a list of verdicts, one per image, says as a whole. The rules are those of `runflow_api/verdict.py`. */
 import { sum } from './format.mjs'
 
-export const OUTCOMES = ['passed', 'failed', 'unknown']
+const OUTCOMES = ['passed', 'failed', 'unknown']
+const JUDGES = ['runflow', 'local', 'preflight', 'off']
 
 /** Only what the panel knows how to show, whatever was sent or stored. */
 export function clean(list) {
-  return (Array.isArray(list) ? list : []).filter((each) => each && typeof each === 'object').map((each) => ({
+  return objects(list).map((each) => ({
     id: text(each.id) || null,
     image: text(each.image),
     judge: text(each.judge),
     verdict: OUTCOMES.includes(each.verdict) ? each.verdict : 'unknown',
     passed: each.passed === true,
-    score: typeof each.score === 'number' ? each.score : null,
+    score: number(each.score),
     issues: texts(each.issues),
     strengths: texts(each.strengths),
+    judges: objects(each.judges).map((judge) => ({
+      name: text(judge.name), category: '', passed: judge.passed ?? null, confidence: number(judge.confidence), weight: number(judge.weight),
+      reasoning: text(judge.reasoning), evidence: texts(judge.evidence), issues: []
+    })),
     improved_prompt: each.improved === false ? '' : text(each.improved_prompt),
     cost: text(each.cost),
-    seconds: typeof each.seconds === 'number' ? each.seconds : null,
+    seconds: number(each.seconds),
     reused: each.reused === true,
     error: text(each.error) || null
   }))
@@ -33,9 +38,7 @@ export function summary(list) {
     cost: sum(list.map((each) => each.cost)),
     seconds: Math.max(0, ...list.map((each) => each.seconds ?? 0)),
     passed: list.filter((each) => each.verdict === 'passed').length,
-    local: list.some((each) => each.judge === 'local'),
-    off: list.length > 0 && list.every((each) => each.judge === 'off'),
-    preflight: list.length > 0 && list.every((each) => each.judge === 'preflight'),
+    judge: JUDGES.find((judge) => list.some((each) => each.judge === judge)),
     reused: list.length > 0 && list.every((each) => each.reused),
     worst: worst(list)
   }
@@ -45,6 +48,14 @@ export function summary(list) {
 export function worst(list) {
   const rank = (each) => (each.passed ? 2 : 0) + (each.score ?? 0)
   return list.reduce((found, each, index) => (rank(each) < rank(list[found]) ? index : found), 0)
+}
+
+function objects(list) {
+  return (Array.isArray(list) ? list : []).filter((each) => each && typeof each === 'object')
+}
+
+function number(value) {
+  return typeof value === 'number' ? value : null
 }
 
 function text(value) {

@@ -6,6 +6,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import comfyui_server
 import pytest
@@ -13,9 +14,9 @@ import pytest
 if str(Path(__file__).parent) not in sys.path:
     sys.path.append(str(Path(__file__).parent))
 
-from driver import HERE, KEY, Browser, install, missing
+from driver import HERE, KEY, Browser, Play, install, missing
 
-from runflow_api.sandbox import Sandbox
+from runflow_api.sandbox import Sandbox, ScriptedVerdict
 
 PHOTOS = HERE.parent.parent / "example_workflows" / "photos"
 
@@ -83,3 +84,13 @@ def keyless(start_server: Callable[..., comfyui_server.ComfyUI]) -> comfyui_serv
 @pytest.fixture(params=["canvas", "vue"])
 def renderer(request: pytest.FixtureRequest) -> str:
     return str(request.param)
+
+
+@pytest.fixture
+def play(browser: Browser, server: comfyui_server.ComfyUI, sandbox: Sandbox, renderer: str) -> Play:
+    def run(scenario: str, *verdicts: ScriptedVerdict, on: comfyui_server.ComfyUI | None = None, **more: Any) -> Any:
+        for verdict in verdicts:
+            sandbox.add_verdict(verdict)
+        return browser.run(scenario, (on or server).url, renderer, **more)
+
+    return run

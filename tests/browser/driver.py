@@ -8,7 +8,11 @@ import shutil
 import subprocess
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
+
+from comfyui_server import ComfyUI
+
+from runflow_api.sandbox import ScriptedVerdict
 
 HERE = Path(__file__).parent
 KEY = "rf_test_sandbox_for_browser_tests"
@@ -70,6 +74,8 @@ class Browser:
         line = self._process.stdout.readline()
         watchdog.cancel()
         if not line:
+            self._process.kill()
+            self.close()
             self._start()  # for the next test
             raise BrowserError(f"The browser's process ended, or {scenario} took more than {SCENARIO_S} s.")
         answer = json.loads(line)
@@ -86,3 +92,10 @@ class Browser:
             self._process.kill()
         assert self._process.stdout
         self._process.stdout.close()
+
+
+class Play(Protocol):
+    """Runs a scenario in a test's renderer, on a server (the one with a key where none is named); the sandbox gives
+    these verdicts, in order. ``more`` as ``Browser.run`` takes it."""
+
+    def __call__(self, scenario: str, *verdicts: ScriptedVerdict, on: ComfyUI | None = None, **more: Any) -> Any: ...

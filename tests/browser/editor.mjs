@@ -30,7 +30,7 @@ export class Editor {
     for (const [name, data] of Object.entries(wanted)) {
       await this.context.request.post(`${this.url}/settings/${name}`, { data: JSON.stringify(data), headers: { 'Content-Type': 'application/json' } })
     }
-    await this.page.goto(this.url)
+    await this.page.goto(this.url, { timeout: START_MS })
     await this.page.waitForFunction(() => window.app?.graph && window.app.extensionManager && window.app.canvas && document.querySelector('.side-tool-bar-container'), null, { timeout: START_MS })
   }
 

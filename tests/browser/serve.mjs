@@ -48,7 +48,7 @@ async function run(asked) {
 }
 
 for await (const line of createInterface({ input: process.stdin })) {
-  const answer = await run(JSON.parse(line))
+  const answer = await run(JSON.parse(line)).catch((error) => ({ ok: false, error: error.stack, picture: null })) // no editor
   process.stdout.write(JSON.stringify(answer) + '\n')
 }
 await browser.close()

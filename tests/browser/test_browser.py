@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from _server import PACK_FOLDER
 from comfyui_server import ComfyUI
-from driver import HERE, KEY, Browser
+from driver import HERE, KEY, Browser, Play
+from PIL import Image
 
 from runflow_api.journal import Ask, Journal, Limits
 from runflow_api.sandbox import Fault, Sandbox, ScriptedVerdict
@@ -36,6 +37,19 @@ HAND = ScriptedVerdict(
     ],
 )
 PASSES = ScriptedVerdict(score=0.92)
+BETTER = "a lake, level horizon"
+ATTEMPTS = (
+    ScriptedVerdict(passed=False, score=0.4, issues=["it tilts"], improved_prompt=BETTER),
+    ScriptedVerdict(passed=False, score=0.6, issues=["grey"], improved_prompt=f"{BETTER}, vivid"),
+    PASSES,
+)
+ENDLESS = ScriptedVerdict(
+    passed=False,
+    score=0.3,
+    issues=["x" * 300],
+    improved_prompt="y" * 400,
+    judges=[{"name": "n" * 120, "category": "c" * 80, "passed": False, "reasoning": "r" * 200}],
+)
 MARKUP = ScriptedVerdict(
     passed=False,
     score=0.2,
@@ -46,58 +60,40 @@ MARKUP = ScriptedVerdict(
 )
 
 
-def test_waiting_turns_into_the_verdict_without_a_jump(
-    browser: Browser, server: ComfyUI, sandbox: Sandbox, renderer: str
-) -> None:
+def test_waiting_turns_into_the_verdict_without_a_jump(play: Play, sandbox: Sandbox) -> None:
     sandbox.latency = 1.6
-    sandbox.add_verdict(HAND)
-    browser.run("verdict.waits_and_shows", server.url, renderer)
+    play("verdict.waits_and_shows", HAND)
 
 
-def test_a_node_says_before_run_why_it_would_not_run(browser: Browser, server: ComfyUI, renderer: str) -> None:
-    browser.run("verdict.says_why_it_will_not_run", server.url, renderer)
+def test_a_node_says_before_run_why_it_would_not_run(play: Play) -> None:
+    play("verdict.says_why_it_will_not_run")
 
 
 @pytest.mark.parametrize(
     ("steps", "positive", "reason"), [("good", True, None), ("bad", False, "the hand is fine"), ("clear", None, None)]
 )
-def test_a_rating_reaches_runflow(
-    browser: Browser, server: ComfyUI, sandbox: Sandbox, renderer: str, steps: str, positive: Any, reason: Any
-) -> None:
-    sandbox.add_verdict(PASSES)
-    rated = browser.run("verdict.rates", server.url, renderer, given={"steps": steps})
+def test_a_rating_reaches_runflow(play: Play, sandbox: Sandbox, steps: str, positive: Any, reason: Any) -> None:
+    rated = play("verdict.rates", PASSES, given={"steps": steps})
     feedback = sandbox.evaluations[rated].feedback
     assert (feedback.get("feedback_is_positive"), feedback.get("feedback_reason")) == (positive, reason)
 
 
-def test_the_improved_prompt_goes_where_the_image_comes_from_and_undo_takes_it_back(
-    browser: Browser, server: ComfyUI, sandbox: Sandbox, renderer: str
-) -> None:
-    sandbox.add_verdict(HAND)
-    browser.run("verdict.uses_the_improved_prompt", server.url, renderer)
+def test_the_improved_prompt_goes_where_the_image_comes_from_and_undo_takes_it_back(play: Play) -> None:
+    play("verdict.uses_the_improved_prompt", HAND)
 
 
-def test_a_verdict_survives_a_reload_and_is_in_no_workflow(
-    browser: Browser, server: ComfyUI, sandbox: Sandbox, renderer: str
-) -> None:
-    sandbox.add_verdict(HAND)
+def test_a_verdict_survives_a_reload_and_is_in_no_workflow(play: Play, sandbox: Sandbox) -> None:
     submitted = len(sandbox.evaluations)
-    browser.run("verdict.survives_a_reload", server.url, renderer, fresh=True)
+    play("verdict.survives_a_reload", HAND, fresh=True)
     assert len(sandbox.evaluations) == submitted + 1
 
 
-def test_a_verdict_is_there_in_another_browser(
-    browser: Browser, server: ComfyUI, sandbox: Sandbox, renderer: str
-) -> None:
-    sandbox.add_verdict(HAND)
-    browser.run("verdict.is_restored_elsewhere", server.url, renderer)
+def test_a_verdict_is_there_in_another_browser(play: Play) -> None:
+    play("verdict.is_restored_elsewhere", HAND)
 
 
-def test_a_node_in_a_subgraph_has_its_panel(
-    browser: Browser, server: ComfyUI, sandbox: Sandbox, renderer: str
-) -> None:
-    sandbox.add_verdict(HAND)
-    browser.run("verdict.works_in_a_subgraph", server.url, renderer, fresh=True)
+def test_a_node_in_a_subgraph_has_its_panel(play: Play) -> None:
+    play("verdict.works_in_a_subgraph", HAND, fresh=True)
 
 
 def test_every_node_has_a_help_page(server: ComfyUI) -> None:
@@ -108,80 +104,96 @@ def test_every_node_has_a_help_page(server: ComfyUI) -> None:
         assert page.startswith("# ") and len(page) < 4_000, name
 
 
-def test_script_in_what_the_api_says_stays_text(
-    browser: Browser, server: ComfyUI, sandbox: Sandbox, renderer: str
-) -> None:
-    sandbox.add_verdict(MARKUP)
-    browser.run("verdict.keeps_injected_script_as_text", server.url, renderer)
+def test_script_in_what_the_api_says_stays_text(play: Play) -> None:
+    play("verdict.keeps_injected_script_as_text", MARKUP)
 
 
-def test_a_batch_has_a_thumbnail_for_each_image(
-    browser: Browser, server: ComfyUI, sandbox: Sandbox, renderer: str
-) -> None:
-    for verdict in (PASSES, HAND, PASSES):
-        sandbox.add_verdict(verdict)
-    browser.run("verdict.shows_a_batch", server.url, renderer)
+def test_a_batch_has_a_thumbnail_for_each_image(play: Play) -> None:
+    play("verdict.shows_a_batch", PASSES, HAND, PASSES)
 
 
-def test_an_error_is_on_the_node_with_its_code(
-    browser: Browser, server: ComfyUI, sandbox: Sandbox, renderer: str
-) -> None:
-    sandbox.add_fault(Fault("POST", "/v1/evaluations", status=402))
-    browser.run("verdict.says_what_went_wrong", server.url, renderer, fresh=True)
+@pytest.mark.parametrize(("status", "code"), [(401, "UNAUTHORIZED"), (402, "INSUFFICIENT_CREDIT")])
+def test_an_error_is_on_the_node_with_its_code(play: Play, sandbox: Sandbox, status: int, code: str) -> None:
+    sandbox.add_fault(Fault("POST", "/v1/evaluations", status=status))
+    play("verdict.says_what_went_wrong", given={"code": code}, fresh=True)
 
 
-def test_cancel_is_on_the_node(browser: Browser, server: ComfyUI, sandbox: Sandbox, renderer: str) -> None:
+def test_cancel_is_on_the_node(play: Play, sandbox: Sandbox) -> None:
     sandbox.latency = 30
-    browser.run("verdict.says_that_it_was_cancelled", server.url, renderer, fresh=True)
+    play("verdict.says_that_it_was_cancelled", fresh=True)
 
 
-def test_a_local_verdict_is_marked(browser: Browser, server: ComfyUI, renderer: str) -> None:
-    browser.run("verdict.marks_a_local_verdict", server.url, renderer)
+def test_a_local_verdict_is_marked_and_says_every_check_with_its_limit(play: Play) -> None:
+    play("verdict.shows_local_checks")
+
+
+def test_a_judge_that_is_off_says_so_and_nothing_else(play: Play) -> None:
+    play("verdict.says_that_the_judge_is_off")
+
+
+def test_a_verdict_is_never_shown_in_another_tabs_workflow(play: Play) -> None:
+    play("tabs.keep_their_own_verdicts", HAND, fresh=True)
+
+
+def test_a_verdict_in_another_tabs_subgraph_is_there_when_it_is_opened(play: Play) -> None:
+    play("tabs.catch_up_in_subgraphs", HAND, fresh=True)
+
+
+def test_long_words_widen_no_node(play: Play) -> None:
+    play("verdict.keeps_the_nodes_width", ENDLESS)
 
 
 @pytest.mark.parametrize("palette", ["dark", "light"])
-def test_keyboard_screen_reader_and_contrast(
-    browser: Browser, server: ComfyUI, sandbox: Sandbox, renderer: str, palette: str
-) -> None:
-    sandbox.add_verdict(HAND)
-    browser.run("verdict.works_by_keyboard_with_contrast", server.url, renderer, palette=palette, fresh=True)
+def test_keyboard_screen_reader_and_contrast(play: Play, palette: str) -> None:
+    play("verdict.works_by_keyboard_with_contrast", HAND, palette=palette, fresh=True)
 
 
-def test_nothing_is_asked_while_nothing_runs(browser: Browser, server: ComfyUI, renderer: str) -> None:
-    browser.run("verdict.is_silent_while_nothing_runs", server.url, renderer)
+def test_nothing_is_asked_while_nothing_runs(play: Play) -> None:
+    play("verdict.is_silent_while_nothing_runs")
 
 
-def test_the_loop_is_inserted_by_right_click_and_runs(
-    browser: Browser, server: ComfyUI, sandbox: Sandbox, renderer: str
-) -> None:
-    better = "a lake, level horizon"
-    sandbox.add_verdict(ScriptedVerdict(passed=False, score=0.4, issues=["it tilts"], improved_prompt=better))
-    sandbox.add_verdict(ScriptedVerdict(passed=False, score=0.6, issues=["grey"], improved_prompt=f"{better}, vivid"))
-    sandbox.add_verdict(PASSES)
+def test_the_loop_is_inserted_by_right_click_and_runs(play: Play, sandbox: Sandbox) -> None:
     submitted = len(sandbox.evaluations)
-    browser.run("loop.is_inserted_and_runs", server.url, renderer, fresh=True)
+    play("loop.is_inserted_and_runs", *ATTEMPTS, fresh=True)
     assert len(sandbox.evaluations) == submitted + 3, "the attempt that a person picked is paid for once"
 
 
-def test_a_new_loop_keeps_its_seed_from_run_to_run(browser: Browser, server: ComfyUI, renderer: str) -> None:
-    browser.run("loop.a_new_start_keeps_its_seed", server.url, renderer)
-
-
-def test_check_quality_is_one_gesture(browser: Browser, server: ComfyUI, sandbox: Sandbox, renderer: str) -> None:
-    sandbox.add_verdict(PASSES)
-    browser.run("loop.checks_quality", server.url, renderer)
-
-
-def test_a_prompt_wired_back_offers_the_loop(browser: Browser, server: ComfyUI, renderer: str) -> None:
-    browser.run("loop.is_offered_for_a_prompt_wired_back", server.url, renderer, fresh=True)
-
-
-def test_history_lists_finds_rates_and_exports(
-    browser: Browser, server: ComfyUI, sandbox: Sandbox, renderer: str
+def test_a_persons_choice_is_kept_with_the_workflow_the_image_and_the_evaluation(
+    play: Play, server: ComfyUI, sandbox: Sandbox
 ) -> None:
-    sandbox.add_verdict(HAND)
+    chosen = play("loop.keeps_a_persons_choice", *ATTEMPTS, fresh=True)
+    (winner,) = saved_with(server, chosen["file"])["runflow_regenerate"].values()
+    assert winner["picked_by_person"] is True and winner["evaluation_ids"] == [chosen["evaluation"]]
+    feedback = sandbox.evaluations[chosen["evaluation"]].feedback
+    assert feedback["feedback_is_positive"] is False
+    assert feedback["feedback_reason"] == "I took attempt 2 instead of attempt 3."
+
+
+def saved_with(server: ComfyUI, file: str) -> dict[str, Any]:
+    """The JSON that ComfyUI wrote into an image of its temp folder, by name."""
+    with Image.open(server.base / "temp" / file) as image:
+        return {name: json.loads(text) for name, text in image.text.items()}
+
+
+def test_no_seed_loses_a_digit_between_an_attempt_and_start(play: Play) -> None:
+    play("loop.takes_a_seed_whole_or_not_at_all", *ATTEMPTS, fresh=True)
+
+
+def test_a_new_loop_keeps_its_seed_from_run_to_run(play: Play) -> None:
+    play("loop.a_new_start_keeps_its_seed")
+
+
+def test_check_quality_is_one_gesture(play: Play) -> None:
+    play("loop.checks_quality", PASSES)
+
+
+def test_a_prompt_wired_back_offers_the_loop(play: Play) -> None:
+    play("loop.is_offered_for_a_prompt_wired_back", fresh=True)
+
+
+def test_history_lists_finds_rates_and_exports(play: Play) -> None:
     prompt = f"=history {uuid.uuid4().hex[:8]}"
-    browser.run("pages.history_lists", server.url, renderer, given={"prompt": prompt}, fresh=True)
+    play("pages.history_lists", HAND, given={"prompt": prompt}, fresh=True)
 
 
 def test_ten_thousand_rows_stay_smooth(browser: Browser, server: ComfyUI) -> None:
@@ -195,16 +207,13 @@ def test_ten_thousand_rows_stay_smooth(browser: Browser, server: ComfyUI) -> Non
     assert seen["perFrame"] < 100
 
 
-def test_settings_take_a_key_and_never_give_it_back(
-    browser: Browser, keyless: ComfyUI, renderer: str
-) -> None:
-    server = keyless
-    private = server.base / "user" / "__runflow_evaluate"
-    browser.run("pages.settings_keep_the_key_secret", server.url, renderer, given={"key": KEY}, fresh=True)
+def test_settings_take_a_key_and_never_give_it_back(play: Play, keyless: ComfyUI) -> None:
+    private = keyless.base / "user" / "__runflow_evaluate"
+    play("pages.settings_keep_the_key_secret", on=keyless, given={"key": KEY}, fresh=True)
     assert not (private / "api_key").exists()
     assert json.loads((private / "config.json").read_text()) == {"max_evaluations_per_prompt": 5}
     assert stat.S_IMODE((private / "config.json").stat().st_mode) == 0o600
-    assert KEY not in server.log
+    assert KEY not in keyless.log
     (private / "config.json").unlink()
 
 

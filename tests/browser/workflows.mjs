@@ -42,3 +42,24 @@ export function generated(prompt, { seed = 7, batch = 1, evaluate = false } = {}
   const links = [[1, 1, 0, 2, 0, 'CONDITIONING'], [2, 2, 0, 3, 0, 'LATENT'], [3, 3, 0, 4, 0, 'IMAGE'], [4, 3, 0, 5, 0, 'IMAGE'], [5, 5, 4, 6, 0, 'RUNFLOW_EVALUATION']]
   return evaluate ? workflow(nodes, links) : workflow(nodes.slice(0, 4), links.slice(0, 3))
 }
+
+/** The tutorial's loop from an empty graph: two photographs stand in for what a sampler makes of seed 0 and of seed 1. */
+export function byHand() {
+  const photo = (id, pos, image, link) => ({ id, type: 'LoadImage', pos, size: [230, 290], outputs: [out('IMAGE', 'IMAGE', [link]), out('MASK', 'MASK', null)], widgets_values: [image, 'image'] })
+  const start = ['loop:RUNFLOW_LOOP:4', 'current_prompt:STRING', 'current_seed:INT:5', 'attempt:INT', 'previous_issues:STRING', 'original_prompt:STRING']
+  const end = ['best_image:IMAGE:9', 'passed:BOOLEAN', 'score:FLOAT', 'issues:STRING', 'final_prompt:STRING', 'final_seed:INT', 'attempts:INT', 'best_evaluation:RUNFLOW_EVALUATION', 'attempt_images:IMAGE']
+  const outs = (each) => each.map((one) => one.split(':')).map(([name, type, link]) => out(name, type, link ? [Number(link)] : null))
+  return workflow([
+    photo(1, [0, 0], 'coffee_blurred.jpg', 1),
+    photo(2, [0, 340], 'coffee.jpg', 2),
+    { id: 3, type: 'ImageBatch', pos: [280, 340], size: [200, 60], inputs: [slot('image1', 'IMAGE', 1), slot('image2', 'IMAGE', 2)], outputs: [out('IMAGE', 'IMAGE', [3])] },
+    { id: 4, type: 'RunflowRegenerateStart', pos: [280, 0], size: [300, 280], outputs: outs(start), widgets_values: ['a cup of coffee on a wooden table', 0, 'fixed'] },
+    { id: 5, type: 'ImageFromBatch', pos: [640, 0], size: [240, 90], inputs: [slot('image', 'IMAGE', 3), { ...slot('batch_index', 'INT', 5), widget: { name: 'batch_index' } }], outputs: [out('IMAGE', 'IMAGE', [6, 7])], widgets_values: [0, 1] },
+    { id: 6, type: 'RunflowEvaluateImage', pos: [640, 150], size: [340, 530], inputs: [slot('image', 'IMAGE', 6)], outputs: [...EVALUATE, out('evaluation', 'RUNFLOW_EVALUATION', [8])], widgets_values: ['', '', 'local', 0, 'stop', 'image_generation', ''] },
+    { id: 7, type: 'RunflowRegenerateEnd', pos: [1040, 0], size: [320, 680], inputs: [slot('loop', 'RUNFLOW_LOOP', 4), slot('image', 'IMAGE', 7), slot('evaluation', 'RUNFLOW_EVALUATION', 8)], outputs: outs(end), widgets_values: [3, 'improved', 'increment', true, false] },
+    { id: 8, type: 'SaveImage', pos: [1420, 0], size: [240, 260], inputs: [slot('images', 'IMAGE', 9)], widgets_values: ['ComfyUI'] }
+  ], [
+    [1, 1, 0, 3, 0, 'IMAGE'], [2, 2, 0, 3, 1, 'IMAGE'], [3, 3, 0, 5, 0, 'IMAGE'], [4, 4, 0, 7, 0, 'RUNFLOW_LOOP'], [5, 4, 2, 5, 1, 'INT'],
+    [6, 5, 0, 6, 0, 'IMAGE'], [7, 5, 0, 7, 1, 'IMAGE'], [8, 6, 4, 7, 2, 'RUNFLOW_EVALUATION'], [9, 7, 0, 8, 0, 'IMAGE']
+  ])
+}

@@ -26,6 +26,10 @@ export class Graph {
     return node
   }
 
+  getLink(id) {
+    return this.links.get(id)
+  }
+
   getNodeById(id) {
     return this.nodes.find((node) => node.id === id) ?? null
   }

@@ -1,14 +1,13 @@
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { test } from 'node:test'
-import { toCsv } from '../../js/lib/exports.mjs'
 import { ago, score, seconds, sum, times } from '../../js/lib/format.mjs'
 import { downstream, nodeOf, source, upstream, whyIdle } from '../../js/lib/graph.mjs'
 import { checkQuality, loopParts, regenerate } from '../../js/lib/insert.mjs'
 import { changes, cleanLoop } from '../../js/lib/loop.mjs'
 import { Memory } from '../../js/lib/memory.mjs'
 import { promptTargets } from '../../js/lib/prompts.mjs'
-import { chosen, t, use } from '../../js/lib/text.mjs'
+import { speak, t } from '../../js/lib/text.mjs'
 import { clean, summary } from '../../js/lib/verdicts.mjs'
 import { Graph } from './graph_stand_in.mjs'
 
@@ -25,9 +24,8 @@ test('credits are added and multiplied exactly', () => {
 test('numbers read as people write them', () => {
   assert.equal(score(0.9), '0.90')
   assert.equal(score(null), '–')
-  assert.equal(seconds(3.14), '3.1 s')
-  assert.equal(seconds(31.4), '31 s')
-  assert.match(ago(0, 7200_000, 'en'), /2 hr?\.? ago/)
+  assert.equal(seconds(3.14), '3.1\u00a0s')
+  assert.equal(seconds(31.4), '31\u00a0s')
 })
 
 test('a batch is unknown if any is, else failed if any is, and its score is the lowest', () => {
@@ -43,10 +41,17 @@ test('what is no verdict is cleaned into one, whatever was sent', () => {
   assert.deepEqual(clean('nonsense'), [])
 })
 
-test('texts fall back to English, and to their key', () => {
-  use(chosen({ en: { runflow: { a: { b: 'x {n}', c: 'y' } } }, de: { runflow: { a: { b: 'z {n}' } } } }, 'de'))
+test('texts and times are in the person\'s language, where there is one, else in English', () => {
+  const answer = { en: { runflow: { a: { b: 'x {n}' } } }, de: { runflow: { a: { b: 'z {n}' } } }, fr: { theirs: {} } }
+  speak(answer, 'de')
   assert.equal(t('a.b', { n: 3 }), 'z 3')
-  assert.equal(t('a.c'), 'y')
+  assert.equal(t('a.b', { n: 0 }), 'z 0')
+  assert.match(ago(0, 7200_000), /vor 2 Std/)
+  for (const missing of ['fr', 'pt-BR', undefined]) {
+    speak(answer, missing)
+    assert.equal(t('a.b'), 'x {n}')
+    assert.match(ago(0, 7200_000), /2 hr?\.? ago/)
+  }
   assert.equal(t('a.d'), 'a.d')
 })
 
@@ -57,11 +62,6 @@ test('every text that the code asks for is there', () => {
   const asked = names.flatMap((name) => [...readFileSync(new URL(`${name}.mjs`, folder), 'utf8').matchAll(/\bt\('([\w.]+)'/g)].map(([, key]) => key))
   assert.ok(asked.length > 60)
   for (const key of asked) assert.equal(typeof key.split('.').reduce((at, part) => at?.[part], words), 'string', key)
-})
-
-test('a spreadsheet takes no cell for a formula', () => {
-  const csv = toCsv([{ created_at: 0, id: 'e1', outcome: 'failed', score: 0.5, cost: '0.10', seconds: 2, feedback: { rating: 'good' }, issue: '=cmd|x', failure: null, prompt: 'a "b",\nc' }])
-  assert.equal(csv.split('\r\n')[1], `1970-01-01T00:00:00.000Z,e1,failed,0.5,0.10,2,good,'=cmd|x,,"a ""b"",\nc"`)
 })
 
 test('a prompt’s changes are shown word by word', () => {

@@ -49,6 +49,16 @@ def test_the_body_is_what_depends_on_start_and_reaches_end() -> None:
     assert body(graph(**SIMPLE)).nodes == ("text", "sampler", "evaluate")
 
 
+def test_what_end_reads_at_every_attempt_ends_at_a_node_that_chooses() -> None:
+    nodes = graph(**{**SIMPLE, "end": {"loop": ["start", 0], "image": ["switch", 0]}})
+    nodes |= graph(switch={"on_pass": ["split", 0], "passed": ["evaluate", 0]}, split={"image": ["sampler", 0]})
+    found = body(nodes)
+    assert loop.links_read(nodes, found, "image", {"switch"}.__contains__) == {("switch", 0)}
+    everything = loop.links_read(nodes, found, "image", lambda node: False)
+    assert {("switch", 0), ("split", 0), ("evaluate", 0), ("sampler", 0), ("text", 0)} == everything
+    assert loop.links_read(nodes, found, "evaluation", lambda node: False) == set()
+
+
 def test_output_nodes_fed_by_the_body_belong_to_it_with_what_lies_between() -> None:
     nodes = graph(**SIMPLE, invert={"image": ["sampler", 0]}, preview={"image": ["invert", 0]})
     assert body(nodes).nodes == ("text", "sampler", "evaluate", "invert", "preview")
@@ -156,6 +166,7 @@ def test_random_seeds_follow_from_the_first_seed_and_the_attempt() -> None:
     seeds = [loop.next_seed("random", first, 0, attempt) for first in (1, 2) for attempt in (2, 3, 4)]
     assert len(set(seeds)) == 6
     assert seeds[0] == loop.next_seed("random", 1, 99, 2)
+    assert max(seeds) < 2**53, "JavaScript, and so the editor, holds each of them exactly"
     assert all(0 <= seed < 2**64 for seed in seeds)
 
 

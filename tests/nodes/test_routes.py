@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import http.client
+import io
 import json
 import socket
 import stat
@@ -252,6 +254,32 @@ def test_history_pages_filters_and_is_bounded(server: ComfyUI, private: Path) ->
     assert ask(server, "GET", "days?days=2")[1]["days"][-1] | {"date": ""} == {
         "date": "", "evaluations": 620, "passed": 1, "credits": "62.00",
     }  # fmt: skip
+
+
+def test_the_history_is_saved_whole_and_no_spreadsheet_takes_a_cell_for_a_formula(
+    server: ComfyUI, private: Path
+) -> None:
+    with Journal.open(None, private) as journal:
+        asks = [_ask(f'=saved|{n} a "b",\nc', Decimal("0.10")) for n in range(501)]
+        journal.begin(asks, Limits(10_000, 10_000))
+    status, table = ask(server, "GET", "history.csv?search=%3Dsaved")
+    rows = list(csv.reader(io.StringIO(table.decode(), newline="")))
+    assert (status, len(rows), rows[0][0]) == (200, 502, "created_at")
+    assert dict(zip(rows[0], rows[1], strict=True))["prompt"] == '\'=saved|500 a "b",\nc'
+    saved = json.loads(ask(server, "GET", "history.json?search=%3Dsaved&outcome=open")[1])
+    assert [row["prompt"] for row in saved] == [f'=saved|{n} a "b",\nc' for n in reversed(range(501))]
+    assert code(ask(server, "GET", "history.csv", Host=f"attacker.example:{server.port}")) == "HOST_NOT_ALLOWED"
+
+
+def test_a_prompts_workflow_is_known_while_it_runs_and_after(server: ComfyUI) -> None:
+    nodes = {
+        "1": {"class_type": "LoadImage", "inputs": {"image": "example.png"}},
+        "2": {"class_type": "RunflowEvaluateImage", "inputs": {"image": ["1", 0], "judge": "off"}},
+        "3": {"class_type": "RunflowShowVerdict", "inputs": {"evaluation": ["2", 4]}},
+    }
+    history = server.run(nodes, extra_data={"extra_pnginfo": {"workflow": {"id": "w-7"}}})
+    assert ask(server, "GET", f"prompts/{history.prompt_id}")[1] == {"workflow": "w-7"}
+    assert ask(server, "GET", "prompts/nonsense")[1] == {"workflow": ""}
 
 
 def _ask(prompt: str, price: Decimal) -> Ask:

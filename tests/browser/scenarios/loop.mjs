@@ -45,6 +45,79 @@ export async function is_inserted_and_runs(editor) {
   return editor.in((node) => window.app.graph.getNodeById(node).widgets.find((each) => each.name === 'seed').value, start)
 }
 
+/** A loop that made its three attempts, the second one opened; its nodes and its panel. */
+async function looped(editor) {
+  await editor.load(generated(unique('a lake'), { seed: Math.floor(Math.random() * 1e9) }))
+  await editor.in(() => {
+    window.app.canvas.selectNode(window.app.graph.getNodeById(2))
+    return window.app.extensionManager.command.execute('RunflowEvaluate.Regenerate')
+  })
+  const [start] = await editor.nodesOf('RunflowRegenerateStart')
+  const [end] = await editor.nodesOf('RunflowRegenerateEnd')
+  await editor.fit(end)
+  await editor.runToTheEnd()
+  return { start, end, panel: await second(editor, end, 'passed') }
+}
+
+async function second(editor, end, outcome) {
+  const panel = await editor.panelThat(end, outcome)
+  await panel.getByRole('group', { name: 'Images' }).getByRole('button').nth(1).click()
+  await panel.locator('ins').first().waitFor()
+  return panel
+}
+
+export async function keeps_a_persons_choice(editor) {
+  const { end, panel } = await looped(editor)
+  await panel.getByRole('button', { name: 'Take this attempt instead' }).click()
+  await panel.getByText('Attempt 2 of 3 · your choice', { exact: true }).first().waitFor()
+  const reason = panel.getByRole('textbox', { name: 'Why? (sent to Runflow)' })
+  expect((await reason.inputValue()) === 'I took attempt 2 instead of attempt 3.', 'a reason is offered', await reason.inputValue())
+  await panel.getByRole('button', { name: 'Send' }).click()
+  await panel.getByText('Rated wrong: I took attempt 2 instead of attempt 3.').first().waitFor()
+
+  const file = await editor.serialized()
+  await editor.visit()
+  await editor.in((saved) => window.app.loadGraphData(JSON.parse(saved)), file)
+  const again = await editor.panelThat(end, 'passed')
+  await again.getByRole('button', { name: /Attempt 2: .*, your choice/ }).first().waitFor()
+
+  await editor.runToTheEnd()
+  const own = await editor.panelThat(end, 'failed')
+  await own.getByText('your choice', { exact: true }).first().waitFor()
+  const [preview] = (await editor.nodesOf('PreviewImage'))
+  return editor.in(([node, from]) => ({
+    file: window.app.nodeOutputs[node].images[0].filename,
+    evaluation: JSON.parse(localStorage.getItem('RunflowEvaluate.Shown'))[`${window.app.graph.id}:${from}`].shown.verdicts[0].id
+  }), [preview, end])
+}
+
+/** What the server sends is as in `nodes/_attempts.py`; here with seeds that no number of JavaScript's can hold. */
+export async function takes_a_seed_whole_or_not_at_all(editor) {
+  const { start, end } = await looped(editor)
+  const key = await editor.in((node) => `${window.app.graph.id}:${node}`, end)
+  const seeds = { 2: '18446744073709551615', 3: '9007199254740991' }
+  const shown = await editor.in((from) => JSON.parse(localStorage.getItem('RunflowEvaluate.Shown'))[from], key)
+  expect(shown.shown.loop.attempts.every((each) => each.seed_digits === String(each.seed)), 'the server sends digits', shown.shown.loop.attempts)
+  await editor.in(([from, entry, digits]) => {
+    for (const each of entry.shown.loop.attempts) if (digits[each.attempt]) Object.assign(each, { seed_digits: digits[each.attempt], seed: Number(digits[each.attempt]) })
+    localStorage.setItem('RunflowEvaluate.Shown', JSON.stringify({ [from]: entry }))
+  }, [key, shown, seeds])
+  await editor.in((file) => window.app.loadGraphData(JSON.parse(file)), await editor.serialized())
+
+  const before = await editor.widget(start, 'seed')
+  const panel = await second(editor, end, 'passed')
+  await panel.getByText(`Seed ${seeds[2]}, prompt:`, { exact: true }).first().waitFor()
+  await panel.getByRole('button', { name: 'Take this attempt instead' }).click()
+  await editor.page.getByText(`Seed ${seeds[2]} is more than the editor can hold exactly`).first().waitFor()
+  expect((await editor.widget(start, 'seed')) === before, 'Start keeps its seed', await editor.widget(start, 'seed'))
+  expect((await editor.widget(end, 'max_attempts')) === 3, 'and nothing else has changed')
+
+  await panel.getByRole('group', { name: 'Images' }).getByRole('button').nth(2).click()
+  await panel.getByRole('button', { name: 'Use the winning prompt and seed' }).click()
+  const posted = await editor.in(async (node) => JSON.stringify((await window.app.graphToPrompt()).output[node].inputs.seed), start)
+  expect(posted === seeds[3], 'the largest that it can hold goes out as it came', posted)
+}
+
 const seedControl = (editor, id) => editor.in((each) => window.app.graph.getNodeById(each).widgets.find(({ name }) => name === 'seed').linkedWidgets[0].value, id)
 
 export async function a_new_start_keeps_its_seed(editor) {

@@ -19,7 +19,7 @@ export async function history_lists(editor, { prompt }) {
   await page.locator('.rf-list-item').nth(1).waitFor({ state: 'detached' })
   await page.getByText(prompt).first().waitFor()
   await page.getByRole('combobox').selectOption('passed')
-  await page.getByText('Nothing here yet.').first().waitFor()
+  await page.getByText('Nothing matches.').first().waitFor()
   await page.getByRole('combobox').selectOption('failed')
   const downloads = editor.page.waitForEvent('download')
   await page.getByRole('button', { name: 'Save as CSV' }).click()

@@ -1,5 +1,5 @@
 /** One picture of each state, for the documentation. */
-import { generated, judged } from '../workflows.mjs'
+import { byHand, generated, judged } from '../workflows.mjs'
 
 const PROMPT = 'a cat looking into the camera, soft window light'
 const AROUND = 24
@@ -36,8 +36,25 @@ export async function take(editor, { folder, names, style = '' }) {
 async function nodes(editor, workflow, ids, scale = 1) {
   await editor.load(workflow)
   await editor.fit(ids[0], BELOW)
-  if (scale !== 1) await editor.in((each) => { window.app.canvas.ds.scale = each }, scale)
+  if (scale !== 1) await scaled(editor, scale)
   return () => around(editor, ids)
+}
+
+/** At that scale, with the node that was at the left and below the bars still there. */
+async function scaled(editor, scale) {
+  await editor.in(([wanted, ...corner]) => {
+    const { canvas } = window.app
+    canvas.ds.scale = wanted
+    canvas.ds.offset = [0, 1].map((axis) => canvas.ds.offset[axis] + corner[axis] * (1 / wanted - 1))
+    canvas.setDirty(true, true)
+  }, [scale, 90, BELOW])
+  await editor.frames()
+}
+
+/** ComfyUI's own first workflow: prompts 6 and 7, sampler 3, decoder 8. */
+async function textToImage(editor) {
+  await editor.command('Comfy.LoadDefaultWorkflow')
+  await editor.page.waitForFunction(() => window.app.graph.getNodeById(3)?.type === 'KSampler')
 }
 
 async function ran(editor, workflow, ids) {
@@ -88,11 +105,31 @@ const states = {
     return clip()
   },
   async gesture(editor) {
-    const clip = await nodes(editor, generated(PROMPT), [1, 2, 3, 4])
-    await editor.rightClick(2)
+    await textToImage(editor)
+    await editor.fit(6, BELOW)
+    await editor.rightClick(3)
     await editor.page.getByText('Regenerate until it passes', { exact: true }).first().hover()
-    const box = await clip()
+    const box = await around(editor, [6, 3, 8])
     return { ...box, height: Math.max(box.height, 520) }
+  },
+  async inserted(editor) {
+    await editor.in(() => window.LiteGraph.closeAllContextMenus(window))
+    await textToImage(editor)
+    await editor.in(() => {
+      window.app.canvas.selectNode(window.app.graph.getNodeById(3))
+      return window.app.extensionManager.command.execute('RunflowEvaluate.Regenerate')
+    })
+    const [start] = await editor.nodesOf('RunflowRegenerateStart')
+    const [end] = await editor.nodesOf('RunflowRegenerateEnd')
+    await editor.fit(start, BELOW)
+    await scaled(editor, 0.6)
+    return around(editor, [start, 6, 7, 3, 5, 8, end])
+  },
+  async by_hand(editor) {
+    const clip = await nodes(editor, byHand(), [1, 2, 3, 4, 5, 6, 7, 8], 0.8)
+    await editor.runToTheEnd()
+    await editor.panelThat(7, 'passed')
+    return clip()
   },
   async loop(editor) {
     await editor.page.keyboard.press('Escape')
@@ -135,5 +172,13 @@ const states = {
     const box = await editor.page.getByRole('dialog').first().boundingBox()
     await editor.in(() => document.activeElement.blur())
     return box
+  },
+  async templates(editor) {
+    await editor.page.keyboard.press('Escape')
+    await editor.command('Comfy.BrowseTemplates')
+    const dialog = editor.page.getByRole('dialog').first()
+    await dialog.getByText('ComfyUI-Runflow-Evaluate').first().click()
+    await dialog.getByText('first_verdict', { exact: true }).first().waitFor()
+    return dialog.boundingBox()
   }
 }

@@ -4,6 +4,7 @@ import { generated, judged, unique } from '../workflows.mjs'
 
 const text = (panel) => panel.innerText()
 const height = async (panel) => Math.round((await panel.boundingBox()).height)
+const width = async (panel) => Math.round((await panel.boundingBox()).width)
 
 export async function waits_and_shows(editor) {
   await editor.load(judged(unique('a cup')))
@@ -117,11 +118,11 @@ export async function shows_a_batch(editor) {
   await panel.getByText('Image 1 of 3', { exact: true }).first().waitFor()
 }
 
-export async function says_what_went_wrong(editor) {
-  await editor.load(judged(unique('no credit')))
+export async function says_what_went_wrong(editor, { code }) {
+  await editor.load(judged(unique('refused')))
   await editor.runToTheEnd()
   const panel = await editor.panelThat(2, 'unknown')
-  expect((await text(panel)).includes('[INSUFFICIENT_CREDIT]'), 'the code is shown', await text(panel))
+  expect((await text(panel)).includes(`[${code}]`), 'the code is shown', await text(panel))
   await editor.page.keyboard.press('Escape')
 }
 
@@ -134,11 +135,38 @@ export async function says_that_it_was_cancelled(editor) {
   expect((await text(panel)).includes('Cancelled'), 'it says so', await text(panel))
 }
 
-export async function marks_a_local_verdict(editor) {
-  await editor.load(judged(unique('local'), { judge: 'local' }))
+export async function shows_local_checks(editor) {
+  await editor.load(judged(unique('local'), { judge: 'local', image: 'chelsea_underexposed.jpg' }))
   await editor.runToTheEnd()
-  await editor.page.waitForFunction(() => ['passed', 'failed'].includes(window.app.graph.getNodeById(2).widgets.find((each) => each.element?.classList?.contains('rf-panel')).element.dataset.outcome))
-  expect((await text(await editor.panel(2))).includes('local'), 'it is marked as local')
+  const panel = await editor.panelThat(2, 'failed')
+  expect((await text(panel)).includes('local · pixels only'), 'it is marked as local', await text(panel))
+  await panel.getByRole('button', { name: 'Details' }).click()
+  await panel.getByText('Pixel checks (2 of 8 failed)', { exact: true }).first().waitFor()
+  await panel.getByText('brightest 0.1 % at 0.04 of 1, at least 0.12').first().waitFor()
+  await panel.getByText('noise', { exact: true }).first().click()
+  await panel.getByText(/noise of the quiet areas 0\.\d+ of 1, at most 0\.062/).first().waitFor()
+  const all = await panel.innerText()
+  for (const absent of ['credits', 'Is this verdict right']) expect(!all.includes(absent), `it does not say ${absent}`, all)
+}
+
+export async function says_that_the_judge_is_off(editor) {
+  await editor.load(judged(unique('off'), { judge: 'off' }))
+  await editor.runToTheEnd()
+  const panel = await editor.panelThat(3, 'unknown')
+  await panel.getByText('Judge is off: everything passes, nothing is paid', { exact: true }).first().waitFor()
+  expect((await panel.getByRole('button').count()) === 0, 'there is nothing to open')
+}
+
+export async function keeps_the_nodes_width(editor) {
+  await editor.load(judged(unique('endless')))
+  const before = await width(await editor.panelThat(2, 'idle'))
+  await editor.runToTheEnd()
+  const panel = await editor.panelThat(2, 'failed')
+  await panel.getByRole('button', { name: 'Details' }).click()
+  await panel.locator('.rf-judge').first().waitFor()
+  expect((await width(panel)) === before, 'the node is as wide as before', [before, await width(panel)])
+  const spilt = await panel.locator('.rf-body').evaluate((body) => body.scrollWidth - body.clientWidth)
+  expect(spilt <= 0, 'nothing is wider than the panel', spilt)
 }
 
 export async function works_by_keyboard_with_contrast(editor) {
