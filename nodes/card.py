@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import folder_paths
@@ -12,14 +12,17 @@ import torch
 from comfy_api.latest import io
 from PIL import Image
 
-from ..runflow_api import background, cards, images, report
+from ..runflow_api import background, cards, images, keys, report
 from ..runflow_api.errors import InvalidInputError, RunflowError
 from ..runflow_api.request import chosen
 from ..runflow_api.verdict import BatchVerdict, Verdict
+from ..runflow_api.words import LANGUAGES, words
 from . import _bridge, _members
 from ._schema import Evaluation, schema
 
 LONGEST_TITLE = 200
+AUTO = "auto"
+LOCALE = "Comfy.Locale"
 
 
 class RunflowVerdictCard(io.ComfyNode):
@@ -50,6 +53,16 @@ class RunflowVerdictCard(io.ComfyNode):
                     default="internal",
                     tooltip="internal: everything. client: without ids, cost and prompts.",
                 ),
+                io.Combo.Input(
+                    "language",
+                    options=[AUTO, *LANGUAGES],
+                    optional=True,
+                    default=AUTO,
+                    tooltip=(
+                        "Of the report's labels; what the judges wrote stays as it is. auto: the language chosen in "
+                        "ComfyUI's settings, English where none is."
+                    ),
+                ),
             ],
             outputs=[io.Image.Output("card", display_name="card", tooltip="One card for each image, in their order.")],
             is_output_node=True,
@@ -58,22 +71,46 @@ class RunflowVerdictCard(io.ComfyNode):
 
     @classmethod
     async def execute(
-        cls, image, evaluation, filename_prefix="runflow-report/report", title="", audience="internal"
+        cls,
+        image,
+        evaluation,
+        filename_prefix="runflow-report/report",
+        title="",
+        audience="internal",
+        language=AUTO,
     ) -> io.NodeOutput:
         chosen("audience", audience, report.AUDIENCES)
+        chosen("language", language, (AUTO, *LANGUAGES))
         if len(title) > LONGEST_TITLE:
             raise InvalidInputError("title", f"has {len(title)} characters, at most {LONGEST_TITLE} allowed.")
         _members.check_count(image, evaluation)
         verdicts = _with_other_pixels_said(evaluation, await _members.pixel_hashes(image))
-        pictures, names = _bridge.arrays(image), title.strip() or report.TITLE
+        pictures, look = _bridge.arrays(image), Look(title.strip(), audience, _language(language))
         drawn, saved = await _bridge.followed(
             cls,
-            lambda show: _in_thread(lambda: _report(pictures, verdicts, filename_prefix, names, audience)),
+            lambda show: _in_thread(lambda: _report(pictures, verdicts, filename_prefix, look)),
             lambda made: f"{len(made[0])} card{'s' if len(made[0]) > 1 else ''} · {made[1][-1]}",
         )
         shown = [{"filename": Path(name).name, "subfolder": str(Path(name).parent), "type": "output"} for name in saved]
         batch = torch.from_numpy(np.stack([np.asarray(card, np.float32) / 255.0 for card in drawn]))
         return io.NodeOutput(batch, ui={"images": [one for one in shown if one["filename"].endswith(".png")]})
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a report is shown; an empty title is the language's own."""
+
+    title: str
+    audience: str
+    language: str
+
+
+def _language(wanted: str) -> str:
+    """``wanted``; for auto the editor's language, which ComfyUI's server knows where the person has chosen it."""
+    if wanted != AUTO:
+        return wanted
+    stored = keys.setting(Path(folder_paths.get_user_directory()).parent, LOCALE)
+    return stored if stored in LANGUAGES else LANGUAGES[0]
 
 
 async def _in_thread(work):
@@ -93,23 +130,24 @@ def _with_other_pixels_said(evaluation: BatchVerdict, hashes: Sequence[str]) -> 
 
 
 def _report(
-    pictures: Sequence[np.ndarray], verdicts: Sequence[Verdict], prefix: str, title: str, audience: str
+    pictures: Sequence[np.ndarray], verdicts: Sequence[Verdict], prefix: str, look: Look
 ) -> tuple[list[Image.Image], list[str]]:
     """Draw, save, and say what was saved: the cards in order, then JSON and page, relative to the output folder."""
     shown = [_picture(picture) for picture in pictures]
-    names = [f"Image {number}" if len(shown) > 1 else "" for number in range(1, len(shown) + 1)]
+    on_cards = replace(look, language=cards.language_of(look.language))
+    names = _names(shown, on_cards.language) if len(shown) > 1 else [""]
     drawn = cards.same_size(
         [
-            cards.draw(picture, verdict, name=name, title=title, audience=audience)
+            cards.draw(picture, verdict, name=name, **asdict(on_cards))
             for picture, verdict, name in zip(shown, verdicts, names, strict=True)
         ]
     )
     entries = [
-        report.Entry(name or "Image 1", verdict, report.thumbnail(picture), picture.size)
-        for name, verdict, picture in zip(names, verdicts, shown, strict=True)
+        report.Entry(name, verdict, report.thumbnail(picture), picture.size)
+        for name, verdict, picture in zip(_names(shown, LANGUAGES[0]), verdicts, shown, strict=True)
     ]
     try:
-        return drawn, _saved(drawn, entries, prefix, title, audience)
+        return drawn, _saved(drawn, entries, prefix, look)
     except OSError as error:
         raise RunflowError(
             f"The report could not be saved ({error.strerror or type(error).__name__}). The verdicts are not lost: "
@@ -123,7 +161,11 @@ def _picture(picture: np.ndarray) -> Image.Image:
     return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
 
 
-def _saved(drawn, entries, prefix: str, title: str, audience: str) -> list[str]:
+def _names(images: Sequence, language: str) -> list[str]:
+    return [words(language).image.format(n=number) for number in range(1, len(images) + 1)]
+
+
+def _saved(drawn, entries: Sequence[report.Entry], prefix: str, look: Look) -> list[str]:
     folder, name, counter, subfolder = _place(prefix, drawn[0])
     files = []
     for number, card in enumerate(drawn):
@@ -131,9 +173,10 @@ def _saved(drawn, entries, prefix: str, title: str, audience: str) -> list[str]:
         card.save(folder / file, compress_level=4)
         files.append(file)
     base = f"{name.replace('%batch_num%', '0')}_{counter:05}_"
-    records = {"title": title, "images": report.records(entries, audience)}
+    records = {"title": look.title or words(LANGUAGES[0]).title, "images": report.records(entries, look.audience)}
+    shown = [replace(entry, name=name) for entry, name in zip(entries, _names(entries, look.language), strict=True)]
     report.write(folder / f"{base}.json", json.dumps(records, ensure_ascii=False, indent=2) + "\n")
-    report.write(folder / f"{base}.html", report.html(entries, title=title, audience=audience))
+    report.write(folder / f"{base}.html", report.html(shown, **asdict(look)))
     return [str(Path(subfolder, file)) for file in (*files, f"{base}.json", f"{base}.html")]
 
 

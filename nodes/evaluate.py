@@ -128,7 +128,7 @@ class RunflowEvaluationOptions(io.ComfyNode):
                     optional=True,
                     multiline=True,
                     default="",
-                    tooltip='A JSON object that is shown to the judges, such as {"style": "corporate"}.',
+                    tooltip="A JSON object that is shown to the judges, such as a style or a target group.",
                 ),
                 io.String.Input("run_id", optional=True, default="", tooltip="One of your Runflow runs (UUID)."),
                 io.String.Input("client_ref", optional=True, default="", tooltip="Your own label, echoed back."),

@@ -206,9 +206,11 @@ def _read_all(work: Work, prompts_from_files: bool) -> None:
 
 def _say_what_has_no_prompt(work: Work) -> None:
     """Said before anything is paid: without the prompt nobody can judge whether the image follows it."""
+    if not work.pays:
+        return
     reasons = Counter(item.no_prompt for item in work.items if item.no_prompt)
     for reason, count in reasons.most_common():
-        work.terminal.say(f"{count} of {len(work.items)} images have no prompt ({reason}). Give one with --prompt.")
+        work.terminal.say(f"No prompt for {count} of {len(work.items)} ({reason}). Give one with --prompt.")
 
 
 def _look_at(item: Item, take_prompt: bool) -> None:
@@ -479,5 +481,5 @@ def _write_report(work: Work, args: argparse.Namespace) -> None:
         for item in work.items
         if item.verdict is not None
     ]
-    report.write(args.report, report.html(entries, title=args.title, audience=args.audience))
+    report.write(args.report, report.html(entries, title=args.title, audience=args.audience, language=args.language))
     work.terminal.say(f"Report of {len(entries)} images: {args.report}")

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from PIL import Image, ImageDraw
 
 from . import lettering
-from .report import JUDGES, OUTCOMES, TITLE, Audience, issues_of, strengths_of
+from .report import Audience, cost, issues_of, judged_by, strengths_of
 from .verdict import FAILED, PASSED, UNKNOWN, Verdict
+from .words import LANGUAGES, Words, words
 
 WIDTH, MARGIN, GAP = 1320, 40, 40
 PICTURE = 640
@@ -22,10 +23,6 @@ LINES = {"title": 2, "name": 2, "issue": 3, "prompt": 6}
 MOST_ISSUES, MOST_STRENGTHS = 8, 4
 INK, SOFT, LINE, PAGE, PANEL = "#1c2230", "#667085", "#e3e6ec", "#ffffff", "#f2f4f7"
 TONES = {PASSED: "#16794a", FAILED: "#c0283a", UNKNOWN: "#96690b"}
-INCOMPLETE = (
-    f"Some letters are simplified or left out, {lettering.MISSING}: no font of this machine has them. The HTML report "
-    "has all of it."
-)
 BULLET = 8
 
 
@@ -35,6 +32,7 @@ class _Column:
 
     left: int
     y: float
+    language: str
     texts: list[tuple[float, float, str, int, str, bool]] = field(default_factory=list)
     dots: list[tuple[float, float, str]] = field(default_factory=list)
     incomplete: bool = False
@@ -42,8 +40,8 @@ class _Column:
     def write(
         self, text: str, size: int, colour: str = INK, *, bold: bool = False, lines: int = 1, indent: int = 0
     ) -> None:
-        self.incomplete = self.incomplete or not lettering.is_complete(text)
-        for line in lettering.wrap(text, size, COLUMN - indent, lines):
+        self.incomplete = self.incomplete or not lettering.is_complete(text, self.language)
+        for line in lettering.wrap(text, size, COLUMN - indent, lines, self.language):
             self.y += round(size * 1.38)
             self.texts.append((self.left + indent, self.y, line, size, colour, bold))
 
@@ -59,21 +57,33 @@ class _Column:
         self.y += 4
 
 
+def language_of(wanted: str) -> str:
+    """``wanted``, one of ``LANGUAGES``, where the fonts of this machine have its letters, else English."""
+    letters = "".join(vars(words(wanted)).values())
+    return wanted if lettering.is_complete(letters, wanted) else LANGUAGES[0]
+
+
 def draw(
-    image: Image.Image, verdict: Verdict, *, name: str = "", title: str = TITLE, audience: Audience = "internal"
+    image: Image.Image,
+    verdict: Verdict,
+    *,
+    name: str = "",
+    title: str = "",
+    audience: Audience = "internal",
+    language: str = LANGUAGES[0],
 ) -> Image.Image:
-    """The card of one image, RGB, ``WIDTH`` pixels wide and as high as it needs."""
+    """The card of one image, RGB, ``WIDTH`` pixels wide and as high as it needs; ``language`` as of ``language_of``."""
     picture = _fitted(image)
-    column = _laid_out(verdict, name, title, audience)
+    column = _laid_out(verdict, name, title, audience, language)
     height = round(max(picture.height + 2 * MARGIN, column.y + MARGIN, SHORTEST))
     card = Image.new("RGB", (WIDTH, height), PAGE)
     canvas = ImageDraw.Draw(card)
     _draw_picture(card, canvas, picture, TONES[verdict.outcome])
-    _draw_verdict(card, canvas, verdict)
+    _draw_verdict(card, canvas, verdict, language)
     for x, y, colour in column.dots:
         _pill(card, (x, y, x + BULLET, y + BULLET), colour)
     for x, y, text, size, colour, bold in column.texts:
-        lettering.draw(canvas, (x, y), text, size, colour, bold=bold)
+        lettering.draw(canvas, (x, y), text, size, colour, bold=bold, language=language)
     return card
 
 
@@ -106,40 +116,39 @@ def _draw_picture(card: Image.Image, canvas: ImageDraw.ImageDraw, picture: Image
     card.paste(picture, at, picture if picture.mode == "RGBA" else None)
 
 
-def _laid_out(verdict: Verdict, name: str, title: str, audience: Audience) -> _Column:
-    column = _Column(MARGIN + PICTURE + GAP, MARGIN + 104)
-    column.write(" ".join(title.split()) or TITLE, 28, bold=True, lines=LINES["title"])
+def _laid_out(verdict: Verdict, name: str, title: str, audience: Audience, language: str) -> _Column:
+    said = words(language)
+    column = _Column(MARGIN + PICTURE + GAP, MARGIN + 104, language)
+    column.write(" ".join(title.split()) or said.title, 28, bold=True, lines=LINES["title"])
     column.y += 4
-    said = [name, JUDGES.get(verdict.judge, "judged by Runflow" if verdict.error is None else "")]
-    column.write(" · ".join(part for part in said if part), 17, SOFT, lines=LINES["name"])
-    _list(column, "Issues", issues_of(verdict, audience), MOST_ISSUES, TONES[verdict.outcome])
-    _list(column, "Strengths", strengths_of(verdict, audience), MOST_STRENGTHS, TONES[PASSED])
+    column.write(" · ".join(part for part in (name, judged_by(verdict, said)) if part), 17, SOFT, lines=LINES["name"])
+    _list(column, said.issues, issues_of(verdict, audience), MOST_ISSUES, TONES[verdict.outcome], said)
+    _list(column, said.strengths, strengths_of(verdict, audience), MOST_STRENGTHS, TONES[PASSED], said)
     if audience == "internal":
-        _internal(column, verdict)
+        _internal(column, verdict, said)
     if column.incomplete:
         column.y += 14
-        column.write(INCOMPLETE, 14, SOFT, lines=3)
+        column.write(said.incomplete, 14, SOFT, lines=3)
     return column
 
 
-def _list(column: _Column, name: str, lines: Sequence[str], most: int, colour: str) -> None:
+def _list(column: _Column, name: str, lines: Sequence[str], most: int, colour: str, said: Words) -> None:
     if not lines:
         return
     column.heading(name)
     for line in lines[:most]:
         column.bullet(line, colour)
     if len(lines) > most:
-        column.write(f"and {len(lines) - most} more", 17, SOFT, indent=22)
+        column.write(said.more.format(n=len(lines) - most), 17, SOFT, indent=22)
 
 
-def _internal(column: _Column, verdict: Verdict) -> None:
+def _internal(column: _Column, verdict: Verdict, said: Words) -> None:
     prompt, improved = verdict.subject.prompt, verdict.improved_prompt
-    for name, text in (("Prompt", prompt), ("Improved prompt", improved if improved != prompt else "")):
+    for name, text in ((said.prompt, prompt), (said.improved_prompt, improved if improved != prompt else "")):
         if text.strip():
             column.heading(name)
             column.write(text, 18, lines=LINES["prompt"])
-    cost = "reused, nothing paid" if verdict.reused else f"{verdict.cost} credits" if verdict.cost else ""
-    facts = " · ".join(part for part in (verdict.evaluation.id or "", cost) if part)
+    facts = " · ".join(part for part in (verdict.evaluation.id or "", cost(verdict, said)) if part)
     if facts:
         column.y += 18
         column.write(facts, 15, SOFT, lines=2)
@@ -155,15 +164,16 @@ def _pill(card: Image.Image, box: tuple[float, float, float, float], colour: str
     card.paste(Image.new("RGB", size, colour), (left, top), mask.resize(size, Image.Resampling.BOX))
 
 
-def _draw_verdict(card: Image.Image, canvas: ImageDraw.ImageDraw, verdict: Verdict) -> None:
+def _draw_verdict(card: Image.Image, canvas: ImageDraw.ImageDraw, verdict: Verdict, language: str) -> None:
     """Badge, score and bar, at the top of the column."""
+    said = words(language)
     left, top, tone = MARGIN + PICTURE + GAP, MARGIN, TONES[verdict.outcome]
-    word = OUTCOMES[verdict.outcome]
-    right = left + lettering.length(word, 28) + 48
+    word = said.of(verdict.outcome)
+    right = left + lettering.length(word, 28, language) + 48
     _pill(card, (left, top, right, top + 52), tone)
-    lettering.draw(canvas, (left + 24, top + 36), word, 28, PAGE, bold=True)
+    lettering.draw(canvas, (left + 24, top + 36), word, 28, PAGE, bold=True, language=language)
     if verdict.evaluation.weighted_pass_rate is None:
-        lettering.draw(canvas, (right + 20, top + 35), "no score", 22, SOFT)
+        lettering.draw(canvas, (right + 20, top + 35), said.no_score, 22, SOFT, language=language)
         return
     lettering.draw(canvas, (right + 20, top + 39), f"{verdict.score:.2f}", 38, INK, bold=True)
     _pill(card, (left, top + 74, left + COLUMN, top + 84), LINE)

@@ -20,10 +20,11 @@ from .errors import RunflowError
 from .evaluator import Evaluator
 from .journal import OUTCOMES
 from .models import EVALUATION_EMBEDS, RUN_EMBEDS
-from .report import AUDIENCES, TITLE
+from .report import AUDIENCES
 from .request import JUDGES, PREFLIGHTS, RATINGS, UPLOADS
 from .verdict import IF_NOT_JUDGED
 from .version import VERSION
+from .words import LANGUAGES
 
 PROGRAM = "python -m runflow_api"
 NO_LIMIT = 10_000_000
@@ -196,9 +197,15 @@ def _report(one: argparse.ArgumentParser) -> None:
     one.add_argument(
         "--report", type=Path, metavar="FILE.html", help="write a contact sheet, worst first, in one file"
     )
-    one.add_argument("--title", default=TITLE, help="the title of the report")
+    one.add_argument("--title", default="", help="the title of the report")
     one.add_argument(
         "--audience", choices=AUDIENCES, default="internal", help="client leaves out ids, cost and prompts"
+    )
+    one.add_argument(
+        "--language",
+        choices=LANGUAGES,
+        default=LANGUAGES[0],
+        help="of the report's labels; what the judges wrote stays as it is",
     )
 
 
@@ -223,7 +230,7 @@ def _submit_arguments(one: argparse.ArgumentParser) -> None:
     _sending(one)
     _common(one)
     defaults = {"judge": "runflow", "min_score": 0.0, "if_not_judged": "stop", "timeout": 600, "report": None}
-    one.set_defaults(wait=False, title=TITLE, audience="internal", **defaults)
+    one.set_defaults(wait=False, **defaults)
 
 
 def _get_arguments(one: argparse.ArgumentParser) -> None:

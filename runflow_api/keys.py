@@ -8,6 +8,7 @@ import sys
 import uuid
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from .config import KEY_FILE, is_sendable
 from .errors import ConfigurationError, InvalidInputError
@@ -57,10 +58,7 @@ def official(comfyui: Path) -> str:
     """
     path = comfyui / OFFICIAL_SETTINGS
     try:
-        if path.stat().st_size > MAX_SETTINGS_BYTES:
-            raise ValueError("too large")
-        settings = json.loads(path.read_text("utf-8"))
-        key = settings.get(OFFICIAL_SETTING) if isinstance(settings, dict) else None
+        key = _settings(path).get(OFFICIAL_SETTING)
     except FileNotFoundError:
         key = None
     except (OSError, ValueError, RecursionError) as error:
@@ -72,6 +70,21 @@ def official(comfyui: Path) -> str:
             code="NO_KEY_TO_IMPORT",
         )
     return checked(key)
+
+
+def setting(comfyui: Path, name: str) -> object:
+    """A setting of ComfyUI's editor, by its id; ``None`` where it was never changed or cannot be read."""
+    try:
+        return _settings(comfyui / OFFICIAL_SETTINGS).get(name)
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    if path.stat().st_size > MAX_SETTINGS_BYTES:
+        raise ValueError("too large")
+    settings = json.loads(path.read_text("utf-8"))
+    return settings if isinstance(settings, dict) else {}
 
 
 def checked(key: str) -> str:

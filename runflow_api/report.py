@@ -24,21 +24,15 @@ from PIL import Image
 
 from .errors import InvalidInputError
 from .models import Judge
-from .verdict import FAILED, LOCAL, OFF, PASSED, PREFLIGHT, UNKNOWN, Verdict, total_cost
+from .verdict import FAILED, PASSED, RUNFLOW, UNKNOWN, Verdict, total_cost
+from .words import LANGUAGES, Words, words
 
 Audience = Literal["internal", "client"]
 AUDIENCES: tuple[Audience, ...] = get_args(Audience)
-TITLE = "Quality report"
 THUMBNAIL_SIDE = 560
 """Sharp at twice the width of a column; about 40 KB each."""
 THUMBNAIL_QUALITY = 82
 RANKS = {FAILED: 0, UNKNOWN: 1, PASSED: 2}
-OUTCOMES = {PASSED: "Passed", FAILED: "Failed", UNKNOWN: "Not judged"}
-JUDGES = {
-    LOCAL: "Pixels checked on this machine, content not judged",
-    PREFLIGHT: "Broken image, found before it was sent",
-    OFF: "The judge is off",
-}
 _UUID = re.compile(r"\b[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\b")
 
 
@@ -84,6 +78,20 @@ def strengths_of(verdict: Verdict, audience: Audience) -> tuple[str, ...]:
     return tuple(said if audience == "internal" else (_UUID.sub("…", each) for each in said))
 
 
+def judged_by(verdict: Verdict, said: Words) -> str:
+    """Who judged; "" where nobody could."""
+    if verdict.is_practice:
+        return said.sandbox
+    return "" if verdict.judge == RUNFLOW and verdict.error is not None else said.of(verdict.judge)
+
+
+def cost(verdict: Verdict, said: Words) -> str:
+    """What was paid, in words; "" where nothing is known of it."""
+    if verdict.reused:
+        return said.reused
+    return said.credits.format(n=verdict.cost) if verdict.cost else ""
+
+
 def check_target(path: Path | None) -> None:
     """Refuse a report that could not be written, before anything is paid for it."""
     if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
@@ -124,9 +132,9 @@ def _record(entry: Entry, audience: Audience) -> dict[str, Any]:
     if audience == "client":
         return shared
     return {
-        **shared,
         **verdict.to_ui(),
-        "score": shared["score"],
+        **shared,
+        "pixel_hash": verdict.subject.pixel_hash,
         "generation_prompt": verdict.subject.prompt,
         "answer": verdict.evaluation.to_json(),
     }
@@ -139,11 +147,19 @@ def _has_no_score(verdict: Verdict) -> bool:
 # --- HTML ---------------------------------------------------------------------------------------------
 
 
-def html(entries: Sequence[Entry], *, title: str = TITLE, audience: Audience = "internal") -> str:
-    """The whole report as one document."""
-    title = " ".join(title.split()) or TITLE
-    cards = "\n".join(_card(number, entry, audience) for number, entry in enumerate(ranked(entries), 1))
-    return _PAGE.format(title=_text(title), style=_STYLE, totals=_totals(entries, audience), cards=cards)
+def html(
+    entries: Sequence[Entry], *, title: str = "", audience: Audience = "internal", language: str = LANGUAGES[0]
+) -> str:
+    """The whole report as one document, in one of ``LANGUAGES``."""
+    said = words(language)
+    cards = "\n".join(_card(number, entry, audience, said) for number, entry in enumerate(ranked(entries), 1))
+    return _PAGE.format(
+        language=language,
+        title=_text(" ".join(title.split()) or said.title),
+        style=_STYLE,
+        totals=_totals(entries, audience, said),
+        cards=cards,
+    )
 
 
 def _text(text: str) -> str:
@@ -155,49 +171,53 @@ def _is_control(c: str) -> bool:
     return ord(c) < 32 or 127 <= ord(c) < 160 or 0xD800 <= ord(c) <= 0xDFFF
 
 
-def _totals(entries: Sequence[Entry], audience: Audience) -> str:
+def _totals(entries: Sequence[Entry], audience: Audience, said: Words) -> str:
     counts = Counter(entry.verdict.outcome for entry in entries)
-    said = [
-        f'<li class="{outcome}"><b>{counts[outcome]}</b> {OUTCOMES[outcome].lower()}</li>'
+    totals = [
+        _total(said.of(f"count_{outcome}"), str(counts[outcome]), outcome)
         for outcome in (PASSED, FAILED, UNKNOWN)
         if counts[outcome]
     ]
     scores = [entry.verdict.score for entry in entries if not _has_no_score(entry.verdict)]
     if scores:
-        said.append(f"<li>mean score <b>{sum(scores) / len(scores):.2f}</b></li>")
-    cost = total_cost(entry.verdict for entry in entries)
-    if audience == "internal" and cost:
-        said.append(f"<li><b>{_text(cost)}</b> credits</li>")
-    return "".join(said)
+        totals.append(_total(said.mean_score, f"{sum(scores) / len(scores):.2f}"))
+    paid = total_cost(entry.verdict for entry in entries)
+    if audience == "internal" and paid:
+        totals.append(_total(said.credits, paid))
+    return "".join(totals)
 
 
-def _card(number: int, entry: Entry, audience: Audience) -> str:
+def _total(text: str, number: str, kind: str = "") -> str:
+    return f'<li class="{kind}">{text.format(n=f"<b>{_text(number)}</b>")}</li>'
+
+
+def _card(number: int, entry: Entry, audience: Audience, said: Words) -> str:
     verdict = entry.verdict
     size = f"{entry.size[0]} × {entry.size[1]} px" if all(entry.size) else ""
-    meta = " · ".join(part for part in (size, _judge(verdict)) if part)
+    meta = " · ".join(part for part in (size, judged_by(verdict, said)) if part)
     parts = [
-        _picture(entry),
-        f'<div class="body"><p class="verdict"><span class="badge">{OUTCOMES[verdict.outcome]}</span>'
-        f"{_score(verdict)}</p>",
+        _picture(entry, said),
+        f'<div class="body"><p class="verdict"><span class="badge">{said.of(verdict.outcome)}</span>'
+        f"{_score(verdict, said)}</p>",
         f'<h2 dir="auto">{_text(entry.name)}</h2><p class="meta">{meta}</p>',
-        _list("Issues", issues_of(verdict, audience)),
-        _list("Strengths", strengths_of(verdict, audience)),
-        _internal(verdict) if audience == "internal" else "",
+        _list(said.issues, issues_of(verdict, audience)),
+        _list(said.strengths, strengths_of(verdict, audience)),
+        _internal(verdict, said) if audience == "internal" else "",
         "</div>",
     ]
     return f'<article class="{verdict.outcome}" aria-label="{number}">{"".join(parts)}</article>'
 
 
-def _picture(entry: Entry) -> str:
+def _picture(entry: Entry, said: Words) -> str:
     if not entry.thumbnail:
-        return '<div class="picture none">no picture</div>'
+        return f'<div class="picture none">{said.no_picture}</div>'
     data = base64.b64encode(entry.thumbnail).decode("ascii")
     return f'<div class="picture"><img alt="{_text(entry.name)}" src="data:image/jpeg;base64,{data}"></div>'
 
 
-def _score(verdict: Verdict) -> str:
+def _score(verdict: Verdict, said: Words) -> str:
     if _has_no_score(verdict):
-        return '<span class="score none">no score</span>'
+        return f'<span class="score none">{said.no_score}</span>'
     percent = round(100 * verdict.score)
     return (
         f'<span class="score">{verdict.score:.2f}</span>'
@@ -205,59 +225,44 @@ def _score(verdict: Verdict) -> str:
     )
 
 
-def _judge(verdict: Verdict) -> str:
-    if verdict.is_practice:
-        return "Judged by the sandbox: pixels only, for practice"
-    return JUDGES.get(verdict.judge, "Judged by Runflow" if verdict.error is None else "")
-
-
 def _list(name: str, lines: Sequence[str]) -> str:
     items = "".join(f'<li dir="auto">{_text(line)}</li>' for line in lines)
     return f"<h3>{name}</h3><ul>{items}</ul>" if items else ""
 
 
-def _internal(verdict: Verdict) -> str:
+def _internal(verdict: Verdict, said: Words) -> str:
     """What only the team reads: prompts, judges, ids, cost."""
     evaluation = verdict.evaluation
     prompt, improved = verdict.subject.prompt, verdict.improved_prompt
-    facts = {"Evaluation": evaluation.id, "Cost": _cost(verdict), "Time": _time(verdict)}
-    said = "".join(f"<dt>{name}</dt><dd>{_text(value)}</dd>" for name, value in facts.items() if value)
+    time = said.seconds.format(n=f"{verdict.seconds:.1f}") if verdict.seconds else ""
+    facts = {said.evaluation: evaluation.id, said.cost: cost(verdict, said), said.time: time}
+    rows = "".join(f"<dt>{name}</dt><dd>{_text(value)}</dd>" for name, value in facts.items() if value)
     return "".join(
         [
-            _paragraph("Prompt", prompt),
-            _paragraph("Improved prompt", improved if improved != prompt else ""),
-            _judges(evaluation.judges),
-            f"<dl>{said}</dl>" if said else "",
+            _paragraph(said.prompt, prompt),
+            _paragraph(said.improved_prompt, improved if improved != prompt else ""),
+            _judges(evaluation.judges, said),
+            f"<dl>{rows}</dl>" if rows else "",
         ]
     )
-
-
-def _cost(verdict: Verdict) -> str:
-    if verdict.reused:
-        return "reused, nothing paid"
-    return f"{verdict.cost} credits" if verdict.cost else ""
-
-
-def _time(verdict: Verdict) -> str:
-    return f"{verdict.seconds:.1f} s" if verdict.seconds else ""
 
 
 def _paragraph(name: str, text: str) -> str:
     return f'<h3>{name}</h3><p class="prompt" dir="auto">{_text(text)}</p>' if text.strip() else ""
 
 
-def _judges(judges: Sequence[Judge]) -> str:
-    rows = "".join(_judge_row(judge) for judge in judges)
-    return f"<details><summary>{len(judges)} judges</summary><table>{rows}</table></details>" if rows else ""
+def _judges(judges: Sequence[Judge], said: Words) -> str:
+    rows = "".join(_judge_row(judge, said) for judge in judges)
+    headline = said.judges.format(n=len(judges))
+    return f"<details><summary>{headline}</summary><table>{rows}</table></details>" if rows else ""
 
 
-def _judge_row(judge: Judge) -> str:
-    mark = {True: "passed", False: "failed", None: "no verdict"}[judge.passed]
-    said = judge.reasoning or "; ".join(issue.detail or "" for issue in judge.issues)
+def _judge_row(judge: Judge, said: Words) -> str:
     kind = {True: PASSED, False: FAILED, None: UNKNOWN}[judge.passed]
+    reason = judge.reasoning or "; ".join(issue.detail or "" for issue in judge.issues)
     return (
-        f'<tr><th dir="auto">{_text(judge.name or "")}</th><td class="{kind}">{mark}</td>'
-        f'<td dir="auto">{_text(said)}</td></tr>'
+        f'<tr><th dir="auto">{_text(judge.name or "")}</th><td class="{kind}">{said.of(f"judge_{kind}")}</td>'
+        f'<td dir="auto">{_text(reason)}</td></tr>'
     )
 
 
@@ -307,7 +312,7 @@ dt { color: var(--soft); } dd { margin: 0; font-variant-numeric: tabular-nums; }
 """
 
 _PAGE = """<!DOCTYPE html>
-<html lang="en">
+<html lang="{language}">
 <head>
 <meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy"

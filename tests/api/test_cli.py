@@ -319,8 +319,14 @@ def test_images_without_a_prompt_are_told_before_anything_is_paid(
     at_sandbox: Sandbox, pictures: Path, run: Run
 ) -> None:
     _, records, said = run("evaluate", pictures)
-    assert "4 of 4 images have no prompt (its metadata holds no ComfyUI prompt)" in said
+    assert "No prompt for 4 of 4 (its metadata holds no ComfyUI prompt)" in said
     assert records == []
+
+
+def test_a_judge_that_reads_no_prompt_asks_for_none(at_sandbox: Sandbox, pictures: Path, run: Run) -> None:
+    _, records, said = run("evaluate", pictures, "--judge", "local")
+    assert len(records) == 4
+    assert "No prompt" not in said
 
 
 def test_a_contact_sheet_is_written(at_sandbox: Sandbox, pictures: Path, tmp_path: Path, run: Run) -> None:

@@ -178,6 +178,7 @@ def no_fonts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for cached in caches:
         cached.cache_clear()
     monkeypatch.setattr(lettering, "FALLBACKS", ())
+    monkeypatch.setattr(lettering, "PREFERRED", {})
     yield
     for cached in caches:
         cached.cache_clear()
@@ -199,8 +200,8 @@ def test_accents_and_signs_are_simplified_before_they_are_left_out() -> None:
 @pytest.mark.usefixtures("no_fonts")
 def test_a_card_with_missing_letters_says_where_they_are() -> None:
     plain, missing = cards.draw(PICTURE, verdict(0.5)), cards.draw(PICTURE, verdict(text="手が六本指です"))
-    assert cards._laid_out(verdict(text="手"), "", "t", "internal").incomplete
-    assert not cards._laid_out(verdict(), "", "t", "internal").incomplete
+    assert cards._laid_out(verdict(text="手"), "", "t", "internal", "en").incomplete
+    assert not cards._laid_out(verdict(), "", "t", "internal", "en").incomplete
     assert plain.size[0] == missing.size[0]
 
 

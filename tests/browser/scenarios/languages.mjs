@@ -1,0 +1,52 @@
+/** The editor in another language: nodes, settings, panel and history speak it too. */
+import { expect } from '../editor.mjs'
+import { judged, unique } from '../workflows.mjs'
+
+/** Does `act` with the editor in that language, and leaves it in English. */
+async function speaking(editor, language, act) {
+  const choose = (chosen) => editor.context.request.post(`${editor.url}/settings/Comfy.Locale`, { data: JSON.stringify(chosen), headers: { 'Content-Type': 'application/json' } })
+  const visit = async (chosen) => {
+    await choose(chosen)
+    await editor.page.waitForLoadState('networkidle') // what a reload cuts off, the editor logs as an error
+    await editor.visit()
+  }
+  try {
+    await visit(language)
+    await act()
+  } finally {
+    await visit('en')
+  }
+}
+
+export async function shows_a_verdict(editor, { language, idle, passed, more, strengths, ago }) {
+  await speaking(editor, language, async () => {
+    await editor.load(judged(unique('words')))
+    await (await editor.panelThat(2, 'idle')).getByText(idle).first().waitFor()
+    await editor.runToTheEnd()
+    const panel = await editor.panelThat(2, 'passed')
+    await panel.getByText(passed, { exact: true }).first().waitFor()
+    await panel.getByRole('button', { name: more }).click()
+    await panel.getByText(strengths, { exact: true }).first().waitFor()
+    await editor.command('Workspace.ToggleSidebarTab.runflow-evaluate')
+    const row = editor.page.locator('.rf-history-row').first()
+    await row.waitFor()
+    expect(new RegExp(ago).test(await row.innerText()), 'when it was', await row.innerText())
+    await editor.command('Workspace.ToggleSidebarTab.runflow-evaluate')
+  })
+}
+
+export async function names_nodes_and_settings(editor, { language, title, inputs, outputs, settings }) {
+  await speaking(editor, language, async () => {
+    const node = await editor.in(() => {
+      const made = window.LiteGraph.createNode('RunflowEvaluateImage')
+      const names = (sockets) => sockets.map((each) => each.localized_name).sort()
+      return { title: made.title, inputs: names(made.inputs), outputs: names(made.outputs) }
+    })
+    expect(node.title === title, 'its title', node)
+    expect(`${node.inputs}` === `${inputs}` && `${node.outputs}` === `${outputs}`, 'its inputs and outputs', node)
+    await editor.command('Comfy.ShowSettingsDialog')
+    await editor.page.getByText('Runflow Evaluate', { exact: true }).first().click()
+    for (const wanted of settings) await editor.page.getByText(wanted, { exact: true }).first().waitFor()
+    await editor.page.keyboard.press('Escape')
+  })
+}

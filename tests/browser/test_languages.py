@@ -1,0 +1,56 @@
+"""A person who works in Chinese or Japanese reads the pack in that language."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from comfyui_server import ComfyUI
+from driver import Browser
+
+from runflow_api.sandbox import Sandbox, ScriptedVerdict
+
+LOCALES = Path(__file__).resolve().parents[2] / "locales"
+AGO = {"zh": "秒前|分钟前|刚刚|现在", "ja": "秒前|分前|今"}
+
+
+def words(language: str, file: str) -> Any:
+    return json.loads((LOCALES / language / f"{file}.json").read_text("utf-8"))
+
+
+def names(sockets: dict[str, Any]) -> list[str]:
+    return sorted(each["name"] for each in sockets.values())
+
+
+@pytest.mark.parametrize(("language", "renderer"), [("zh", "canvas"), ("ja", "vue")])
+def test_the_panel_and_the_history_speak_it(
+    browser: Browser, server: ComfyUI, sandbox: Sandbox, renderer: str, language: str
+) -> None:
+    sandbox.add_verdict(ScriptedVerdict(score=0.92, strengths=["soft light"]))
+    said = words(language, "main")["runflow"]
+    given = {
+        "language": language,
+        "idle": said["idle"]["price"].format(price="0.10"),
+        "passed": said["panel"]["passed"],
+        "more": said["panel"]["more"],
+        "strengths": said["details"]["strengths"],
+        "ago": AGO[language],
+    }
+    browser.run("languages.shows_a_verdict", server.url, renderer, given=given, fresh=True)
+
+
+@pytest.mark.parametrize("language", ["zh", "ja"])
+def test_nodes_and_settings_speak_it(browser: Browser, server: ComfyUI, language: str) -> None:
+    """On frontend 1.32 too, which by itself forgets the texts of packs in every language but English."""
+    node = words(language, "nodeDefs")["RunflowEvaluateImage"]
+    settings = words(language, "settings")
+    given = {
+        "language": language,
+        "title": node["display_name"],
+        "inputs": names(node["inputs"]),
+        "outputs": names(node["outputs"]),
+        "settings": [each["name"] for each in settings.values()],
+    }
+    browser.run("languages.names_nodes_and_settings", server.url, "canvas", given=given, fresh=True)
