@@ -19,6 +19,7 @@ from .verdict import FAILED, PASSED, UNKNOWN, Verdict
 GREEN, RED, YELLOW, DIM, BOLD = "32", "31", "33", "2", "1"
 COLOURS = {PASSED: GREEN, FAILED: RED, UNKNOWN: YELLOW}
 BAR_CELLS = 24
+FULL, EMPTY = "\u2588", "\u2591"  # a full block, and a light shade
 REDRAW_S = 0.1
 LOOK_FOR_CTRL_C_S = 0.1
 
@@ -133,10 +134,10 @@ class Tally:
 
     def bar(self, verb: str = "judged") -> str:
         share = self.done / self.total if self.total else 1.0
-        cells = "█" * round(BAR_CELLS * share)
+        cells = (FULL * round(BAR_CELLS * share)).ljust(BAR_CELLS, EMPTY)
         left = f" · about {duration(self.seconds * (1 - share) / share)} left" if 0 < share < 1 else ""
         counted = f"{self.done}/{self.total} {verb} · {self.counts} · {self.spend}"
-        return f"{cells:░<{BAR_CELLS}} {counted} · {duration(self.seconds)}{left}"
+        return f"{cells} {counted} · {duration(self.seconds)}{left}"
 
 
 def plain(amount: Decimal) -> str:

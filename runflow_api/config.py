@@ -28,7 +28,7 @@ SANDBOX_KEY = "rf_test_sandbox"
 KEY_FILE = "api_key"
 CONFIG_FILE = "config.json"
 DEFAULT_BASE_URL = "https://api.runflow.io"
-WHERE_TO_SET_THE_KEY = f"Settings → Runflow Evaluate, or the environment variable {KEY_VARIABLE}"
+WHERE_TO_SET_THE_KEY = f"Settings \u2192 Runflow Evaluate, or the environment variable {KEY_VARIABLE}"
 
 MAX_CONCURRENCY = 64
 SHOWN_OF_A_KEY = 4

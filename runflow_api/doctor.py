@@ -45,7 +45,7 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
     failed = False
     for finding in findings(places.settings_directory(args.comfyui), places.journal_directory(args.comfyui)):
         failed = failed or finding.state == BAD
-        advice = f" → {finding.to_do}" if finding.to_do else ""
+        advice = f" \u2192 {finding.to_do}" if finding.to_do else ""
         state = terminal.colour(f"{finding.state:<5}", _COLOURS[finding.state])
         terminal.result(f"{state} {finding.name:<18} {finding.text}{advice}", vars(finding))
     return CONFIGURATION if failed else OK

@@ -3,24 +3,24 @@
 ::
 
     RunflowError
-    ├── ConfigurationError        MISSING_API_KEY, INVALID_CONFIGURATION
-    ├── InvalidInputError         INVALID_INPUT
-    ├── ApiError                  the API answered, and said no
-    │   ├── AuthenticationError   401
-    │   ├── InsufficientCreditError 402
-    │   ├── PermissionDeniedError 403
-    │   ├── NotFoundError         404
-    │   ├── ConflictError         409
-    │   ├── ValidationError       400, 422 and every other 4xx
-    │   ├── RateLimitError        429
-    │   └── ServerError           5xx
-    ├── NetworkError              CONNECTION_FAILED, TIMEOUT, TLS_FAILED: no answer came
-    ├── InvalidResponseError      INVALID_RESPONSE, REDIRECT_REFUSED: an answer that is none of the API's
-    ├── NotJudgedError            nobody's verdict
-    │   ├── EvaluationTimeoutError  EVALUATION_TIMEOUT
-    │   └── EvaluationFailedError   EVALUATION_FAILED
-    ├── BudgetError               BUDGET_EXCEEDED: a limit of yours, nothing was sent
-    └── NeedsKeyError             NEEDS_RUNFLOW_KEY: only Runflow can judge content
+    |-- ConfigurationError        MISSING_API_KEY, INVALID_CONFIGURATION
+    |-- InvalidInputError         INVALID_INPUT
+    |-- ApiError                  the API answered, and said no
+    |   |-- AuthenticationError   401
+    |   |-- InsufficientCreditError 402
+    |   |-- PermissionDeniedError 403
+    |   |-- NotFoundError         404
+    |   |-- ConflictError         409
+    |   |-- ValidationError       400, 422 and every other 4xx
+    |   |-- RateLimitError        429
+    |   `-- ServerError           5xx
+    |-- NetworkError              CONNECTION_FAILED, TIMEOUT, TLS_FAILED: no answer came
+    |-- InvalidResponseError      INVALID_RESPONSE, REDIRECT_REFUSED: an answer that is none of the API's
+    |-- NotJudgedError            nobody's verdict
+    |   |-- EvaluationTimeoutError  EVALUATION_TIMEOUT
+    |   `-- EvaluationFailedError   EVALUATION_FAILED
+    |-- BudgetError               BUDGET_EXCEEDED: a limit of yours, nothing was sent
+    `-- NeedsKeyError             NEEDS_RUNFLOW_KEY: only Runflow can judge content
 
     Cancelled                     a person pressed Cancel (a BaseException, like ComfyUI's own)
 

@@ -447,7 +447,7 @@ class Sandbox:
     # --- uploads
 
     def _start_upload(self, request: Request) -> Answer:
-        """``POST /v1/asset-uploads`` → the address for the bytes, which nobody can guess."""
+        """``POST /v1/asset-uploads`` -> the address for the bytes, which nobody can guess."""
         body = rules.checked(rules.UploadBody, request.json())
         asset = Asset(str(uuid.uuid4()), secrets.token_urlsafe(32), body.mime_type, body.size_bytes)
         with self._changed:

@@ -98,6 +98,12 @@ def ensure_or_exit() -> Path:
         sys.exit(130)
 
 
+def continue_inside(script: str) -> None:
+    """Return only in the Python of `.venv`: any other one runs `script` there, with the same arguments, and exits."""
+    if Path(sys.prefix).resolve() != VENV.resolve():
+        sys.exit(subprocess.run([ensure_or_exit(), script, *sys.argv[1:]], check=False).returncode)
+
+
 def is_ready() -> bool:
     """Whether this clone is set up for its present requirements; asks no network."""
     present = venv_python().exists() and (COMFYUI / "main.py").exists()
@@ -198,6 +204,11 @@ def _install_requirements() -> None:
     merged = HOME / "requirements.txt"
     _write_whole(merged, "\n".join(requirements()) + "\n")
     _pip("install", "--requirement", merged)
+
+
+def install_into(folder: Path, requirement: str) -> None:
+    """A tool in a folder of its own, to be put on PYTHONPATH: what it needs stays out of `.venv`."""
+    _pip("install", "--target", folder, requirement)
 
 
 def requirements() -> list[str]:

@@ -1,7 +1,10 @@
 """Every check of this repository: lint, types, tests. Arguments are passed on to pytest.
 
-    python scripts/check.py
-    python scripts/check.py tests/api -k retry
+    python scripts/check.py                      # all; 20 to 40 minutes on two cores
+    python scripts/check.py tests/api -k retry   # lint and types, and these tests
+
+The first time it sets up what they need inside this clone: `.venv`, and a real ComfyUI in `.comfyui` (some minutes,
+about 2 GB). Tests of the page need Node.js and Chromium, and say so where they are missing. 0 when all passed.
 """
 
 from __future__ import annotations
@@ -26,6 +29,9 @@ TESTS_FAILED = 1  # pytest's exit code for that, and not for an error of collect
 
 def main() -> int:
     """Run all checks, also after one failed; 0 when all passed."""
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        say(str(__doc__).strip())
+        return 0
     python = str(_environment.ensure_or_exit())
     began = time.monotonic()
     codes = {}

@@ -1,35 +1,64 @@
-"""What is written in two places is the same in both."""
+"""What is written in two places is the same in both, and what ships is what was meant to."""
 
 from __future__ import annotations
 
+import ast
 import json
 import re
+import sys
 from pathlib import Path
+from typing import Any
 
+import archive
 import pytest
+import yaml
+from PIL import Image
 
-from runflow_api import config
-from runflow_api.version import VERSION
+from runflow_api import config, preferences, version
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib  # mypy brings it along
 
 ROOT = Path(__file__).resolve().parents[2]
-PYPROJECT = (ROOT / "pyproject.toml").read_text("utf-8")
-README = (ROOT / "README.md").read_text("utf-8")
+PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+COMFY = PROJECT["tool"]["comfy"]
+REPOSITORY = PROJECT["project"]["urls"]["Repository"]
+SECURITY = (ROOT / "SECURITY.md").read_text("utf-8")
+CHANGELOG = (ROOT / "CHANGELOG.md").read_text("utf-8")
+SHIPPED = archive.files()
+
+# --- one place ----------------------------------------------------------------------------------------
 
 
-def test_the_version_is_one() -> None:
-    assert re.findall(r'^version = "(.+)"$', PYPROJECT, re.MULTILINE) == [VERSION]
+def test_the_version_is_that_of_the_project() -> None:
+    assert version.VERSION == PROJECT["project"]["version"]
+    assert re.fullmatch(r"\d+\.\d+\.\d+", version.VERSION), "the registry takes nothing else"
+
+
+def test_the_changelog_knows_the_version() -> None:
+    released = re.findall(r"^## \[?(\d+\.\d+\.\d+|Unreleased)", CHANGELOG, re.MULTILINE)
+    assert version.VERSION in released or released[0] == "Unreleased"
+
+
+def test_the_version_of_another_project_is_not_taken(tmp_path: Path) -> None:
+    other = tmp_path / "pyproject.toml"
+    other.write_text('[project]\nname = "something-else"\nversion = "9.9.9"\n')
+    with pytest.raises(version.metadata.PackageNotFoundError):
+        version.version(other)
 
 
 def test_the_requirements_are_those_of_the_project() -> None:
-    (listed,) = re.findall(r"^dependencies = \[\n(.*?)^\]", PYPROJECT, re.MULTILINE | re.DOTALL)
-    assert re.findall(r'"(.+)"', listed) == (ROOT / "requirements.txt").read_text("utf-8").split()
+    assert PROJECT["project"]["dependencies"] == (ROOT / "requirements.txt").read_text("utf-8").split()
 
 
-def test_every_command_and_file_that_the_readme_names_exists() -> None:
-    for script in re.findall(r"^python (\S+\.py)", README, re.MULTILINE):
-        assert (ROOT / script).is_file()
-    for link in re.findall(r"\]\(([^)#:]+)\)", README):
-        assert (ROOT / link).exists(), link
+def test_every_address_of_the_repository_is_that_of_the_project() -> None:
+    _, owner, name = REPOSITORY.rsplit("/", 2)
+    for path in (ROOT / each for each in archive.pack_files(ROOT)):
+        if path.suffix in (".md", ".json", ".toml", ".yml", ".yaml", ".py", ".mjs", ".js") and path.is_file():
+            for found in re.findall(rf"github(?:usercontent)?\.com/[\w.-]+/{name}", path.read_text("utf-8")):
+                assert found.split("/")[1] == owner, path
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "example_workflows").glob("*.json")), ids=lambda path: path.stem)
@@ -47,3 +76,189 @@ def test_every_setting_is_documented_with_its_variable_and_default() -> None:
         assert not variable or f"`{variable}`" in page
     assert f"| {config.Config().max_evaluations_per_prompt} |" in page
     assert f"| {config.Config().max_evaluations_per_day} |" in page
+
+
+def test_every_setting_that_the_page_shows_has_a_name_there() -> None:
+    names = json.loads((ROOT / "locales" / "en" / "main.json").read_text("utf-8"))["runflow"]["settings"]["names"]
+    assert names.keys() == set(preferences.CHANGEABLE)
+
+
+# --- what the registry wants (docs.comfy.org/registry/specifications) ---------------------------------
+
+
+def test_the_name_is_one_that_the_registry_takes() -> None:
+    name = PROJECT["project"]["name"]
+    assert re.fullmatch(r"[A-Za-z](?:[-_.]?[A-Za-z0-9])*", name) and len(name) < 100
+    assert "comfyui" not in name.lower()
+
+
+def test_the_registry_gets_all_that_it_shows() -> None:
+    assert {"PublisherId", "DisplayName", "Icon", "Banner", "requires-comfyui"} <= COMFY.keys()
+    assert all(COMFY.values()) and REPOSITORY.startswith("https://github.com/")
+    assert "web" not in COMFY, "with WEB_DIRECTORY it would load the page's script twice"
+    assert re.fullmatch(r">=\d+\.\d+\.\d+", COMFY["requires-comfyui"])
+
+
+@pytest.mark.parametrize("which", ["Icon", "Banner"])
+def test_a_picture_of_the_registry_has_the_size_it_asks_for(which: str) -> None:
+    raw = REPOSITORY.replace("https://github.com", "https://raw.githubusercontent.com") + "/main/"
+    assert COMFY[which].startswith(raw)
+    with Image.open(ROOT / COMFY[which].removeprefix(raw)) as picture:
+        width, height = picture.size
+    if which == "Icon":
+        assert width == height <= 400
+    else:
+        assert width * 9 == height * 21
+
+
+# --- what ships ---------------------------------------------------------------------------------------
+
+TOPS = {
+    "__init__.py", "nodes", "runflow_api", "js", "locales", "subgraphs", "example_workflows", "pyproject.toml",
+    "requirements.txt", "README.md", "CHANGELOG.md", "SECURITY.md", "LICENSE",
+}  # fmt: skip
+SUFFIXES = {".py", ".js", ".mjs", ".css", ".json", ".md", ".jpg", ".png", ".webp", ".toml", ".txt", ""}
+MOST_BYTES = 4_000_000
+
+
+def test_the_archive_holds_what_runs_and_nothing_else() -> None:
+    assert {name.split("/")[0] for name in SHIPPED} == TOPS
+    assert {Path(name).suffix for name in SHIPPED} <= SUFFIXES
+    assert not [name for name in SHIPPED if "test" in Path(name).stem or Path(name).name.startswith(".")]
+    assert sum((ROOT / name).stat().st_size for name in SHIPPED) < MOST_BYTES
+
+
+def test_everything_of_the_pack_is_in_the_archive() -> None:
+    folders = tuple(f"{top}/" for top in TOPS if (ROOT / top).is_dir())
+    assert {name for name in archive.pack_files(ROOT) if name.startswith(folders) and (ROOT / name).is_file()} <= set(
+        SHIPPED
+    )
+
+
+LOOKED_AT = {
+    "runs code that is no file": {"eval", "exec", "compile", "__import__", "runpy", "marshal", "pickle"},
+    "runs programs": {"subprocess", "os.system", "os.popen", "pty", "multiprocessing", "pip", "ensurepip"},
+    "reads the environment": {"os.environ", "os.getenv", "os.putenv"},
+    "opens connections": {"urllib.request", "http.client", "http.server", "socket", "socketserver", "ftplib"},
+    "calls the system": {"ctypes", "winreg"},
+    "loads modules by name": {"importlib"},
+    "unpacks": {"base64.b64decode", "zlib"},
+}
+EXPLAINED = {
+    ("os.environ", "runflow_api/config.py"),
+    ("socket", "runflow_api/transport.py"),
+    ("socket", "runflow_api/_sandbox_http.py"),
+    ("socketserver", "runflow_api/_sandbox_http.py"),
+    ("http.server", "runflow_api/_sandbox_http.py"),
+    ("base64.b64decode", "runflow_api/_sandbox_rules.py"),
+    ("zlib", "runflow_api/_journal_schema.py"),
+    ("ctypes", "runflow_api/keys.py"),
+    ("importlib", "nodes/_late.py"),
+    ("importlib", "runflow_api/version.py"),
+}
+"""What a scanner may point at, each explained in SECURITY.md."""
+
+
+def names_used(tree: ast.AST) -> set[str]:
+    """Names called, modules imported, and attributes of modules: ``eval``, ``urllib.request``, ``os.environ``."""
+    used: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            used.add(node.func.id)
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            used.add(f"{node.value.id}.{node.attr}")
+        elif isinstance(node, ast.Import):
+            used |= {name for alias in node.names for name in (alias.name, alias.name.split(".")[0])}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            used |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return used
+
+
+def test_what_a_scanner_may_point_at_is_explained() -> None:
+    looked_at = set().union(*LOOKED_AT.values())
+    found = {
+        (name, file)
+        for file in SHIPPED
+        if file.endswith(".py")
+        for name in names_used(ast.parse((ROOT / file).read_text("utf-8"))) & looked_at
+    }
+    assert found == EXPLAINED
+    for name, file in EXPLAINED:
+        assert any(f"`{name}`" in row and f"`{file}`" in row for row in SECURITY.splitlines()), (name, file)
+
+
+def test_a_use_of_anything_looked_at_is_found() -> None:
+    """The scan above would see each of them, however it is imported."""
+    for line, name in {
+        "eval('1')": "eval",
+        "import subprocess as s": "subprocess",
+        "from urllib.request import urlopen": "urllib.request",
+        "from urllib import request": "urllib.request",
+        "import os\nos.environ['A']": "os.environ",
+        "from os import environ": "os.environ",
+        "import importlib.util": "importlib",
+    }.items():
+        assert name in names_used(ast.parse(line)), line
+
+
+MAKES_CODE_OR_MARKUP = re.compile(r"\beval\(|\bFunction\(|innerHTML|outerHTML|insertAdjacentHTML|document\.write")
+
+
+def test_the_page_makes_no_code_and_no_markup_from_text() -> None:
+    for file in SHIPPED:
+        if file.endswith((".js", ".mjs")):
+            assert not MAKES_CODE_OR_MARKUP.search((ROOT / file).read_text("utf-8")), file
+
+
+def test_shipped_python_can_be_shown_by_every_windows_console() -> None:
+    """As `comfy-test lint` has it: other signs are written as escapes, and texts for people live in JSON files."""
+    found = {
+        (file, line)
+        for file in SHIPPED
+        if file.endswith(".py")
+        for line in (ROOT / file).read_text("utf-8").splitlines()
+        if line.encode("cp1252", "ignore").decode("cp1252") != line
+    }
+    assert not found
+
+
+# --- for those who carry it on ------------------------------------------------------------------------
+
+HAS = {Path(name).as_posix() for name in archive.pack_files(ROOT)}
+NAMED = re.compile(r"(?<![\w/.<*-])((?:[\w.-]+/)*[\w-]+\.(?:py|mjs|js|md|json|toml|txt|yml))\b")
+NO_FILES = {"config.json", "main.json", "Node.js"}
+"""A user's file, one of every language, and a program."""
+
+
+@pytest.mark.parametrize("page", ["ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", ".pre-commit-config.yaml"])
+def test_every_file_that_a_page_for_developers_names_exists(page: str) -> None:
+    named = set(NAMED.findall((ROOT / page).read_text("utf-8"))) - NO_FILES
+    folders = ("", "nodes/", "runflow_api/", "js/", "js/lib/", "scripts/")
+    assert named
+    assert not [name for name in named if not any(folder + name in HAS for folder in folders)]
+
+
+def test_every_file_on_the_way_of_an_image_is_on_the_page_of_the_architecture() -> None:
+    page = (ROOT / "ARCHITECTURE.md").read_text("utf-8")
+    for name in ("evaluator", "_books", "journal", "_submission", "_waiting", "_endings", "client", "transport"):
+        assert f"{name}.py" in page and (ROOT / "runflow_api" / f"{name}.py").is_file()
+
+
+def test_a_report_of_a_bug_asks_for_what_is_needed_to_find_it() -> None:
+    forms = [yaml.safe_load(path.read_text("utf-8")) for path in (ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml")]
+    (bug,) = [form for form in forms if form.get("labels") == ["bug"]]
+    asked = {part["id"]: part for part in bug["body"] if part["type"] != "markdown"}
+    assert "python -m runflow_api doctor" in asked["doctor"]["attributes"]["label"]
+    assert {name for name, part in asked.items() if part.get("validations", {}).get("required")} == {
+        "what", "doctor", "versions", "workflow",
+    }  # fmt: skip
+
+
+def test_only_a_tag_that_is_the_version_is_published() -> None:
+    text = (ROOT / ".github" / "workflows" / "publish.yml").read_text("utf-8")
+    flow = yaml.safe_load(text)
+    assert flow[True] == {"push": {"tags": ["v*"]}}, "YAML reads `on` as true"
+    steps = [step.get("run", step.get("uses", "")) for step in flow["jobs"]["publish"]["steps"]]
+    wanted = ("VERSION", ".ci/run", "audit.py", "publish-node")
+    places = [next(n for n, step in enumerate(steps) if part in step) for part in wanted]
+    assert places == sorted(places)
