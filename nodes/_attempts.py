@@ -91,6 +91,7 @@ class Made:
             "attempt": self.number,
             "prompt": self.turn.prompt,
             "seed": self.turn.seed,
+            "seed_digits": str(self.turn.seed),  # a number of more than 53 bits loses some in JavaScript
             "verdict": verdict.outcome if verdict else UNKNOWN,
             "passed": bool(verdict and verdict.passed),
             "score": verdict.score if verdict else 0.0,
