@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -25,6 +25,9 @@ from ._winners import END
 HANDOVER = "_handover"
 """No input of End's schema: ComfyUI passes it to no node, and finds no node that has it in its cache."""
 PREVIEW_SIDE = 512
+SPLIT, SWITCH = "RunflowSplitByVerdict", "RunflowVerdictSwitch"
+SPLIT_COUNTS = range(3, 6)
+"""The outputs of Split Passed / Failed that always have a value."""
 
 
 class Place:
@@ -104,6 +107,18 @@ class Place:
         )
         expansion[end]["inputs"][HANDOVER] = Handover(history)
         return expansion, end
+
+    def senders_of_nothing(self, body: _loop.Body, name: str) -> Iterator[tuple[str, str]]:
+        """(node, why) for each node of the body that may block what End's input ``name`` reads."""
+        for node, socket in sorted(_loop.links_read(self.graph, body, name, self._is_switch)):
+            inputs, shown = self.graph[node]["inputs"], self._shown_on(node)
+            if self.graph[node]["class_type"] == SPLIT and socket not in SPLIT_COUNTS:
+                yield shown, "Split Passed / Failed, which sends nothing on where its side is empty"
+            elif self._is_switch(node) and not {"on_pass", "on_fail"} <= inputs.keys():
+                yield shown, "a Quality Switch that sends nothing on where a side is not connected"
+
+    def _is_switch(self, node: str) -> bool:
+        return self.graph[node]["class_type"] == SWITCH
 
     # --- what it may cost
 

@@ -58,6 +58,10 @@ FOREIGN = (
     "does not come from this loop: every attempt would read the same verdict. Connect an Evaluate Image Quality "
     f"that judges the loop's image. {NOTHING_PAID}"
 )
+SENDS_NOTHING = (
+    "comes through node {node}, {why}: an attempt would leave End without an image, and the loop would end with "
+    f"nothing. Connect what was judged to End, and put that node behind it. {NOTHING_PAID}"
+)
 ELSEWHERE = f"Start is not in the same loop as End: put both inside, or both outside. {NOTHING_PAID}"
 
 log = logging.getLogger("runflow_evaluate")
@@ -102,6 +106,7 @@ class RunflowRegenerateStart(io.ComfyNode):
             ],
             outputs=_turn_outputs(),
             hidden=[io.Hidden.unique_id],
+            not_idempotent=True,  # its output says its id: a Start of another workflow, though equal, is another one
         )
 
     @classmethod
@@ -134,6 +139,7 @@ class RunflowRegenerateAttempt(io.ComfyNode):
             ],
             outputs=_turn_outputs(),
             hidden=[io.Hidden.unique_id],
+            not_idempotent=True,
             is_deprecated=True,  # out of the editor's search, on every version
             is_dev_only=True,
         )
@@ -274,6 +280,7 @@ def _refuse(place: Place, body: _loop.Body, rules: Rules) -> None:
             raise InvalidInputError(name, A_LIST.format(paid=NOTHING_PAID))
     if place.most(rules) > 1:
         _refuse_equal_attempts(place, body, rules)
+        _refuse_blocked_attempts(place, body)
 
 
 def _refuse_equal_attempts(place: Place, body: _loop.Body, rules: Rules) -> None:
@@ -285,6 +292,13 @@ def _refuse_equal_attempts(place: Place, body: _loop.Body, rules: Rules) -> None
         kept = [name for name, socket in (("prompt", PROMPT_OUT), ("seed", SEED_OUT)) if socket in read]
         kept_now = "".join(f"; the {name} is connected, but next_{name} is keep" for name in kept)
         raise InvalidInputError("image", NO_EFFECT.format(kept=kept_now, paid=NOTHING_PAID))
+
+
+def _refuse_blocked_attempts(place: Place, body: _loop.Body) -> None:
+    """ComfyUI does not run an End whose image is blocked, and says nothing: no other attempt would be made."""
+    for name in ("image", "evaluation"):
+        for node, why in place.senders_of_nothing(body, name):
+            raise InvalidInputError(name, SENDS_NOTHING.format(node=node, why=why))
 
 
 async def _worst_case(place: Place, body: _loop.Body, rules: Rules) -> str:
