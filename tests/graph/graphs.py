@@ -50,6 +50,6 @@ def outputs_as_text(source: str, count: int) -> Prompt:
 
 def example(server: Any, name: str) -> Prompt:
     """The prompt of a shipped example; its photographs are put into the server's input folder."""
-    for photo in (EXAMPLES / "photos").glob("*.jpg"):
+    for photo in (EXAMPLES / "photos").rglob("*.jpg"):
         shutil.copy2(photo, server.base / "input")
     return to_prompt(json.loads((EXAMPLES / f"{name}.json").read_text(encoding="utf-8")), server.object_info())
