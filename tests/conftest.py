@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -14,6 +15,10 @@ ROOT = Path(__file__).resolve().parent.parent
 for folder in (ROOT, ROOT / "tests", ROOT / "tests" / "api", ROOT / "tests" / "graph", ROOT / "scripts"):
     if str(folder) not in sys.path:
         sys.path.append(str(folder))
+
+# A shell starts what it puts into the background deaf to Ctrl-C, and what that starts is deaf too: tests send it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

@@ -7,6 +7,8 @@ const THEIRS = [
   /ComfyApp graph accessed before initialization/,
   /reading 'id'\)\s+at onChange .*assets\/index-/
 ]
+/** What a page logs of its requests when it is left before they are answered. */
+const CUT_OFF = /Failed to fetch/
 const START_MS = 60_000
 export const SOON_MS = 15_000
 
@@ -30,7 +32,9 @@ export class Editor {
     for (const [name, data] of Object.entries(wanted)) {
       await this.context.request.post(`${this.url}/settings/${name}`, { data: JSON.stringify(data), headers: { 'Content-Type': 'application/json' } })
     }
-    await this.page.goto(this.url, { timeout: START_MS })
+    const before = this.troubles.length
+    await this.page.goto(this.url, { timeout: START_MS, waitUntil: 'domcontentloaded' })
+    this.troubles.splice(before, Infinity, ...this.troubles.slice(before).filter((each) => !CUT_OFF.test(each)))
     await this.page.waitForFunction(() => window.app?.graph && window.app.extensionManager && window.app.canvas && document.querySelector('.side-tool-bar-container'), null, { timeout: START_MS })
   }
 

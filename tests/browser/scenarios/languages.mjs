@@ -7,7 +7,6 @@ async function speaking(editor, language, act) {
   const choose = (chosen) => editor.context.request.post(`${editor.url}/settings/Comfy.Locale`, { data: JSON.stringify(chosen), headers: { 'Content-Type': 'application/json' } })
   const visit = async (chosen) => {
     await choose(chosen)
-    await editor.page.waitForLoadState('networkidle') // what a reload cuts off, the editor logs as an error
     await editor.visit()
   }
   try {
