@@ -99,7 +99,8 @@ def find_body(
     repeated = {start, *nodes}
 
     def reads_the_body(node: str) -> bool:
-        return any(source[0] in repeated and source not in same for _, source in links(graph[node]))
+        own = same | {(start, LOOP)}  # an outer loop may have the same start
+        return any(source[0] in repeated and source not in own for _, source in links(graph[node]))
 
     return Body(start, end, nodes, tuple(node for node in graph if node in after_end and reads_the_body(node)))
 

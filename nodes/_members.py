@@ -25,7 +25,7 @@ def check_count(image: torch.Tensor, evaluation: BatchVerdict) -> None:
         raise InvalidInputError(
             "evaluation",
             f"holds {len(evaluation)} verdicts, but {len(batch(image))} images are given with it. Connect the batch "
-            "that was judged, before anything selects, splits or merges it. Nothing was paid for this.",
+            "that was judged, before anything selects, splits or merges it.",
         )
 
 

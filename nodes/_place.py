@@ -10,6 +10,8 @@ from typing import Any
 import comfy.utils
 import torch
 from comfy_api.latest import io
+from comfy_execution.graph import DynamicPrompt
+from comfy_execution.progress import get_progress_state
 from comfy_execution.utils import get_executing_context
 from PIL import Image
 
@@ -26,15 +28,23 @@ HANDOVER = "_handover"
 """No input of End's schema: ComfyUI passes it to no node, and finds no node that has it in its cache."""
 PREVIEW_SIDE = 512
 SPLIT, SWITCH = "RunflowSplitByVerdict", "RunflowVerdictSwitch"
+EVALUATION_OUT, KEPT_OUT = 7, 8
+"""End's outputs best_evaluation and attempt_images, which are blocked where there is nothing to send."""
 SPLIT_COUNTS = range(3, 6)
 """The outputs of Split Passed / Failed that always have a value."""
 
 
 class Place:
-    def __init__(self, end: type[io.ComfyNode]) -> None:
-        self.node_id, self.dynprompt = end.hidden.unique_id, end.hidden.dynprompt
-        self.prompt, self.extra_pnginfo = end.hidden.prompt, end.hidden.extra_pnginfo
-        self.inputs: Mapping[str, Any] = self.dynprompt.get_node(self.node_id)["inputs"]
+    """One End, by its id, in the graph that runs. ``extra_pnginfo``: what savers write of it."""
+
+    @classmethod
+    def of(cls, end: type[io.ComfyNode]) -> Place:
+        return cls(end.hidden.unique_id, end.hidden.dynprompt, end.hidden.extra_pnginfo)
+
+    def __init__(self, node_id: str, dynprompt: DynamicPrompt, extra_pnginfo: Any = None) -> None:
+        self.node_id, self.dynprompt = node_id, dynprompt
+        self.prompt, self.extra_pnginfo = dynprompt.original_prompt, extra_pnginfo
+        self.inputs: Mapping[str, Any] = dynprompt.get_node(node_id)["inputs"]
         given = self.inputs.get(HANDOVER)
         self.handover = given if isinstance(given, Handover) else None  # whatever a posted workflow holds there
 
@@ -111,11 +121,27 @@ class Place:
     def senders_of_nothing(self, body: _loop.Body, name: str) -> Iterator[tuple[str, str]]:
         """(node, why) for each node of the body that may block what End's input ``name`` reads."""
         for node, socket in sorted(_loop.links_read(self.graph, body, name, self._is_switch)):
-            inputs, shown = self.graph[node]["inputs"], self._shown_on(node)
-            if self.graph[node]["class_type"] == SPLIT and socket not in SPLIT_COUNTS:
+            inputs, shown, kind = self.graph[node]["inputs"], self._shown_on(node), self.graph[node]["class_type"]
+            if kind == SPLIT and socket not in SPLIT_COUNTS:
                 yield shown, "Split Passed / Failed, which sends nothing on where its side is empty"
-            elif self._is_switch(node) and not {"on_pass", "on_fail"} <= inputs.keys():
+            elif kind == SWITCH and not {"on_pass", "on_fail"} <= inputs.keys():
                 yield shown, "a Quality Switch that sends nothing on where a side is not connected"
+            elif kind == END and socket == KEPT_OUT and inputs.get("keep_attempts", False) is False:
+                yield shown, "whose attempt_images are not sent on while its keep_attempts is off"
+            elif kind == END and socket == EVALUATION_OUT and "evaluation" not in inputs:
+                yield shown, "an End that has no evaluation to send on, because none is connected to it"
+
+    def without_start(self, body: _loop.Body) -> str | None:
+        """An End inside this loop whose Start is outside it, if there is one: a clone would have no Start."""
+        for node in body.nodes:
+            inner = self._body_inside(node)
+            if inner is not None and inner.start not in (body.start, *body.nodes):
+                return self._shown_on(node)
+        return None
+
+    def reaching(self, body: _loop.Body) -> frozenset[int]:
+        """Start's outputs that End's image depends on."""
+        return frozenset(_loop.start_outputs_behind(self.graph, body, "image"))
 
     def _is_switch(self, node: str) -> bool:
         return self.graph[node]["class_type"] == SWITCH
@@ -165,7 +191,7 @@ class Place:
         _bridge.Display(self._shown_on(body.start)).text(text)
 
     def preview(self, image: torch.Tensor, number: int, most: int) -> None:
-        """The attempt's first image on End, as a sampler shows its preview; and how many attempts were made."""
+        """An attempt's first image on End, as a sampler shows its preview; and how many attempts were made."""
         pixels = images.to_pixels(_bridge.arrays(_members.batch(image)[:1])[0])
         picture = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).convert("RGB")
         picture.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE))
@@ -193,9 +219,9 @@ class Place:
     def publish(self, history: History) -> None:
         """Write the winner, and what loops inside it chose, into the metadata of what is saved from here on."""
         end = self._shown_on(history.body.end)
-        entry = {"start": self._shown_on(history.body.start), **history.best.to_json(), "attempts": len(history.made)}
+        entry = {"start": self._shown_on(history.body.start), **history.best.recipe(), "attempts": len(history.made)}
         entries = {**history.best.inside, end: entry}
-        _winners.remember(_winners.identity(self.everything, history.body.end), entries)
+        _winners.remember(self._identity(history.body.end), entries)
         _winners.publish(self.prompt, self.extra_pnginfo, entries)
 
     def made_with(self) -> str:
@@ -208,14 +234,44 @@ class Place:
         named = [f"{_loop.identity(self.everything, source[0], changed)}:{source[1]}" for source in sources if source]
         return " ".join(named)
 
+    def sinks(self, body: _loop.Body) -> frozenset[str]:
+        """What previews and saves in the body beside End, by the identity of each: it runs at every attempt."""
+        return frozenset(_loop.identity(self.everything, node) for node in body.nodes if self._is_sink(node))
+
+    def beside(self) -> str:
+        """What End depends on that is no input of it: with other sinks the attempts run again."""
+        body = self._body_inside(self.node_id)
+        return " ".join(sorted(self.sinks(body))) if body else ""
+
+    def _identity(self, end: str) -> str:
+        """Of an End: ComfyUI has its result in the cache for as long as this is the same."""
+        beside = Place(end, self.dynprompt).beside() if end in self.dynprompt.original_prompt else ""
+        return f"{_winners.identity(self.everything, end)} {beside}"
+
+    def restore_winner(self, prompt_id: str) -> None:
+        _winners.restore(self.prompt, self.node_id, prompt_id, self._identity(self.node_id))
+
     def winners_inside(self, body: _loop.Body, number: int) -> _winners.Entries:
         """What the loops in this attempt chose; also where ComfyUI had them in its cache."""
         chosen: _winners.Entries = {}
         for node in body.nodes:
             if self.graph[node]["class_type"] == END:
-                chosen |= _winners.recall(_winners.identity(self.everything, self._of_this_attempt(node)))
+                chosen |= _winners.recall(self._identity(self._of_this_attempt(node)))
         end = self._shown_on(body.end)
         return {inner: {**entry, "chosen_by": end, "in_attempt": number} for inner, entry in chosen.items()}
+
+
+def fingerprint() -> str:
+    """What the End whose fingerprint ComfyUI is taking depends on beside its inputs, which are all that it is told.
+
+    ComfyUI asks at every prompt, before anything runs: its winner is put back here too, in case it is cached.
+    """
+    context, dynprompt = get_executing_context(), get_progress_state().dynprompt
+    if context is None or context.node_id not in dynprompt.original_prompt:
+        return ""  # a clone: the end that it is a clone of speaks for it
+    place = Place(context.node_id, dynprompt)
+    place.restore_winner(context.prompt_id)
+    return place.beside()
 
 
 def _may_cost(evaluate: Mapping[str, Any]) -> bool:

@@ -19,8 +19,6 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 from weakref import WeakValueDictionary
 
-from comfy_execution.progress import get_progress_state
-from comfy_execution.utils import get_executing_context
 from server import PromptServer
 
 from . import _loop
@@ -40,7 +38,7 @@ _remembered: OrderedDict[str, Entries] = OrderedDict()
 
 
 def identity(graph: _loop.Graph, end: str) -> str:
-    """One end and all that it depends on: ComfyUI has its result in the cache for as long as this is the same."""
+    """One end and all its inputs."""
     return f"{end}:{_loop.identity(graph, end)}"
 
 
@@ -70,18 +68,14 @@ def retract(prompt: Mapping[str, Any], extra_pnginfo: Any, ends: Iterable[str]) 
         place.pop(name, None)
 
 
-def restore() -> None:
-    """Publish what is remembered of the loop whose fingerprint is being taken."""
-    context = get_executing_context()
-    prompt = get_progress_state().dynprompt.original_prompt
-    if context is None or context.node_id not in prompt:
-        return  # a clone: the end that it is a clone of speaks for it
-    room = _room_of(context.prompt_id)
+def restore(prompt: Mapping[str, Any], node_id: str, prompt_id: str, identity: str) -> None:
+    """Publish what is remembered of a loop that may come out of ComfyUI's cache."""
+    room = _room_of(prompt_id)
     extra_pnginfo = None if room is None else {KEY: room}
-    for end, entry in recall(identity(prompt, context.node_id)).items():
+    for end, entry in recall(identity).items():
         place, name = _place(prompt, extra_pnginfo, end)
         # A loop inside another one has remembered its first run only; the outer loop knows which run was chosen.
-        if end != context.node_id or "chosen_by" not in place.get(name, {}):
+        if end != node_id or "chosen_by" not in place.get(name, {}):
             place[name] = _marked(entry, extra_pnginfo)
 
 

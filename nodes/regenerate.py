@@ -27,13 +27,14 @@ from comfy_execution.graph_utils import ExecutionBlocker
 
 from ..runflow_api import background
 from ..runflow_api.errors import InvalidInputError, RunflowError
-from . import _attempts, _bridge, _loop, _members, _winners
+from ..runflow_api.verdict import BatchVerdict
+from . import _attempts, _bridge, _loop, _members, _place, _winners
 from ._attempts import (
     KEEP_WITH_KEEP,
     MAX_ATTEMPTS,
     NEXT_PROMPT,
     NEXT_SEED,
-    NOTHING_PAID,
+    NO_ATTEMPT,
     PROMPT_OUT,
     SEED_OUT,
     History,
@@ -51,18 +52,22 @@ NOT_KEPT = "[ATTEMPTS_NOT_KEPT] Regenerate End: switch keep_attempts on to get t
 NOT_JUDGED = "[NOT_JUDGED] Regenerate End: nothing is connected to evaluation, so there is no verdict to pass on."
 NO_EFFECT = (
     "is the same at every attempt: it depends on nothing that changes. Connect current_seed to your sampler's seed "
-    "and current_prompt to your text encoder{kept}. {paid}"
+    f"and current_prompt to your text encoder{{kept}}. {NO_ATTEMPT}"
 )
-A_LIST = "gets a list of values, and a loop needs one. Make one batch of it before, or loop without it. {paid}"
+A_LIST = "gets a list of values, and a loop needs one. Make one batch of it before, or loop without it. {made}"
 FOREIGN = (
     "does not come from this loop: every attempt would read the same verdict. Connect an Evaluate Image Quality "
-    f"that judges the loop's image. {NOTHING_PAID}"
+    f"that judges the loop's image. {NO_ATTEMPT}"
 )
 SENDS_NOTHING = (
-    "comes through node {node}, {why}: an attempt would leave End without an image, and the loop would end with "
-    f"nothing. Connect what was judged to End, and put that node behind it. {NOTHING_PAID}"
+    "comes through node {node}, {why}: then the loop would end with nothing. "
+    f"Connect what was judged to End, and put that node behind it. {NO_ATTEMPT}"
 )
-ELSEWHERE = f"Start is not in the same loop as End: put both inside, or both outside. {NOTHING_PAID}"
+ELSEWHERE = f"Start is not in the same loop as End{{node}}: put both inside, or both outside. {NO_ATTEMPT}"
+UNUSED = {
+    PROMPT_OUT: "current_prompt does not reach the image: connect it to your text encoder, or set next_prompt to keep",
+    SEED_OUT: "current_seed does not reach the image: connect it to your sampler's seed, or set next_seed to keep",
+}
 
 log = logging.getLogger("runflow_evaluate")
 
@@ -110,7 +115,8 @@ class RunflowRegenerateStart(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, prompt, seed) -> io.NodeOutput:
+    async def execute(cls, prompt, seed) -> io.NodeOutput:
+        """Asynchronous nodes run first: so End refuses what cannot work before a sampler beside it runs."""
         turn = Turn(cls.hidden.unique_id, prompt, seed % _loop.SEED_VALUES)
         return io.NodeOutput(turn, turn.prompt, turn.seed, 1, "", prompt)
 
@@ -216,23 +222,21 @@ class RunflowRegenerateEnd(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, **_inputs) -> str:
-        """Always the same: End depends on its inputs only. ComfyUI asks at every prompt, also when End is cached."""
-        _winners.restore()
-        return ""
+        return _place.fingerprint()
 
     @classmethod
     async def check_lazy_status(cls, loop, image=(None,), evaluation=(None,), **settings) -> list[str]:
         """Runs before the body: refuse what cannot work, say what the attempt may cost, then ask for its image."""
-        place = Place(cls)
+        place = Place.of(cls)
         if image[0] is None:
-            await _before_attempt(place, _only("loop", loop, NOTHING_PAID), _rules(settings))
+            await _before_attempt(place, _turn(loop, NO_ATTEMPT), _rules(settings))
         return [name for name in ("image", "evaluation") if name in place.inputs]
 
     @classmethod
     async def execute(cls, loop, image, evaluation=(None,), **settings) -> io.NodeOutput:
-        place, rules, turn = Place(cls), _rules(settings), _only("loop", loop)
+        place, rules, turn = Place.of(cls), _rules(settings), _turn(loop)
         history = _history(place, turn)
-        made = await _made(place, history, turn, _only("image", image), _only("evaluation", evaluation))
+        made = await _made(place, history, turn, _only("image", image), _verdicts(evaluation))
         history.add(made, rules)
         history.recall(rules)
         _show(place, history, rules)
@@ -246,11 +250,25 @@ def _rules(settings: dict[str, Any]) -> Rules:
     return Rules(**{name: _only(name, values) for name, values in settings.items()})
 
 
-def _only(name: str, values: Any, paid: str = "What ran before was generated, and paid, once for each value.") -> Any:
+def _only(name: str, values: Any, made: str = "What ran before was generated, and paid, once for each value.") -> Any:
     """The value of an input, which ComfyUI gives as a list."""
     if len(values) != 1:
-        raise InvalidInputError(name, A_LIST.format(paid=paid))
+        raise InvalidInputError(name, A_LIST.format(made=made))
     return values[0]
+
+
+def _turn(values: Any, *made: str) -> Turn:
+    turn = _only("loop", values, *made)
+    if not isinstance(turn, Turn):
+        raise InvalidInputError("loop", f"must come from Regenerate Until Passed: Start. {NO_ATTEMPT}")
+    return turn
+
+
+def _verdicts(values: Any) -> BatchVerdict | None:
+    verdict = _only("evaluation", values)
+    if not isinstance(verdict, BatchVerdict | None):
+        raise InvalidInputError("evaluation", "must come from Evaluate Image Quality.")
+    return verdict
 
 
 # --- before an attempt --------------------------------------------------------------------------------
@@ -267,31 +285,42 @@ async def _before_attempt(place: Place, turn: Turn, rules: Rules) -> None:
     for warning in place.warnings(body):
         log.warning("Regenerate End %s: %s.", place.node_id, warning)
     cost = await _worst_case(place, body, rules)
-    place.say_on_start(body, f"attempt 1 of {place.most(rules)}" + (f" · {cost}" if cost else ""))
+    unused = _unused(place, body, rules) if cost else []
+    for warning in unused:
+        log.warning("Regenerate End %s: %s.", place.node_id, warning)
+    place.say_on_start(body, " · ".join([f"attempt 1 of {place.most(rules)}", *([cost] if cost else []), *unused]))
+
+
+def _unused(place: Place, body: _loop.Body, rules: Rules) -> list[str]:
+    """What is to change from attempt to attempt, and would not change the image."""
+    in_vain = rules.changing - place.reaching(body) if place.most(rules) > 1 else set()
+    return [said for socket, said in UNUSED.items() if socket in in_vain]
 
 
 def _refuse(place: Place, body: _loop.Body, rules: Rules) -> None:
     """Everything that is wrong with how the loop is wired, before the first attempt."""
     if body.start not in place.graph:
-        raise InvalidInputError("loop", ELSEWHERE)
+        raise InvalidInputError("loop", ELSEWHERE.format(node=""))
     lists = place.lists()
     for name in ("image", "evaluation"):
         if _loop.link(place.inputs.get(name)) in lists:
-            raise InvalidInputError(name, A_LIST.format(paid=NOTHING_PAID))
+            raise InvalidInputError(name, A_LIST.format(made=NO_ATTEMPT))
     if place.most(rules) > 1:
+        if (inner := place.without_start(body)) is not None:
+            raise InvalidInputError("loop", ELSEWHERE.format(node=f" {inner}, which is inside this loop"))
         _refuse_equal_attempts(place, body, rules)
         _refuse_blocked_attempts(place, body)
 
 
 def _refuse_equal_attempts(place: Place, body: _loop.Body, rules: Rules) -> None:
-    evaluation = _loop.link(place.inputs["evaluation"])
-    if evaluation is not None and evaluation[0] not in body.nodes:
-        raise InvalidInputError("evaluation", FOREIGN)
-    read = _loop.start_outputs_behind(place.graph, body, "image")
+    read = place.reaching(body)
     if not read & rules.changing:
         kept = [name for name, socket in (("prompt", PROMPT_OUT), ("seed", SEED_OUT)) if socket in read]
         kept_now = "".join(f"; the {name} is connected, but next_{name} is keep" for name in kept)
-        raise InvalidInputError("image", NO_EFFECT.format(kept=kept_now, paid=NOTHING_PAID))
+        raise InvalidInputError("image", NO_EFFECT.format(kept=kept_now))
+    evaluation = _loop.link(place.inputs["evaluation"])
+    if evaluation is not None and evaluation[0] not in body.nodes:
+        raise InvalidInputError("evaluation", FOREIGN)
 
 
 def _refuse_blocked_attempts(place: Place, body: _loop.Body) -> None:
@@ -343,15 +372,20 @@ async def _soon(answer: Future[Any]) -> Any:
 
 def _history(place: Place, turn: Turn) -> History:
     history = place.handover.take() if place.handover else None
-    return history or History(place.body(turn), turn, place.made_with())
+    if history is not None:
+        return history
+    body = place.body(turn)
+    return History(body, turn, place.made_with(), place.sinks(body), place.reaching(body))
 
 
-async def _made(place: Place, history: History, turn: Turn, image: torch.Tensor, verdict: Any) -> Made:
+async def _made(
+    place: Place, history: History, turn: Turn, image: torch.Tensor, verdict: BatchVerdict | None
+) -> Made:
     if verdict is not None:
         _members.check_count(image, verdict)
     number = len(history.made) + 1
     hashes = await _members.pixel_hashes(image)
-    return Made(number, turn, image, verdict, hashes, place.winners_inside(history.body, number))
+    return Made(number, turn, image, verdict, hashes, place.winners_inside(history.body, number), history.sinks)
 
 
 def _show(place: Place, history: History, rules: Rules) -> None:
@@ -384,11 +418,14 @@ def _finished(place: Place, history: History, rules: Rules, reason: str) -> io.N
     history.let_go(rules)
     best, verdict = history.best, history.best.verdict
     place.publish(history)
-    summary = _summary(place, history, reason)
+    if best is not history.latest:
+        place.preview(best.image, len(history.made), place.most(rules))
+    summary = _summary(place, history, rules, reason)
     place.say(_in_a_line(history, summary))
     return io.NodeOutput(
         best.image,
-        *best.rank,
+        best.passed,
+        best.score,
         verdict.issues if verdict else reason,
         best.turn.prompt,
         best.turn.seed,
@@ -399,7 +436,7 @@ def _finished(place: Place, history: History, rules: Rules, reason: str) -> io.N
     )
 
 
-def _summary(place: Place, history: History, reason: str) -> dict[str, Any]:
+def _summary(place: Place, history: History, rules: Rules, reason: str) -> dict[str, Any]:
     """The loop as the graph's panel and API clients read it: every attempt, the winner's number, why it ended."""
     other = ["other pixels were judged than those that came out"] if history.best.others_were_judged else []
     return {
@@ -407,7 +444,7 @@ def _summary(place: Place, history: History, reason: str) -> dict[str, Any]:
         "attempts": [made.to_json() for made in history.made],
         "winner": history.best.number,
         "reason": reason,
-        "warnings": [*other, *place.warnings(history.body)],
+        "warnings": [*other, *_attempts.notes(history, rules), *place.warnings(history.body)],
     }
 
 

@@ -7,6 +7,7 @@ import itertools
 import json
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -241,6 +242,21 @@ def test_fewer_attempts_than_were_made_make_nothing_new(server: ComfyUI, sandbox
     assert fewer.recorded["score"] == 0.3
 
 
+def test_fewer_attempts_and_then_more_again_make_nothing_twice(
+    server: ComfyUI, sandbox: Sandbox, since: Since, prompt: str
+) -> None:
+    verdicts(sandbox, failed(0.3), failed(0.7), failed(0.1))
+    server.run(loop(prompt, max_attempts=3))
+    again = Since(server, sandbox)
+    for most, best in ((2, 0.7), (3, 0.7), (1, 0.3), (3, 0.7)):
+        history = server.run(loop(prompt, max_attempts=most))
+        assert (len(summary(history)["attempts"]), again.recorded["score"]) == (most, best)
+    assert (again.generated, again.judged, since.bills) == ([], [], 3)
+    verdicts(sandbox, passed())
+    server.run(loop(prompt, max_attempts=4))
+    assert (again.generated, since.bills) == ([(prompt, 10)], 4)
+
+
 @pytest.mark.parametrize("next_seed", ["increment", "random", "keep"])
 def test_each_attempt_has_the_seed_that_was_asked_for(
     server: ComfyUI, sandbox: Sandbox, since: Since, prompt: str, next_seed: str
@@ -287,6 +303,24 @@ def test_a_null_verdict_ends_the_loop_with_the_best_so_far(
     history = server.run(loop(prompt))
     assert (since.recorded["score"], since.recorded["attempts"], since.bills) == (0.3, 2, 2)
     assert summary(history)["reason"] == "nobody judged attempt 2"
+
+
+def test_an_attempt_without_a_verdict_does_not_displace_one_that_was_judged(
+    server: ComfyUI, sandbox: Sandbox, since: Since, prompt: str
+) -> None:
+    verdicts(sandbox, failed(0.3), ScriptedVerdict(score=0.9, extra={"overall_passed": None}))
+    server.run(loop(prompt))
+    assert (since.recorded["score"], since.recorded["seed"], since.recorded["attempts"]) == (0.3, 7, 2)
+
+
+def test_a_suggestion_that_nobody_could_judge_is_not_used_and_that_is_said(
+    server: ComfyUI, sandbox: Sandbox, since: Since, prompt: str
+) -> None:
+    verdicts(sandbox, failed(0.3, "x" * 10_001), passed())
+    history = server.run(loop(prompt))
+    assert since.generated == [(prompt, 7), (prompt, 8)]
+    (warning,) = summary(history)["warnings"]
+    assert warning.startswith("the prompt suggested after attempt 1 has 10001 characters, and Runflow takes 10000")
 
 
 def test_what_nobody_judged_is_asked_again_at_the_next_queue_and_the_rest_is_not(
@@ -359,6 +393,30 @@ def unconnected(prompt: str) -> Prompt:
     return {**loop(prompt), **generate("2", prompt=prompt, seed=1)}
 
 
+def unconnected_but_previewed(prompt: str) -> Prompt:
+    """ComfyUI could make the image for the preview before it asks End."""
+    return {**node("5", "PreviewImage", images=["2", 0]), **unconnected(prompt), **evaluate("3", ["2", 0])}
+
+
+def unkept_attempts(prompt: str) -> Prompt:
+    inner = end("14", image=["4", 8])
+    return {**loop(prompt, next_seed="random"), **inner, **evaluate("3", ["2", 0]), **records("14")}
+
+
+def unjudged_inside(prompt: str) -> Prompt:
+    graph = {**loop(prompt), **end("14", image=["4", 0], evaluation=["4", 7]), **records("14")}
+    del graph["4"]["inputs"]["evaluation"]
+    return graph
+
+
+def no_loop(prompt: str) -> Prompt:
+    return loop(prompt) | end(loop="a text")
+
+
+def no_evaluation(prompt: str) -> Prompt:
+    return loop(prompt) | end(evaluation="a text")
+
+
 def only_the_kept_prompt(prompt: str) -> Prompt:
     return {**loop(prompt, next_prompt="keep"), **generate("2", seed=1)}
 
@@ -412,6 +470,10 @@ def too_many_attempts(prompt: str) -> Prompt:
     ("graph", "said"),
     [
         (unconnected, "[INVALID_INPUT] image: is the same at every attempt"),
+        (unconnected_but_previewed, "[INVALID_INPUT] image: is the same at every attempt"),
+        (unkept_attempts, "comes through node 4, whose attempt_images are not sent on"),
+        (unjudged_inside, "[INVALID_INPUT] evaluation: comes through node 4, an End that has no evaluation"),
+        (no_loop, "[INVALID_INPUT] loop: must come from Regenerate Until Passed: Start"),
         (only_the_kept_prompt, "the prompt is connected, but next_prompt is keep"),
         (only_the_kept_seed, "the seed is connected, but next_seed is keep"),
         (image_from_outside, "Connect current_seed to your sampler's seed"),
@@ -454,8 +516,7 @@ def test_verdicts_of_another_number_of_images_are_refused(
 def test_a_start_outside_of_the_loop_that_its_end_is_in_is_refused(
     server: ComfyUI, sandbox: Sandbox, since: Since, prompt: str
 ) -> None:
-    """The outer loop's first attempt runs as it stands; the second one would hold a clone of End without Start."""
-    verdicts(sandbox, passed(), failed(0.2))
+    """The outer loop's first attempt could run as it stands; the second would hold a clone of End without Start."""
     graph = {
         **start(prompt),
         **start(prompt, 50, "11"),
@@ -466,7 +527,33 @@ def test_a_start_outside_of_the_loop_that_its_end_is_in_is_refused(
         **end("14", loop=["11", 0], image=["4", 0], evaluation=["13", 4]),
         **records("14"),
     }
-    assert "[INVALID_INPUT] loop: Start is not in the same loop as End" in refusal(server, graph)
+    assert "[INVALID_INPUT] loop: Start is not in the same loop as End 4" in refusal(server, graph)
+    assert (since.generated, since.judged) == ([], [])
+
+
+def test_what_is_no_evaluation_is_refused(server: ComfyUI, prompt: str) -> None:
+    assert "[INVALID_INPUT] evaluation: must come from Evaluate Image Quality" in refusal(server, no_evaluation(prompt))
+
+
+def test_an_improved_prompt_that_does_not_reach_the_image_is_said_before_and_after(
+    server: ComfyUI, sandbox: Sandbox, since: Since, prompt: str
+) -> None:
+    verdicts(sandbox, failed(0.3, f"{prompt}, better"), passed())
+    history = server.run({**loop(prompt), **generate(prompt="typed into the sampler's encoder")})
+    assert "current_prompt does not reach the image: connect it to your text encoder" in history.texts["1"][0]
+    (warning,) = summary(history)["warnings"]
+    assert warning == "the prompt of the attempts changed, but current_prompt does not reach the image"
+    assert since.judged == [prompt, f"{prompt}, better"]
+
+
+def test_a_seed_that_does_not_reach_the_image_makes_no_second_equal_attempt(
+    server: ComfyUI, sandbox: Sandbox, since: Since, prompt: str
+) -> None:
+    verdicts(sandbox, failed(0.3))
+    history = server.run({**loop(prompt), **generate(seed=1234)})
+    assert "current_seed does not reach the image: connect it to your sampler's seed" in history.texts["1"][0]
+    assert summary(history)["reason"] == "what changes does not reach the image: the next attempt would be the same"
+    assert (len(since.generated), since.bills, since.recorded["seed"]) == (1, 1, 7)
 
 
 # --- shapes of bodies
@@ -487,6 +574,39 @@ def test_what_previews_and_saves_in_the_body_runs_at_every_attempt(
     assert [shown.count(each) for each in ("5", "6", "7")] == [3, 3, 3]
     assert [run["value"] for run in since.runs("record", "attempt")] == [1, 2, 3]
     assert len(list((server.base / "output").glob(f"{prompt}*.png"))) == 3
+
+
+def test_a_saver_that_is_put_into_the_body_later_runs_at_every_attempt_too_and_names_no_winner(
+    server: ComfyUI, sandbox: Sandbox, since: Since, prompt: str
+) -> None:
+    verdicts(sandbox, failed(0.3), failed(0.4), passed())
+    extra: dict[str, Any] = {"extra_data": {"extra_pnginfo": {}}}
+    server.run(loop(prompt), **extra)
+    graph = {**node("6", "SaveImage", images=["2", 0], filename_prefix=f"{prompt} later"), **loop(prompt)}
+    server.run(graph, **extra)
+    files = list((server.base / "output").glob(f"{prompt} later*.png"))
+    assert len(files) == 3
+    assert [chunks_of(file)["runflow_regenerate"] for file in files] == [{}, {}, {}]
+    assert since.bills == 3
+    assert server.run(graph, **extra).executed == []
+    more = Since(server, sandbox)
+    server.run({**graph, **end(max_attempts=2)}, **extra)
+    assert more.generated == []
+
+
+def test_running_a_part_of_the_outputs_makes_nothing_again(
+    server: ComfyUI, sandbox: Sandbox, since: Since, prompt: str
+) -> None:
+    verdicts(sandbox, failed(0.3), passed())
+    graph = {**node("6", "SaveImage", images=["2", 0], filename_prefix=prompt), **loop(prompt)}
+    server.run(graph, partial_execution_targets=["40"])
+    assert list((server.base / "output").glob(f"{prompt}*.png")) == []
+    server.run(graph)
+    assert len(list((server.base / "output").glob(f"{prompt}*.png"))) == 2
+    before = Since(server, sandbox)
+    server.run(graph, partial_execution_targets=["40"])
+    server.run(graph)
+    assert (before.generated, since.bills) == ([], 2)
 
 
 def test_what_is_fed_by_the_body_alone_runs_at_every_attempt_wherever_it_leads(
@@ -855,6 +975,10 @@ def test_the_verdict_of_the_winner_is_filed_under_the_end_that_gave_it(
 def saved(server: ComfyUI, prefix: str) -> dict[str, Any]:
     """The text chunks of the only file with that prefix, parsed."""
     (file,) = (server.base / "output").glob(f"{prefix}*.png")
+    return chunks_of(file)
+
+
+def chunks_of(file: Path) -> dict[str, Any]:
     with Image.open(file) as image:
         return {name: json.loads(text) for name, text in image.info.items()}
 
