@@ -12,6 +12,7 @@ import email.utils
 import http.cookiejar
 import io
 import ipaddress
+import json
 import random
 import socket
 import threading
@@ -379,9 +380,21 @@ def _is_public(host: str) -> bool:
 
 
 def _json(data: bytes) -> Any:
-    # pydantic's parser bounds the depth and refuses NaN, invalid UTF-8 and lone surrogates. An empty body, as a
-    # 204 has it, is null: enough where nothing is read from it, and of the wrong shape elsewhere.
-    return from_json(data, allow_inf_nan=False) if data else None
+    # pydantic's parser bounds the depth and refuses NaN and invalid UTF-8. An empty body, as a 204 has it, is null:
+    # enough where nothing is read from it, and of the wrong shape elsewhere.
+    if not data:
+        return None
+    try:
+        return from_json(data, allow_inf_nan=False)
+    except ValueError:
+        if b"\\u" not in data:
+            raise
+        return from_json(_without_halves(data), allow_inf_nan=False)
+
+
+def _without_halves(data: bytes) -> bytes:
+    """JSON with a question mark for each half of a character: a text that was cut inside an emoji has one."""
+    return json.dumps(json.loads(data), ensure_ascii=False).encode("utf-8", errors="replace")
 
 
 def _read(parse: Callable[[bytes], T], data: bytes, status: int) -> T | _Failure:
