@@ -579,7 +579,7 @@ def test_what_previews_and_saves_in_the_body_runs_at_every_attempt(
 def test_a_saver_that_is_put_into_the_body_later_runs_at_every_attempt_too_and_names_no_winner(
     server: ComfyUI, sandbox: Sandbox, since: Since, prompt: str
 ) -> None:
-    verdicts(sandbox, failed(0.3), failed(0.4), passed())
+    verdicts(sandbox, failed(0.4), failed(0.3), passed())
     extra: dict[str, Any] = {"extra_data": {"extra_pnginfo": {}}}
     server.run(loop(prompt), **extra)
     graph = {**node("6", "SaveImage", images=["2", 0], filename_prefix=f"{prompt} later"), **loop(prompt)}
