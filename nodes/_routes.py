@@ -30,7 +30,7 @@ from ..runflow_api.errors import (
     RunflowError,
 )
 from ..runflow_api.transport import Patience
-from . import _thumbnails
+from . import _loop, _thumbnails
 from ._late import follow_up, views
 
 PREFIX = "/runflow-evaluate"
@@ -42,8 +42,10 @@ MAX_DAYS = 90
 PRICE_WITHIN_S = 5.0
 PRICE_LIVES_S, PRICE_AGAIN_S = 600.0, 30.0
 """How long prices are taken for true, and how soon they are asked for again after a failure."""
+HASH_DIGITS = 16
 CHECK_WITHIN_S = 15.0
 """How long a page waits for Runflow to take a rating, or to confirm a key."""
+WITH_PANEL = ("RunflowEvaluateImage", "RunflowShowVerdict", "RunflowGetEvaluation", "RunflowRegenerateEnd")
 FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Real-IP")
 """A proxy on this machine makes every visitor look like this machine; these headers give it away."""
 
@@ -120,9 +122,10 @@ class Desk:
         directory: Callable[[], Path],
         comfyui: Callable[[], Path],
         workflow_of: Callable[[str], str],
+        graph_of: Callable[[str], _loop.Graph],
     ) -> None:
         self._evaluator, self._directory, self._comfyui = evaluator, directory, comfyui
-        self._workflow_of = workflow_of
+        self._workflow_of, self._graph_of = workflow_of, graph_of
         self._prices: dict[str, str] = {}
         self._priced_for, self._priced_at = "", 0.0
 
@@ -183,8 +186,18 @@ class Desk:
         }
 
     async def prompt(self, asked: Json, trusted: bool) -> Json:
-        """Which workflow a prompt was queued from: ComfyUI's events name nodes, whose ids another one has too."""
-        return {"workflow": self._workflow_of(str(asked["id"])[:MAX_QUERY])}
+        """Which workflow a prompt was queued from: ComfyUI's events name nodes, whose ids another one has too.
+
+        ``nodes``: for each node with a panel a hash of all that its result depends on. A node that ComfyUI has in its
+        cache sends nothing; by the hash the page knows which of the verdicts it saw belongs to the prompt.
+        """
+        prompt_id = str(asked["id"])[:MAX_QUERY]
+        graph = self._graph_of(prompt_id)
+        shown = [node for node, info in graph.items() if info["class_type"] in WITH_PANEL]
+        return {
+            "workflow": self._workflow_of(prompt_id),
+            "nodes": {node: _loop.identity(graph, node)[:HASH_DIGITS] for node in shown},
+        }
 
     async def feedback(self, asked: Json, trusted: bool) -> Json:
         """Rate an evaluation; what Runflow has now."""
@@ -440,5 +453,13 @@ def register() -> None:
     if quote(PACK.name) != PACK.name:  # aiohttp does not find them: its issue 13433
         log.warning("ComfyUI serves no scripts out of a folder named %r. Rename it to runflow-evaluate.", PACK.name)
     server = getattr(PromptServer, "instance", None)
+
+    def graph_of(prompt_id: str) -> _loop.Graph:
+        """What runs, or ran, of a prompt. The rest of it was not checked by ComfyUI and may be anything."""
+        running = _winners.running(prompt_id)
+        item = running or server.prompt_queue.get_history(prompt_id).get(prompt_id, {}).get("prompt")
+        return {node: item[2][node] for node in _loop.upstream(item[2], item[4])} if item else {}
+
     if server is not None:
-        add_to(server.routes, Desk(_bridge.evaluator, _bridge.private_directory, comfyui, _winners.workflow_of))
+        desk = Desk(_bridge.evaluator, _bridge.private_directory, comfyui, _winners.workflow_of, graph_of)
+        add_to(server.routes, desk)

@@ -271,15 +271,26 @@ def test_the_history_is_saved_whole_and_no_spreadsheet_takes_a_cell_for_a_formul
     assert code(ask(server, "GET", "history.csv", Host=f"attacker.example:{server.port}")) == "HOST_NOT_ALLOWED"
 
 
-def test_a_prompts_workflow_is_known_while_it_runs_and_after(server: ComfyUI) -> None:
-    nodes = {
-        "1": {"class_type": "LoadImage", "inputs": {"image": "example.png"}},
-        "2": {"class_type": "RunflowEvaluateImage", "inputs": {"image": ["1", 0], "judge": "off"}},
-        "3": {"class_type": "RunflowShowVerdict", "inputs": {"evaluation": ["2", 4]}},
-    }
-    history = server.run(nodes, extra_data={"extra_pnginfo": {"workflow": {"id": "w-7"}}})
-    assert ask(server, "GET", f"prompts/{history.prompt_id}")[1] == {"workflow": "w-7"}
-    assert ask(server, "GET", "prompts/nonsense")[1] == {"workflow": ""}
+def test_a_prompts_workflow_and_what_its_nodes_depend_on_are_known_while_it_runs_and_after(server: ComfyUI) -> None:
+    def asked(image: str, more: dict[str, Any] | None = None) -> Any:
+        nodes = {
+            "1": {"class_type": "LoadImage", "inputs": {"image": "example.png"}},
+            "4": {"class_type": "ImageScaleBy", "inputs": {"image": ["1", 0], "upscale_method": image, "scale_by": 1}},
+            "2": {"class_type": "RunflowEvaluateImage", "inputs": {"image": ["4", 0], "judge": "off"}},
+            "3": {"class_type": "RunflowShowVerdict", "inputs": {"evaluation": ["2", 4]}},
+        }
+        history = server.run({**nodes, **(more or {})}, extra_data={"extra_pnginfo": {"workflow": {"id": "w-7"}}})
+        return ask(server, "GET", f"prompts/{history.prompt_id}")[1]
+
+    first, other, again = asked("area"), asked("bicubic"), asked("area")
+    assert first["workflow"] == "w-7"
+    assert first["nodes"].keys() == {"2", "3"}
+    assert first == again
+    assert not set(first["nodes"].values()) & set(other["nodes"].values())
+    loose = {"class_type": "RunflowEvaluateImage", "inputs": {"image": ["6", 0]}}
+    circle = asked("area", {"5": loose, "6": {"class_type": "ImageInvert", "inputs": {"image": ["5", 0]}}, "7": loose})
+    assert circle == first, "what leads to no output was not checked by ComfyUI"
+    assert ask(server, "GET", "prompts/nonsense")[1] == {"workflow": "", "nodes": {}}
 
 
 def _ask(prompt: str, price: Decimal) -> Ask:
