@@ -17,24 +17,22 @@ export function details(verdict, more, host) {
     list(t('details.issues'), verdict.issues, 'rf-issues'),
     more?.trouble && el('p.rf-quiet', {}, t('details.trouble', { message: more.trouble })),
     more === null && el('p.rf-quiet', {}, t('details.loading')),
-    ...judges(more?.judges ?? verdict.judges ?? [], verdict.judge),
+    judges(more?.judges ?? verdict.judges, verdict.judge),
     list(t('details.gates'), (more?.gates ?? []).map((gate) => [gate.module || gate.output_key, gate.reason].filter(Boolean).join(': '))),
     list(t('details.strengths'), verdict.strengths.length ? verdict.strengths : (more?.strengths ?? [])),
     improved(verdict, more, host),
     footer(verdict, more)
-  ].flat().filter(Boolean)
+  ].filter(Boolean)
 }
 
-function list(title, lines, name = 'rf-plain') {
-  if (!lines.length) return null
-  return el('section', {}, el('h4', {}, title), el(`ul.${name}`, {}, lines.map((line) => el('li', {}, line))))
-}
+const bullets = (lines, name = 'rf-plain') => el(`ul.${name}`, {}, lines.map((line) => el('li', {}, line)))
+const list = (title, lines, name) => lines.length > 0 && el('section', {}, el('h4', {}, title), bullets(lines, name))
 
 function judges(all, by) {
-  if (!all.length) return []
+  if (!all?.length) return null
   const failed = all.filter((judge) => judge.passed === false)
-  return [el('section', {}, el('h4', {}, t(by === 'runflow' ? 'details.judges' : 'details.checks', { failed: failed.length, all: all.length })),
-    [...new Set([...failed, ...all])].map(judgeBlock))]
+  return el('section', {}, el('h4', {}, t(by === 'runflow' ? 'details.judges' : 'details.checks', { failed: failed.length, all: all.length })),
+    [...new Set([...failed, ...all])].map(judgeBlock))
 }
 
 function judgeBlock(judge) {
@@ -47,9 +45,9 @@ function judgeBlock(judge) {
     el('span.rf-quiet', {}, numbers.map((name) => `${t(`details.${name}`)} ${Number(judge[name].toFixed(2))}`).join(' · ')))
   return el('details.rf-judge', { open: outcome === 'failed' }, head,
     judge.reasoning && el('p', {}, judge.reasoning),
-    el('ul.rf-issues', {}, judge.issues.map((issue) => el('li', {}, [issue.kind, issue.detail].filter(Boolean).join(': ')))),
+    bullets(judge.issues.map((issue) => [issue.kind, issue.detail].filter(Boolean).join(': ')), 'rf-issues'),
     judge.evidence.length > 0 && el('p.rf-quiet', {}, t('details.evidence')),
-    el('ul.rf-plain', {}, judge.evidence.map((line) => el('li', {}, line))))
+    bullets(judge.evidence))
 }
 
 function improved(verdict, more, host) {
@@ -77,12 +75,7 @@ export function costAndTime({ judge, reused, cost, seconds: time }) {
 }
 
 function footer(verdict, more) {
-  const facts = [
-    verdict.judge && t(`judge.${verdict.judge}`),
-    ...costAndTime(verdict),
-    more?.action,
-    more?.reason
-  ].filter(Boolean)
+  const facts = [verdict.judge && t(`judge.${verdict.judge}`), ...costAndTime(verdict), more?.action, more?.reason].filter(Boolean)
   return el('footer.rf-foot', {}, el('span.rf-quiet', {}, facts.join(' · ')),
     verdict.id && el('code', { title: verdict.id }, verdict.id), verdict.id && copier(verdict.id, 'copy-id'))
 }

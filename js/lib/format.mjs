@@ -2,27 +2,20 @@
 import { language } from './text.mjs'
 
 export function score(value) {
-  return typeof value === 'number' && Number.isFinite(value) ? value.toFixed(2) : '–'
+  return Number.isFinite(value) ? value.toFixed(2) : '–'
 }
 
 export function seconds(value) {
-  if (typeof value !== 'number' || !Number.isFinite(value)) return ''
-  return `${value.toFixed(value >= 10 ? 0 : 1)}\u00a0s`
+  return Number.isFinite(value) ? `${value.toFixed(value >= 10 ? 0 : 1)}\u00a0s` : ''
 }
-
-/** A price (decimal text) times a whole number, exactly: times("0.10", 3) is "0.30". */
-export const times = (price, count) => sum(Array(count).fill(price))
 
 /** The exact sum of decimal texts; what is no amount is left out. */
 export function sum(amounts) {
-  const known = amounts.filter((amount) => /^\d+(\.\d+)?$/.test(String(amount ?? '')))
-  const places = Math.max(0, ...known.map((amount) => (String(amount).split('.')[1] ?? '').length))
-  const scaled = known.map((amount) => {
-    const [whole, fraction = ''] = String(amount).split('.')
-    return BigInt(whole + fraction.padEnd(places, '0'))
-  })
+  const known = amounts.map(String).filter((amount) => /^\d+(\.\d+)?$/.test(amount)).map((amount) => amount.split('.'))
   if (!known.length) return ''
-  const digits = String(scaled.reduce((all, one) => all + one)).padStart(places + 1, '0')
+  const places = Math.max(...known.map(([, fraction = '']) => fraction.length))
+  const all = known.reduce((before, [whole, fraction = '']) => before + BigInt(whole + fraction.padEnd(places, '0')), 0n)
+  const digits = String(all).padStart(places + 1, '0')
   return places ? `${digits.slice(0, -places)}.${digits.slice(-places)}` : digits
 }
 

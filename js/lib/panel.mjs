@@ -7,65 +7,65 @@ import { t } from './text.mjs'
 import { clean, summary } from './verdicts.mjs'
 
 const HEIGHT = { folded: 82, strip: 54, open: 300 }
+const NOTHING = { verdicts: [], loop: null }
 const SIGNS = { passed: '✓', failed: '✕', unknown: '?', waiting: '…', idle: '○' }
 let panels = 0
 
 export class Panel {
-  /**
-   * @param {object} host `thumbnail(hash)`, `detail(id)`, `rate(id, …)`, `usePrompt(text)`, `note(text)`, `resized(by)`,
-   *   `useAttempt(loop, attempt, wins)`, `picked()` the image of the attempt that a person took, `changed({open})`
-   */
+  /** @param {object} host what `Panels` gives it */
   constructor(host) {
     this.host = host
-    this.state = { phase: 'idle', line: '' }
-    this.verdicts = []
-    this.loop = null
-    this.selected = null
-    this.open = false
-    this.details = new Map()
+    Object.assign(this, NOTHING, { state: { phase: 'idle' } })
     this.id = `rf-panel-${++panels}`
     this.element = this.#frame()
     this.draw()
   }
 
+  /** Kept with the node, as its height is. */
+  get open() {
+    return this.host.properties().runflow_open === true
+  }
+
+  set open(open) {
+    this.host.properties().runflow_open = open
+  }
+
   get height() {
-    return HEIGHT.folded + (this.#items().length > 1 ? HEIGHT.strip : 0) + (this.open ? HEIGHT.open : 0)
+    return HEIGHT.folded + (this.items.length > 1 ? HEIGHT.strip : 0) + (this.open ? HEIGHT.open : 0)
   }
 
-  /** Before Run: the price, or why it will not run. Does not take a verdict away. */
-  idle(line, warns = false) {
-    this.idleLine = { line, warns }
-    if (this.state.phase === 'idle') this.#go({ phase: 'idle', line, warns })
+  /** What the next Run would cost, or why this will not run. Does not take a verdict away. */
+  idle(line, warns) {
+    this.next = { line, warns }
+    if (this.state.phase === 'idle') this.reset()
+    else this.#drawLine()
   }
 
-  waiting(line, attempt = '') {
+  reset() {
+    this.#go({ phase: 'idle', ...this.next }, NOTHING)
+  }
+
+  waiting(line, attempt) {
     this.#go({ phase: 'waiting', line, attempt })
   }
 
   /** It ended without a verdict: an error's text, or that it was cancelled. */
   ended(title, line) {
-    this.verdicts = []
-    this.loop = null
-    this.#go({ phase: 'ended', title, line })
+    this.#go({ phase: 'ended', title, line }, NOTHING)
   }
 
-  /** `shown`: `{verdicts, loop}` as the node sent them. `earlier`: when, where it was before this page. */
-  show(shown, earlier = null) {
-    const before = this.height
-    this.verdicts = clean(shown.verdicts)
-    this.loop = cleanLoop(shown.loop)
-    this.selected = this.loop ? this.loop.winner.number - 1 : summary(this.verdicts).worst
-    this.details.clear()
-    if (this.verdicts.length || this.loop) this.#go({ phase: 'done', earlier }, before)
+  /** `shown`: `{verdicts, loop}` as the node sent them for these inputs. `earlier`: when, where it was before this page. */
+  show(shown, identity, earlier) {
+    const verdicts = clean(shown.verdicts)
+    const loop = cleanLoop(shown.loop, verdicts)
+    if (!verdicts.length && !loop) return
+    const first = loop ? loop.items.indexOf(loop.winner.items[0]) : 0
+    this.#go({ phase: 'done', earlier }, { verdicts, loop, identity, selected: first + summary(verdicts).worst, details: new Map() })
     if (this.open) this.#load()
   }
 
   fold(open) {
-    const before = this.height
-    this.open = open
-    this.draw()
-    this.#resized(before)
-    this.host.changed({ open })
+    this.#go(this.state, { open })
     if (open) this.#load()
   }
 
@@ -77,20 +77,26 @@ export class Panel {
   draw() {
     const { phase } = this.state
     const sum = summary(this.verdicts)
-    const outcome = phase === 'done' ? sum.outcome : phase === 'ended' ? 'unknown' : phase
+    const outcome = { done: sum.outcome, ended: 'unknown' }[phase] ?? phase
     this.element.dataset.outcome = outcome
     this.element.style.minHeight = `${this.height}px`
     fill(this.head, ...this.#head(outcome, sum))
-    const line = this.#line(sum)
-    this.#said(`${this.#title(sum)}. ${line}`)
+    this.#drawLine(sum)
+    this.#said(`${this.#title(sum)}. ${this.line.title}`)
     this.meter.hidden = phase !== 'done' || sum.score === null
     this.meter.setAttribute('aria-valuenow', sum.score ?? 0)
     this.meter.firstChild.style.width = `${Math.round(100 * (sum.score ?? 0))}%`
-    this.line.textContent = this.line.title = line
-    this.line.classList.toggle('rf-warn', phase === 'idle' && this.state.warns === true)
     this.#drawStrip()
     this.body.hidden = !this.open
     fill(this.body, ...(this.open ? this.#body() : []))
+  }
+
+  /** Two lines, of which a long one does not push the other out. */
+  #drawLine(sum = summary(this.verdicts)) {
+    const lines = this.#lines(sum)
+    this.line.title = lines.join(' · ')
+    this.line.classList.toggle('rf-warn', ['idle', 'done'].includes(this.state.phase) && this.next?.warns === true)
+    fill(this.line, ...(lines[1] ? lines.map((each) => el('div.rf-cut', {}, each)) : lines))
   }
 
   #frame() {
@@ -100,19 +106,20 @@ export class Panel {
     this.live = el('div.rf-hidden', { role: 'status', 'aria-live': 'polite' })
     this.strip = el('div.rf-strip', { role: 'group', 'aria-label': t('panel.images') })
     this.body = el('div.rf-body', { id: `${this.id}-body`, tabindex: 0, role: 'region', 'aria-label': t('panel.details'), 'data-capture-wheel': 'true', 'data-focus': 'body' })
-    const stop = (event) => event.stopPropagation()
-    return el('section.rf-panel', { 'aria-label': t('panel.label'), onpointerdown: stop, onwheel: (event) => this.#wheel(event), onkeydown: (event) => event.target.matches('textarea') && stop(event) },
+    const stop = (event) => event.stopPropagation() // scrolls what can be scrolled; else the canvas zooms
+    return el('section.rf-panel', { 'aria-label': t('panel.label'), onpointerdown: stop, onwheel: (event) => this.body.contains(event.target) && this.body.scrollHeight > this.body.clientHeight && stop(event), onkeydown: (event) => event.target.matches('textarea') && stop(event) },
       this.head, el('div.rf-track', {}, this.meter), this.line, this.live, this.strip, this.body)
   }
 
   #head(outcome, sum) {
-    const toggles = this.open || (this.state.phase === 'done' && sum.judge !== 'off') || this.state.phase === 'ended'
+    const { phase } = this.state
+    const done = phase === 'done'
     return [
-      el('span.rf-sign', { 'aria-hidden': 'true' }, SIGNS[outcome] ?? SIGNS.unknown),
+      el('span.rf-sign', { 'aria-hidden': 'true' }, SIGNS[outcome]),
       el('strong.rf-title', {}, this.#title(sum)),
       ...this.#chips(sum).map((chip) => el('span.rf-chip', {}, chip)),
-      el('span.rf-score', {}, this.state.phase === 'done' && sum.score !== null ? score(sum.score) : ''),
-      toggles && button(this.open ? t('panel.less') : t('panel.more'), () => this.fold(!this.open), {
+      el('span.rf-score', {}, done && sum.score !== null && score(sum.score)),
+      (this.open || phase === 'ended' || (done && sum.judge !== 'off')) && button(t(this.open ? 'panel.less' : 'panel.more'), () => this.fold(!this.open), {
         'aria-expanded': String(this.open), 'aria-controls': `${this.id}-body`, 'data-focus': 'toggle'
       })
     ]
@@ -123,81 +130,80 @@ export class Panel {
     if (phase === 'ended') return title
     if (phase !== 'done') return t(`panel.${phase}`)
     if (sum.judge === 'off') return t('panel.off')
-    const batch = this.verdicts.length > 1
-    return batch ? t('panel.batch', { passed: sum.passed, all: this.verdicts.length }) : t(`panel.${this.verdicts.length ? sum.outcome : 'unknown'}`)
+    const all = this.verdicts.length
+    return all > 1 ? t('panel.batch', { passed: sum.passed, all }) : t(`panel.${sum.outcome}`)
   }
 
   #chips(sum) {
     const { phase, attempt, earlier } = this.state
-    if (phase !== 'done') return attempt ? [attempt] : []
-    const judge = ['local', 'preflight'].includes(sum.judge) && t(`panel.${sum.judge}`)
-    return [judge, this.loop && this.#isPicked(this.loop.winner) && t('panel.yours'), earlier && ago(earlier)].filter(Boolean)
+    if (phase !== 'done') return [attempt].filter(Boolean)
+    return [['local', 'preflight'].includes(sum.judge) && t(`panel.${sum.judge}`), this.loop && this.#isPicked(this.loop.winner) && t('panel.yours'), earlier && ago(earlier)].filter(Boolean)
   }
 
-  #line(sum) {
+  /** What is wrong, and with the next Run; below it time and credits, of a loop those of all attempts. */
+  #lines(sum) {
     const { phase, line } = this.state
-    if (phase !== 'done') return line ?? ''
-    if (sum.judge === 'off') return t('idle.off')
-    const reason = this.loop?.reason
-    return [this.verdicts[sum.worst]?.issues[0], ...costAndTime(sum), reason !== sum.outcome && reason].filter(Boolean).join(' · ')
+    if (phase !== 'done') return [line]
+    if (sum.judge === 'off') return [t('idle.off')]
+    const { cost, reason } = this.loop ?? {}
+    return [
+      [this.next?.warns && this.next.line, this.verdicts[sum.worst]?.issues[0]],
+      [...costAndTime(this.loop ? { ...sum, cost, reused: sum.reused && !cost, seconds: null } : sum), reason !== sum.outcome && reason]
+    ].map((each) => each.filter(Boolean).join(' · ')).filter(Boolean)
   }
 
-  /** What the strip shows: the attempts of a loop, else the images of a batch. */
-  #items() {
-    return this.loop?.attempts ?? this.verdicts
+  /** What the strip shows: the images of a loop's attempts, else those of a batch. */
+  get items() {
+    return this.loop?.items ?? this.verdicts
   }
 
-  /** Whether a person took this attempt, whatever the judge chose. */
-  #isPicked({ image }) {
-    return this.loop && image !== '' && image === this.host.picked()
+  /** Whether a person took this attempt. */
+  #isPicked({ images = [] }) {
+    return images.includes(this.host.properties().runflow_picked || null)
+  }
+
+  #wins({ number }) {
+    return number !== undefined && number === this.loop.winner.number
   }
 
   /** Only when something changed: seconds tick by, and pictures would flicker. */
   #drawStrip() {
-    const items = this.#items()
-    const drawn = JSON.stringify([items, this.open && this.selected, this.host.picked()])
+    const { items } = this
+    const drawn = JSON.stringify([items, this.open && this.selected, this.host.properties().runflow_picked])
     if (drawn === this.drawn) return
     this.drawn = drawn
     this.strip.hidden = items.length < 2
-    fill(this.strip, ...(items.length < 2 ? [] : this.#strip(items)))
-  }
-
-  #strip(items) {
-    return items.map((each, index) => el('button.rf-image', {
+    fill(this.strip, !this.strip.hidden && items.map((each, index) => el('button.rf-image', {
       type: 'button', 'data-outcome': each.verdict, 'data-focus': `image-${index}`, onclick: () => this.select(index),
-      'aria-pressed': String(this.open && index === this.selected), 'aria-current': each === this.loop?.winner ? 'true' : null,
-      'aria-label': [t(this.loop ? 'loop.label' : 'panel.image', { n: index + 1, outcome: t(`panel.${each.verdict}`), score: score(each.score) }), this.#isPicked(each) && t('panel.yours')].filter(Boolean).join(', ')
+      'aria-pressed': String(this.open && index === this.selected), 'aria-current': this.#wins(each) && 'true',
+      'aria-label': [t(this.loop ? 'loop.label' : 'panel.image', { n: each.number ?? index + 1, outcome: t(`panel.${each.verdict}`), score: score(each.score) }), this.#isPicked(each) && t('panel.yours')].filter(Boolean).join(', ')
     }, picture(this.host.thumbnail, each.image, index + 1),
     this.#isPicked(each) && el('span.rf-star', { 'aria-hidden': 'true' }, '★'),
-    el('span.rf-mark', { 'aria-hidden': 'true' }, this.loop ? score(each.score) : SIGNS[each.verdict])))
+    el('span.rf-mark', { 'aria-hidden': 'true' }, this.loop ? score(each.score) : SIGNS[each.verdict]))))
   }
 
   #body() {
-    const all = this.#items()
+    const all = this.items
     const item = all[this.selected]
-    if (!item) return [el('p', {}, this.#line(summary(this.verdicts)))]
-    const title = !this.loop && all.length > 1 ? t('panel.nth', { n: this.selected + 1, all: all.length }) : ''
-    // Of the attempt that came out the node sent everything, of the others a line each.
-    const verdict = item === this.loop?.winner && this.verdicts.length === 1 ? this.verdicts[0] : item
+    if (!item) return [el('p', {}, this.line.title)]
+    const beside = item.number ? this.loop.attempts[item.number - 1].items : all
+    const title = beside.length > 1 ? t('panel.nth', { n: beside.indexOf(item) + 1, all: beside.length }) : ''
     const picked = this.#isPicked(item)
     const attempt = this.loop && attemptBlock(this.loop, item, picked, (...chosen) => {
       this.host.useAttempt(this.loop, ...chosen)
       this.draw()
     })
-    const overruled = picked && item !== this.loop.winner && item.verdict !== 'passed' && t('rating.taken', { n: item.number, winner: this.loop.winner.number })
-    return [attempt, ...details(verdict, this.details.get(verdict.id), { ...this.host, title, overruled, rate: (rating, reason) => this.#rate(verdict, rating, reason) })]
+    const overruled = picked && !this.#wins(item) && item.verdict !== 'passed' && t('rating.taken', { n: item.number, winner: this.loop.winner.number })
+    return [attempt, ...details(item, this.details.get(item.id), { ...this.host, title, overruled, rate: (rating, reason) => this.#rate(item, rating, reason) })]
   }
 
   /** What the journal has about the selected image; read once, and only when somebody looks. */
   async #load() {
-    const { id } = this.#items()[this.selected] ?? {}
-    if (!id || this.details.has(id)) return
-    this.details.set(id, null)
-    try {
-      this.details.set(id, await this.host.detail(id))
-    } catch (error) {
-      this.details.set(id, { trouble: error.message })
-    }
+    const { details } = this
+    const { id } = this.items[this.selected] ?? {}
+    if (!id || details.has(id)) return
+    details.set(id, null)
+    details.set(id, await this.host.detail(id).catch((error) => ({ trouble: error.message })))
     if (this.open) this.draw()
   }
 
@@ -208,13 +214,10 @@ export class Panel {
     this.#said(t(`rating.said.${feedback.rating}`))
   }
 
-  #go(state, before = this.height) {
-    this.state = state
+  #go(state, changed) {
+    const before = this.height
+    Object.assign(this, { state }, changed)
     this.draw()
-    this.#resized(before)
-  }
-
-  #resized(before) {
     if (this.height !== before) this.host.resized(this.height - before)
   }
 
@@ -222,11 +225,6 @@ export class Panel {
   #said(text) {
     const spoken = this.state.phase === 'waiting' ? t('panel.waiting') : text
     if (this.live.textContent !== spoken) this.live.textContent = spoken
-  }
-
-  /** Scroll what can be scrolled; else the canvas zooms as it does elsewhere on a node. */
-  #wheel(event) {
-    if (this.body.contains(event.target) && this.body.scrollHeight > this.body.clientHeight) event.stopPropagation()
   }
 }
 

@@ -1,227 +1,217 @@
 /** The panels of all nodes: puts them on, feeds them with ComfyUI's events, and restores them. */
 import { price } from './cost.mjs'
-import { chain, everyNode, kind, nodeOf, outputIndex, source, targets, widget } from './graph.mjs'
+import { chain, kind, nodeOf, outputIndex, source, targets, widget } from './graph.mjs'
 import { Panel } from './panel.mjs'
 import { promptTargets, setWidget, textWidget } from './prompts.mjs'
 import { t } from './text.mjs'
 
 const WITH_PANEL = new Set(['RunflowEvaluateImage', 'RunflowShowVerdict', 'RunflowGetEvaluation', 'RunflowRegenerateEnd'])
-const NAME = 'runflow_verdict'
 /** ComfyUI shows a node's progress text in a widget of this name: ours takes its place, and the panel shows it. */
 const PROGRESS_TEXT = '$$node-text-preview'
-const LOOP_KEY = 'runflow_regenerate'
-/** A property of End: the hash of the image that a person took instead. The server writes it into what is saved. */
-const PICKED = 'runflow_picked'
 const WIDTH = 320
 
 export class Panels {
   constructor({ app, api, server, memory }) {
-    Object.assign(this, { app, api, server, memory })
-    this.panels = new Map()
-    this.shownOn = new Map()
-    this.attempts = new Map()
-    this.opened = new Set()
-    this.missed = new Set()
-    this.workflows = new Map()
-    server.listeners.add(() => this.idle())
+    Object.assign(this, { app, api, server, memory, panels: new Map(), shownOn: new Map(), attempts: new Map(), runs: new Map() })
+    server.onchange = () => this.idle()
   }
 
   listen() {
-    const on = (name, heard, elsewhere) => this.api.addEventListener(name, ({ detail }) => this.#inTurn(detail, heard, elsewhere))
-    on('executed', (detail) => this.#executed(this.#find(shownNode(detail)), detail.output), (...of) => this.#keep(...of))
+    // In their order, and apart where another tab is open than the one they are about: ids are the same there.
+    const on = (name, heard, elsewhere) => this.api.addEventListener(name, ({ detail }) => {
+      this.prompt = detail.prompt_id ?? this.prompt // frontend 1.32 gives none with a progress text
+      const asked = this.#run(this.prompt)
+      this.#inOrder(async () => {
+        const run = await asked
+        return (run.place() === this.#place() ? heard : elsewhere)?.(detail, run)
+      })
+    })
+    on('execution_start')
+    on('executed', (detail, run) => this.#sent(detail, run, true), (detail, run) => this.#sent(detail, run))
     on('progress_state', ({ nodes }) => this.#running(nodes))
     on('progress_text', ({ nodeId, text }) => this.#text(nodeId, text))
-    on('execution_error', (detail) => this.#failed(detail))
+    on('execution_error', (detail, run) => this.#failed(detail, run))
     on('execution_interrupted', () => this.#settle((panel) => panel.ended(t('panel.cancelled'), t('panel.cancelled_line'))))
-    on('execution_success', () => this.#settle((panel, node) => this.#restore(panel, node)))
+    on('execution_success', (_, run) => this.#ended(run), (_, run) => this.memory.ran(run.place(), run.nodes))
     this.api.addEventListener('graphChanged', () => this.idle())
+    // The frontend makes a tab's nodes before it says which tab they are in.
+    this.app.extensionManager.workflow?.$onAction?.(({ name, after }) => name === 'openWorkflow' && after(() => this.restore()))
   }
 
-  /** Events in their order, and apart where another workflow is open than the one they are about: ids are the same there. */
-  #inTurn(detail, heard, elsewhere) {
-    this.prompt = detail.prompt_id ?? this.prompt // frontend 1.32 gives none with a progress text
-    const asked = this.#workflowOf(this.prompt)
-    this.turn = Promise.resolve(this.turn)
-      .then(async () => ((await asked) === this.#root().id ? heard : elsewhere)?.(detail, await asked))
-      .catch((error) => console.error('Runflow Evaluate:', error))
+  #inOrder(act) {
+    return this.turn = Promise.resolve(this.turn).then(act).catch((error) => console.error('Runflow Evaluate:', error))
   }
 
-  #workflowOf(prompt) {
-    if (!this.workflows.has(prompt)) {
+  /** A prompt: where it was queued, a hash of what each of its nodes depends on, and which of them sent something. */
+  #run(prompt) {
+    if (!this.runs.has(prompt)) {
+      const here = this.#here()
       const answer = this.server.get(`prompts/${prompt}`).catch(() => ({}))
-      this.workflows.set(prompt, answer.then(({ workflow }) => workflow || this.#root().id))
+      this.runs.set(prompt, answer.then(({ workflow, nodes = {} }) => ({
+        prompt, nodes, sent: new Set(), place: () => (!workflow || workflow === here[0] ? this.#place(here) : workflow)
+      })))
     }
-    return this.workflows.get(prompt)
+    return this.runs.get(prompt)
+  }
+
+  #here() {
+    return [this.app.rootGraph.id, this.app.extensionManager.workflow?.activeWorkflow]
+  }
+
+  /** A tab, by what is the same after a reload. Duplicates share the workflow's id. */
+  #place([id, tab] = this.#here()) {
+    return `${id} ${tab?.path}`
   }
 
   nodeCreated(node) {
     if (!WITH_PANEL.has(kind(node))) return
     const panel = new Panel(this.#host(node))
-    node.addDOMWidget(PROGRESS_TEXT, NAME, panel.element, {
+    node.addDOMWidget(PROGRESS_TEXT, 'runflow_verdict', panel.element, {
       serialize: false, hideOnZoom: false, margin: 6, getValue: () => '', setValue: () => {}, getMinHeight: () => panel.height
     }).serialize = false
     this.panels.set(node, panel)
     chain(node, 'onRemoved', () => this.panels.delete(node))
     node.setSize([Math.max(node.size[0], WIDTH), node.computeSize()[1]])
-    this.#soon(() => this.#idle(panel, node))
+    this.idle()
   }
 
-  /** Show again what each node showed last. */
-  async restore() {
-    this.attempts.clear()
-    const nodes = [...everyNode(this.#root())].filter((node) => this.panels.has(node))
-    for (const node of nodes) this.#restore(this.panels.get(node), node)
-    const unknown = this.missed.delete(this.#root().id) ? nodes : nodes.filter((node) => !this.memory.recall(keyOf(node)))
-    if (unknown.length) await this.#catchUp(unknown)
+  /** Show again what each node showed last. A tab that is new to this browser begins with what its workflow had. */
+  restore() {
+    clearTimeout(this.restoring)
+    this.restoring = setTimeout(() => this.#inOrder(async () => {
+      const place = this.#place()
+      const own = this.memory.last(place)
+      const panels = [...this.panels.values()].filter(({ state }) => state.phase !== 'waiting')
+      const show = () => {
+        this.memory.ran(place, own ?? this.memory.last(this.app.rootGraph.id))
+        this.#recall(this.memory.last(place))
+      }
+      this.restores = true
+      this.attempts.clear()
+      for (const panel of panels) panel.reset()
+      show()
+      if (panels.some(({ state }) => state.phase === 'idle')) show(await this.#catchUp())
+    }).finally(() => { this.restores = false }))
   }
 
   /** What ended while no page listened, or in another browser: ComfyUI's history has it, by the workflow's id. */
-  async #catchUp(nodes) {
-    const { id } = this.#root()
+  async #catchUp() {
     const answer = await this.api.fetchApi('/history?max_items=20')
-    const runs = answer.ok ? Object.values(await answer.json()) : []
-    for (const { outputs, meta } of runs.filter((run) => run.prompt?.[3]?.extra_pnginfo?.workflow?.id === id)) {
-      for (const [key, output] of Object.entries(outputs)) {
-        const node = this.#find(meta?.[key]?.display_node ?? key)
-        if (nodes.includes(node)) this.#executed(node, output)
-      }
+    const past = answer.ok ? Object.entries(await answer.json()) : []
+    for (const [prompt, { outputs, meta, prompt: queued }] of past) {
+      if (queued?.[3]?.extra_pnginfo?.workflow?.id !== this.app.rootGraph.id) continue
+      const run = await this.#run(prompt)
+      this.memory.ran(run.place(), run.nodes)
+      for (const [node, output] of Object.entries(outputs)) this.#sent({ node, output, ...meta?.[node] }, run)
     }
   }
 
-  #root() {
-    return this.app.rootGraph
+  /** Show what is known of these nodes: `{id: identity}`. What is shown already stays opened and scrolled. */
+  #recall(nodes, run) {
+    for (const [id, identity] of Object.entries(nodes)) {
+      const panel = this.panels.get(this.#find(id))
+      const phase = panel?.state.phase ?? 'waiting'
+      if (phase === 'waiting' || (phase === 'done' && panel.identity === identity)) continue
+      const found = this.memory.recall(id, identity)
+      if (found) panel.show(found.shown, identity, found.earlier)
+      else if (run?.nodes[id] && !run.sent.has(id)) panel.ended(t('panel.elsewhere'), t('panel.elsewhere_line'))
+    }
   }
 
+  /** Many events come at once: look once, when they have passed. */
   idle() {
-    this.#soon(() => {
+    this.looking ??= setTimeout(() => {
+      this.looking = null
       for (const [node, panel] of this.panels) this.#idle(panel, node)
     })
   }
 
-  /** The node that showed this evaluation last, if it is in the open workflow. */
-  nodeThatShowed(evaluationId) {
-    const keys = new Set(this.memory.nodesOf(evaluationId))
-    return [...this.panels.keys()].find((node) => keys.has(keyOf(node))) ?? null
-  }
-
-  /** Bring that node into view, selected and opened. */
+  /** Bring the node that shows this evaluation into view, selected and opened. */
   showNode(evaluationId) {
-    const node = this.nodeThatShowed(evaluationId)
+    const [node, panel] = [...this.panels].find(([, each]) => each.items.some(({ id }) => id === evaluationId)) ?? []
     if (!node) return this.note(t('history.not_shown'), 'info')
-    if (node.graph !== this.app.canvas.graph) this.app.canvas.setGraph(node.graph)
-    this.app.canvas.centerOnNode(node)
-    this.app.canvas.selectNode?.(node)
-    const panel = this.panels.get(node)
+    const { canvas } = this.app
+    if (node.graph !== canvas.graph) canvas.setGraph(node.graph)
+    canvas.centerOnNode(node)
+    canvas.selectNode?.(node)
     if (!panel.open) panel.fold(true)
   }
 
   async #idle(panel, node) {
+    const { element } = panel
     if (!node.graph) return
-    this.#remount(panel, node)
-    const { line, warns } = await price(node, this.server)
-    panel.idle(line, warns)
+    // Undo makes the nodes anew, and Vue nodes of frontend 1.32 go on showing the panel of the one before.
+    if (globalThis.LiteGraph?.vueNodesMode && !element.isConnected && node.graph === this.app.canvas.graph) document.querySelector(`[data-node-id="${CSS.escape(node.id)}"] .rf-panel`)?.replaceWith(element)
+    panel.idle(...await price(node, this.server))
   }
 
-  /** Undo makes the nodes anew, and Vue nodes of frontend 1.32 go on showing the panel of the one before. */
-  #remount(panel, node) {
-    if (!globalThis.LiteGraph?.vueNodesMode || panel.element.isConnected || node.graph !== this.app.canvas.graph) return
-    document.querySelector(`[data-node-id="${CSS.escape(node.id)}"] .rf-panel`)?.replaceWith(panel.element)
-  }
-
-  /** Many events come at once: look once, when they have passed. */
-  #soon(look) {
-    this.looks ??= new Set()
-    if (!this.looks.size) queueMicrotask(() => setTimeout(() => {
-      const looks = [...this.looks]
-      this.looks.clear()
-      for (const each of looks) each()
-    }))
-    this.looks.add(look)
-  }
-
-  #restore(panel, node) {
-    const found = this.memory.recall(keyOf(node))
-    if (found) panel.show(found.shown, found.earlier ? found.at : null)
-    if (this.opened.has(keyOf(node)) && !panel.open) panel.fold(true)
-    this.#soon(() => this.#idle(panel, node))
-  }
-
-  /** Another tab's node shows it when that is opened again; one in a subgraph is looked up in ComfyUI's history then. */
-  #keep(detail, workflow) {
-    const shown = shownIn(detail.output)
-    if (!shown) return
-    const node = shownNode(detail)
-    if (node.includes(':')) this.missed.add(workflow)
-    else this.memory.remember(`${workflow}:${node}`, shown)
-  }
-
-  #executed(node, output) {
-    const shown = shownIn(output)
-    if (!shown || !node) return
-    this.#show(node, shown)
+  /** Remember what a node sent, or a clone of it; show it where its tab is open. */
+  #sent({ node: own, display_node: shownOn, output }, run, here) {
+    const { runflow: verdicts, runflow_regenerate: loops } = output ?? {}
+    if (!verdicts && !loops) return
+    const shown = { verdicts, loop: loops?.[0] }
+    const id = String(shownOn ?? own)
+    const node = here && this.#find(id)
     // Where Show Verdict came out of ComfyUI's cache, the node that judged sends nothing: it shows the same.
-    const judged = kind(node) === 'RunflowShowVerdict' ? source(node, 'evaluation')?.node : null
-    if (judged && this.panels.has(judged) && kind(judged) !== 'RunflowRegenerateEnd') this.#show(judged, shown)
+    const judged = kind(node) === 'RunflowShowVerdict' && source(node, 'evaluation')?.node
+    const same = this.panels.has(judged) && kind(judged) !== 'RunflowRegenerateEnd' && id.replace(/[^:]*$/, judged.id)
+    for (const each of same ? [id, same] : [id]) {
+      const identity = run.nodes[each] ?? run.prompt
+      run.sent.add(each)
+      this.memory.remember(run.place(), each, identity, shown)
+      if (here) this.panels.get(this.#find(each))?.show(shown, identity)
+    }
   }
 
-  #show(node, shown) {
-    this.memory.remember(keyOf(node), shown)
-    this.panels.get(node)?.show(shown)
+  /** A node shows what belongs to this run: one that sent nothing may have run with the same before. */
+  #ended(run) {
+    this.memory.ran(run.place(), run.nodes)
+    this.#settle()
+    this.#recall(this.memory.last(run.place()), run)
   }
 
   /** Clones of a loop's nodes run under ids of their own; this event says which node they are shown on. */
   #running(nodes) {
-    for (const state of Object.values(nodes ?? {})) {
-      const shown = state.display_node_id ?? state.node_id
-      this.shownOn.set(state.node_id, shown)
-      if (state.state === 'running') this.#starts(this.#find(shown))
+    for (const { node_id: id, display_node_id: shown = id, state } of Object.values(nodes ?? {})) {
+      this.shownOn.set(id, shown)
+      const node = this.#find(shown)
+      const panel = state === 'running' && this.panels.get(node)
+      if (panel && panel.state.phase !== 'waiting') panel.waiting(t('panel.started'), this.#attempt(node))
     }
-  }
-
-  #starts(node) {
-    const panel = this.panels.get(node)
-    if (panel && panel.state.phase !== 'waiting') panel.waiting(t('panel.started'), this.#attempt(node))
   }
 
   #text(id, text) {
     const node = this.#find(this.shownOn.get(id) ?? id)
-    if (kind(node) === 'RunflowRegenerateStart') this.#attemptBegins(node, text)
+    if (kind(node) === 'RunflowRegenerateStart') {
+      this.attempts.set(node, text.split(' · ')[0])
+      for (const to of targets(node, outputIndex(node, 'loop'))) this.panels.get(to.node)?.waiting(text)
+    }
     const panel = this.panels.get(node)
     if (panel?.state.phase === 'waiting') panel.waiting(text, this.#attempt(node))
   }
 
-  #attemptBegins(start, text) {
-    this.attempts.set(start, text.split(' · ')[0])
-    const ends = targets(start, outputIndex(start, 'loop')).map((to) => this.panels.get(to.node))
-    for (const panel of ends) panel?.waiting(text)
-  }
-
   /** "attempt 2 of 3", where this node judges inside a loop. */
   #attempt(node) {
-    for (const [start, text] of this.attempts) if (start.graph === node?.graph && feeds(node)) return text
-    return ''
+    const feeds = (node?.outputs ?? []).some((_, slot) => targets(node, slot).some((to) => kind(to.node) === 'RunflowRegenerateEnd'))
+    return [...this.attempts].find(([start]) => feeds && start.graph === node.graph)?.[1]
   }
 
-  #failed({ node_id: id, exception_message: message = '' }) {
-    const node = this.#find(this.shownOn.get(id) ?? id)
-    this.panels.get(node)?.ended(t('panel.unknown'), message.trim())
-    this.#settle((panel, each) => each !== node && this.#restore(panel, each))
+  #failed({ node_id: id, exception_message: message = '' }, run) {
+    const failed = this.shownOn.get(id) ?? id
+    run.sent.add(failed)
+    this.#ended(run)
+    this.panels.get(this.#find(failed))?.ended(t('panel.unknown'), message.trim())
   }
 
   /** The prompt has ended: nothing waits any more. */
-  #settle(otherwise) {
-    for (const [node, panel] of this.panels) {
-      if (panel.state.phase !== 'waiting') continue
-      panel.state = { phase: 'idle', ...panel.idleLine }
-      panel.draw()
-      otherwise(panel, node)
-    }
+  #settle(end = (panel) => panel.reset()) {
+    for (const panel of this.panels.values()) if (panel.state.phase === 'waiting') end(panel)
     this.shownOn.clear()
     this.attempts.clear()
   }
 
   #find(id) {
-    return id === undefined ? null : nodeOf(this.#root(), id)
+    return nodeOf(this.app.rootGraph, id)
   }
 
   #host(node) {
@@ -230,11 +220,10 @@ export class Panels {
       detail: (id) => this.server.detail(id),
       rate: (id, rating, reason) => this.server.post('feedback', { id, rating, reason }),
       usePrompt: (text) => this.#usePrompt(node, text),
-      picked: () => node.properties?.[PICKED],
-      useAttempt: (loop, attempt, wins) => this.#useAttempt(node, loop, attempt, wins),
-      note: (text, severity) => this.note(text, severity),
-      resized: (by) => this.#resized(node, by),
-      changed: ({ open }) => this.opened[open ? 'add' : 'delete'](keyOf(node))
+      properties: () => node.properties,
+      useAttempt: (...chosen) => this.#useAttempt(node, ...chosen),
+      note: (...said) => this.note(...said),
+      resized: (by) => this.#resized(node, by)
     }
   }
 
@@ -249,10 +238,7 @@ export class Panels {
     this.note(t('notes.used', { node: found[0].node.title }))
   }
 
-  /**
-   * The attempt's prompt and seed into Start. One that did not win becomes the only attempt: its image is made again,
-   * its verdict is known.
-   */
+  /** The attempt's prompt and seed into Start. One that did not win becomes the only one, to be made again; it is judged. */
   #useAttempt(end, loop, { prompt, seed, image }, wins) {
     const start = this.#find(loop.start)
     const text = start && textWidget(start)
@@ -262,7 +248,7 @@ export class Panels {
       setWidget(text.node, text.widget, prompt)
       setWidget(start, widget(start, 'seed'), Number(seed))
       if (!wins) setWidget(end, widget(end, 'max_attempts'), 1)
-      end.properties[PICKED] = wins ? '' : image
+      end.properties.runflow_picked = wins ? '' : image // the server notes it in what is saved
     })
     this.note(t(wins ? 'loop.used' : 'loop.picked'))
   }
@@ -279,21 +265,10 @@ export class Panels {
     }
   }
 
-  /** On the canvas a node has the height it is given; Vue nodes grow and shrink with what they hold. */
+  /** On the canvas a node has the height it is given, or was saved with; Vue nodes grow and shrink with what they hold. */
   #resized(node, by) {
     if (!node.graph || globalThis.LiteGraph?.vueNodesMode) return
-    node.setSize([node.size[0], Math.max(node.computeSize()[1], node.size[1] + by)])
+    node.setSize([node.size[0], Math.max(node.computeSize()[1], node.size[1] + (this.restores ? 0 : by))])
     node.setDirtyCanvas(true, true)
   }
 }
-
-/** Where a node is: its graph, or subgraph, and its id there. */
-const keyOf = (node) => `${node.graph?.id ?? ''}:${node.id}`
-
-const feeds = (node) => (node?.outputs ?? []).some((_, slot) => targets(node, slot).some((to) => kind(to.node) === 'RunflowRegenerateEnd'))
-
-/** A clone of a loop's node shows on the node that it is a clone of. */
-const shownNode = ({ display_node: shown, node }) => String(shown ?? node)
-
-/** What the panel shows of a node's output. */
-const shownIn = (output) => (output?.runflow || output?.[LOOP_KEY]) && { verdicts: output.runflow ?? [], loop: output[LOOP_KEY]?.[0] }

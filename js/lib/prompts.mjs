@@ -1,22 +1,20 @@
 /** Which text widget a prompt comes from, and how it is changed so that one undo takes it back. */
-import { input, kind, source, upstream, widget } from './graph.mjs'
+import { input, source, upstream, widget } from './graph.mjs'
 
 const DEEP = 20
-const FEEDS = { RunflowShowVerdict: 'evaluation', RunflowRegenerateEnd: 'evaluation' }
 
 /**
  * The widgets to write an improved prompt into, as `{node, widget}`: what feeds the judged prompt, and where nothing
  * does, the text that the image was made from and the prompt on Evaluate itself.
  */
 export function promptTargets(node) {
-  const evaluate = FEEDS[kind(node)] ? source(node, FEEDS[kind(node)])?.node : node
+  const evaluate = input(node, 'evaluation') ? source(node, 'evaluation')?.node : node
   if (!evaluate) return []
   const fed = source(evaluate, 'generation_prompt')
   if (fed) return [textWidget(fed.node)].filter(Boolean)
   const own = widget(evaluate, 'generation_prompt')
   const encoder = encoderOf(evaluate)
-  const targets = encoder ? [encoder] : []
-  return own && (own.value || !encoder) ? [...targets, { node: evaluate, widget: own }] : targets
+  return [encoder, own && (own.value || !encoder) && { node: evaluate, widget: own }].filter(Boolean)
 }
 
 /** The text that made the image: of the first sampler upstream, its positive prompt. */
@@ -44,16 +42,11 @@ function textOfConditioning(node, name, deep = DEEP) {
 /** The text widget that decides what this node says, wherever it is linked from. */
 export function textWidget(node, deep = DEEP) {
   if (!node || !deep) return null
-  const names = ['prompt', 'text', 'value', 'string', 'generation_prompt']
-  const texts = (node.widgets ?? []).filter(isText)
-  const found = names.map((name) => texts.find((each) => each.name === name)).find(Boolean) ?? texts[0]
+  const texts = (node.widgets ?? []).filter(({ value, type }) => typeof value === 'string' && ['customtext', 'string', 'text', 'textarea', 'STRING'].includes(type))
+  const found = ['prompt', 'text', 'value', 'string', 'generation_prompt'].map((name) => texts.find((each) => each.name === name)).find(Boolean) ?? texts[0]
   const linked = found ? source(node, found.name) : (node.inputs ?? []).filter(({ type }) => type === 'STRING').map(({ name }) => source(node, name)).find(Boolean)
   if (linked) return textWidget(linked.node, deep - 1)
   return found ? { node, widget: found } : null
-}
-
-function isText(each) {
-  return typeof each.value === 'string' && ['customtext', 'string', 'text', 'textarea', 'STRING'].includes(each.type)
 }
 
 /** Give a widget a value as if it had been typed. */

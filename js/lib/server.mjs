@@ -1,11 +1,10 @@
-/** The pack's routes. Every failure is an Error with a `code` and a sentence for a person. */
+/** The pack's routes. Every failure is an Error with a sentence for a person. */
 import { el } from './dom.mjs'
 
 export class Server {
   /** @param {object} api ComfyUI's `api` */
   constructor(api) {
     this.api = api
-    this.listeners = new Set()
   }
 
   status() {
@@ -20,7 +19,7 @@ export class Server {
   /** Key or limits changed: what panels say about the price is asked for again. */
   changed() {
     this.asked = null
-    for (const listener of this.listeners) listener()
+    this.onchange?.()
   }
 
   history(query) {
@@ -40,22 +39,14 @@ export class Server {
     el('a', { href: this.api.apiURL(`/runflow-evaluate/${path}?${new URLSearchParams(query)}`), download: true }).click()
   }
 
-  get(path) {
-    return this.#answer(path, {})
-  }
-
   post(path, body) {
-    return this.#answer(path, {
-      method: 'POST',
-      headers: { 'Content-Type': 'application/json' },
-      body: JSON.stringify(body)
-    })
+    return this.get(path, { method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(body) })
   }
 
-  async #answer(path, options) {
+  async get(path, options) {
     const answer = await this.api.fetchApi(`/runflow-evaluate/${path}`, options)
     const body = await answer.json().catch(() => ({}))
     if (answer.ok) return body
-    throw Object.assign(new Error(body.error?.message ?? `HTTP ${answer.status}`), { code: body.error?.code ?? '' })
+    throw new Error(body.error?.message ?? `HTTP ${answer.status}`)
   }
 }

@@ -11,7 +11,6 @@ export function clean(list) {
     image: text(each.image),
     judge: text(each.judge),
     verdict: OUTCOMES.includes(each.verdict) ? each.verdict : 'unknown',
-    passed: each.passed === true,
     score: number(each.score),
     issues: texts(each.issues),
     strengths: texts(each.strengths),
@@ -22,46 +21,32 @@ export function clean(list) {
     improved_prompt: each.improved === false ? '' : text(each.improved_prompt),
     cost: text(each.cost),
     seconds: number(each.seconds),
-    reused: each.reused === true,
-    error: text(each.error) || null
+    reused: each.reused === true
   }))
 }
 
+/** To find the image that did worst: not passed before passed, then by score. */
+const rank = ({ verdict, score }) => (verdict === 'passed' ? 2 : 0) + (score ?? 0)
+
 /** The batch: unknown if any is, else failed if any is; the lowest score; what it cost together. */
 export function summary(list) {
-  const has = (outcome) => list.some((each) => each.verdict === outcome)
-  const outcome = has('unknown') ? 'unknown' : has('failed') ? 'failed' : 'passed'
+  const of = (outcome) => list.filter((each) => each.verdict === outcome).length
+  const outcome = of('unknown') || !list.length ? 'unknown' : of('failed') ? 'failed' : 'passed'
   const judged = list.filter((each) => each.verdict !== 'unknown' && each.score !== null)
   return {
     outcome,
     score: judged.length ? Math.min(...judged.map((each) => each.score)) : null,
     cost: sum(list.map((each) => each.cost)),
     seconds: Math.max(0, ...list.map((each) => each.seconds ?? 0)),
-    passed: list.filter((each) => each.verdict === 'passed').length,
+    passed: of('passed'),
     judge: JUDGES.find((judge) => list.some((each) => each.judge === judge)),
     reused: list.length > 0 && list.every((each) => each.reused),
-    worst: worst(list)
+    worst: list.reduce((found, each, index) => (rank(each) < rank(list[found]) ? index : found), 0)
   }
 }
 
-/** The position of the image that did worst: not passed before passed, then by score. */
-export function worst(list) {
-  const rank = (each) => (each.passed ? 2 : 0) + (each.score ?? 0)
-  return list.reduce((found, each, index) => (rank(each) < rank(list[found]) ? index : found), 0)
-}
-
-function objects(list) {
-  return (Array.isArray(list) ? list : []).filter((each) => each && typeof each === 'object')
-}
-
-function number(value) {
-  return typeof value === 'number' ? value : null
-}
-
-function text(value) {
-  return typeof value === 'string' ? value : ''
-}
-
-function texts(value) {
-  return (Array.isArray(value) ? value : []).filter((each) => typeof each === 'string')
-}
+const objects = (list) => array(list).filter((each) => each && typeof each === 'object')
+const array = (value) => (Array.isArray(value) ? value : [])
+const number = (value) => (typeof value === 'number' ? value : null)
+const text = (value) => (typeof value === 'string' ? value : '')
+const texts = (value) => array(value).filter((each) => typeof each === 'string')

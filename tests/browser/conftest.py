@@ -53,7 +53,7 @@ def start_server(
     """`start_server(key=…)`: a ComfyUI with the stand-ins for a model, ended with the session."""
     servers: list[comfyui_server.ComfyUI] = []
 
-    def start(key: str | None) -> comfyui_server.ComfyUI:
+    def start(key: str | None, args: tuple[str, ...] = ()) -> comfyui_server.ComfyUI:
         base = tmp_path_factory.mktemp("comfyui")
         (base / "input").mkdir()
         for photo in PHOTOS.glob("*.jpg"):
@@ -61,7 +61,10 @@ def start_server(
         env = {"RUNFLOW_BASE_URL": sandbox.url, "RUNFLOW_MAX_EVALUATIONS_PER_DAY": "100000"}
         servers.append(
             comfyui_server.start(
-                base, env=env | ({"RUNFLOW_API_KEY": key} if key else {}), extra_nodes=(HERE / "stand_ins",)
+                base,
+                env=env | ({"RUNFLOW_API_KEY": key} if key else {}),
+                extra_nodes=(HERE / "stand_ins",),
+                args=args,
             )
         )
         return servers[-1]

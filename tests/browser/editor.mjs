@@ -38,6 +38,17 @@ export class Editor {
     await this.page.waitForFunction(() => window.app?.graph && window.app.extensionManager && window.app.canvas && document.querySelector('.side-tool-bar-container'), null, { timeout: START_MS })
   }
 
+  /** Open it again: the frontend opens the tab again, as it was noted last. */
+  async reload() {
+    const count = await this.in(() => {
+      window.app.extensionManager.workflow.activeWorkflow.changeTracker.checkState()
+      return window.app.graph.nodes.length
+    })
+    await this.page.waitForTimeout(600) // a draft is kept half a second after a change
+    await this.visit()
+    await this.page.waitForFunction((all) => window.app.graph.nodes.length === all, count)
+  }
+
   #listen() {
     this.page.on('pageerror', (error) => this.troubles.push(`uncaught: ${error.stack}`))
     this.page.on('console', (message) => {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import stat
 import uuid
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
@@ -137,6 +138,31 @@ def test_a_verdict_is_never_shown_in_another_tabs_workflow(play: Play) -> None:
 
 def test_a_verdict_in_another_tabs_subgraph_is_there_when_it_is_opened(play: Play) -> None:
     play("tabs.catch_up_in_subgraphs", HAND, fresh=True)
+
+
+def test_duplicated_tabs_keep_their_own_verdicts(play: Play) -> None:
+    play("panel.belongs_to_its_tab", HAND, PASSES, fresh=True)
+
+
+def test_a_result_out_of_the_cache_shows_the_verdict_that_belongs_to_it(
+    browser: Browser, start_server: Callable[..., ComfyUI], sandbox: Sandbox
+) -> None:
+    for verdict in (HAND, PASSES):
+        sandbox.add_verdict(verdict)
+    remembering = start_server(KEY, args=("--cache-lru", "30"))
+    browser.run("panel.belongs_to_the_run", remembering.url, "canvas")
+
+
+def test_every_image_of_a_loops_attempts_can_be_opened_and_says_what_it_cost(play: Play) -> None:
+    play("panel.shows_a_loop_of_batches", fresh=True)
+
+
+def test_credits_and_what_the_next_run_will_do_stay_in_sight(play: Play) -> None:
+    play("panel.keeps_what_matters_in_sight")
+
+
+def test_an_opened_node_is_open_again_after_a_reload(play: Play) -> None:
+    play("panel.is_open_again_after_a_reload", HAND, fresh=True)
 
 
 def test_long_words_widen_no_node(play: Play) -> None:

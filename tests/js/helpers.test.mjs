@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { test } from 'node:test'
-import { ago, score, seconds, sum, times } from '../../js/lib/format.mjs'
+import { ago, score, seconds, sum } from '../../js/lib/format.mjs'
 import { downstream, nodeOf, source, upstream, whyIdle } from '../../js/lib/graph.mjs'
 import { checkQuality, loopParts, regenerate } from '../../js/lib/insert.mjs'
 import { changes, cleanLoop } from '../../js/lib/loop.mjs'
@@ -13,10 +13,10 @@ import { Graph } from './graph_stand_in.mjs'
 
 const verdict = (outcome, score, more = {}) => ({ verdict: outcome, passed: outcome === 'passed', score, cost: '0.10', judge: 'runflow', ...more })
 
-test('credits are added and multiplied exactly', () => {
-  assert.equal(times('0.10', 3), '0.30')
-  assert.equal(times('1', 20), '20')
-  assert.equal(times('free', 2), '')
+test('credits are added exactly', () => {
+  assert.equal(sum(Array(3).fill('0.10')), '0.30')
+  assert.equal(sum(Array(20).fill('1')), '20')
+  assert.equal(sum(['free', 'free']), '')
   assert.equal(sum(['0.1', '0.2', '', null, 'x']), '0.3')
   assert.equal(sum([]), '')
 })
@@ -36,8 +36,8 @@ test('a batch is unknown if any is, else failed if any is, and its score is the 
 })
 
 test('what is no verdict is cleaned into one, whatever was sent', () => {
-  const [only] = clean([{ verdict: 'great', score: 'x', issues: 'no list', passed: 'yes', cost: 1 }, null, 3])
-  assert.deepEqual([only.verdict, only.score, only.issues, only.passed, only.cost], ['unknown', null, [], false, ''])
+  const [only] = clean([{ verdict: 'great', score: 'x', issues: 'no list', cost: 1 }, null, 3])
+  assert.deepEqual([only.verdict, only.score, only.issues, only.cost], ['unknown', null, [], ''])
   assert.deepEqual(clean('nonsense'), [])
 })
 
@@ -59,7 +59,7 @@ test('every text that the code asks for is there', () => {
   const words = JSON.parse(readFileSync(new URL('../../locales/en/main.json', import.meta.url), 'utf8')).runflow
   const folder = new URL('../../js/lib/', import.meta.url)
   const names = ['cost', 'chart', 'details', 'gestures', 'history', 'loop', 'panel', 'panels', 'rating', 'settings']
-  const asked = names.flatMap((name) => [...readFileSync(new URL(`${name}.mjs`, folder), 'utf8').matchAll(/\bt\('([\w.]+)'/g)].map(([, key]) => key))
+  const asked = names.flatMap((name) => [...readFileSync(new URL(`${name}.mjs`, folder), 'utf8').matchAll(/\b(?:t|say|warn)\('([\w.]+)'/g)].map(([, key]) => key))
   assert.ok(asked.length > 60)
   for (const key of asked) assert.equal(typeof key.split('.').reduce((at, part) => at?.[part], words), 'string', key)
 })
@@ -67,6 +67,23 @@ test('every text that the code asks for is there', () => {
 test('a prompt’s changes are shown word by word', () => {
   assert.deepEqual(changes('a lake at dawn', 'a calm lake at dusk'), [['same', 'a'], ['ins', ' calm'], ['same', ' lake at'], ['del', ' dawn'], ['ins', ' dusk']])
   assert.deepEqual(changes('', 'new'), [['ins', 'new']])
+  assert.deepEqual(changes('f1501e47 lake', 'pp1 lake'), [['del', 'f1501e47'], ['ins', ' pp1'], ['same', ' lake']], 'words stay apart')
+  assert.deepEqual(changes('a lake', 'lake'), [['del', 'a'], ['same', ' lake']])
+})
+
+test('a loop says what all attempts cost, has each image of a batch, and claims no judge where none was asked', () => {
+  const member = (id, verdict) => ({ id, image: `h${id}`, verdict, score: 0.5, judge: 'runflow', cost: '0.10' })
+  const attempt = { verdict: 'failed', score: 0.5, images: ['h1', 'h2'], evaluation_ids: ['1', '2'], issues: ['image 2: grey'], cost: '0.20', members: [member('1', 'passed'), member('2', 'failed')] }
+  const loop = cleanLoop({ attempts: [attempt, { ...attempt, cost: '' }, { ...attempt, cost: '0.1' }], winner: 2 })
+  assert.equal(loop.cost, '0.30')
+  assert.deepEqual(loop.attempts.map(({ cost }) => cost), ['0.20', '', '0.1'])
+  assert.deepEqual(loop.items.map(({ id, number, image, cost }) => [id, number, image, cost].join(' ')), [1, 2, 3].flatMap((n) => [`1 ${n} h1 0.10`, `2 ${n} h2 0.10`]))
+  assert.deepEqual(loop.winner.items.map(({ verdict, issues }) => [verdict, ...issues]), [['passed', 'image 2: grey'], ['failed', 'image 2: grey']])
+  const { members, cost, ...older } = attempt
+  assert.deepEqual(cleanLoop({ attempts: [older] }).items.map(({ id }) => id), ['1'])
+  assert.equal(cleanLoop({ attempts: [older] }).cost, '')
+  assert.deepEqual([older, { ...older, evaluation_ids: [] }, { verdict: 'unknown', images: ['h1'] }].map((each) => cleanLoop({ attempts: [each] }).winner.judge), ['runflow', '', ''])
+  assert.deepEqual([summary([]).outcome, summary([]).judge], ['unknown', undefined])
 })
 
 test('a loop that nobody could have sent shows nothing', () => {
@@ -86,23 +103,54 @@ class Storage {
 
 test('what a node showed is remembered over a reload, and marked as earlier', () => {
   const storage = new Storage()
-  new Memory(storage, () => 7).remember('g:1', { verdicts: [{ id: 'e1' }] })
-  const found = new Memory(storage).recall('g:1')
-  assert.deepEqual([found.at, found.earlier], [7, true])
-  assert.deepEqual(new Memory(storage).nodesOf('e1'), ['g:1'])
-  assert.equal(new Memory(storage).recall('g:2'), null)
+  const now = Date.now()
+  new Memory(storage, () => now).remember('w a.json', '1', 'x', { verdicts: [{ id: 'e1' }] })
+  const later = new Memory(storage)
+  assert.deepEqual(later.last('w a.json'), { 1: 'x' })
+  assert.deepEqual(later.recall('1', 'x'), { shown: { verdicts: [{ id: 'e1' }] }, earlier: now })
+  assert.equal(later.recall('2', 'x'), undefined)
 })
 
-test('memory is bounded, and a full or damaged storage stops nothing', () => {
+test('a verdict belongs to what its node depended on, and the last one to the tab that ran', () => {
+  const memory = new Memory(new Storage())
+  memory.remember('w a.json', '5', 'seed 1', { verdicts: ['failed'] })
+  memory.remember('w b.json', '5', 'seed 2', { verdicts: ['passed'] })
+  assert.deepEqual(memory.recall('5', 'seed 1').shown.verdicts, ['failed'])
+  assert.deepEqual([memory.last('w a.json'), memory.last('w b.json')], [{ 5: 'seed 1' }, { 5: 'seed 2' }])
+  memory.ran('w b.json', { 5: 'seed 1', 6: 'new' })
+  assert.deepEqual(memory.last('w b.json'), { 5: 'seed 1', 6: 'new' })
+  assert.deepEqual(memory.last('w'), memory.last('w b.json'), 'the latest of the workflow')
+  assert.equal(memory.last('w c.json'), undefined)
+  memory.ran('w', { 6: 'newer' })
+  assert.equal(memory.last('w b.json')[6], 'newer', 'a run of a tab that is not open goes to the latest')
+})
+
+test('memory is bounded, and a damaged storage stops nothing', () => {
   const storage = new Storage()
   const memory = new Memory(storage)
-  for (let n = 0; n < 300; n++) memory.remember(`g:${n}`, {})
-  assert.equal(Object.keys(JSON.parse(Object.values(storage.held)[0])).length, 200)
-  memory.remember('g:big', { text: 'x'.repeat(50_000) })
-  assert.equal(memory.recall('g:big'), null)
-  new Memory(new Storage(10)).remember('g:1', {})
-  storage.held['RunflowEvaluate.Shown'] = '{broken'
-  assert.equal(memory.recall('g:1'), null)
+  const keep = (n, text = '') => memory.remember(`w ${n}`, '1', `i${n}`, { text })
+  for (let n = 0; n < 60; n++) keep(`${n}.json`, 'x'.repeat(30_000))
+  const [written] = Object.values(storage.held)
+  assert.ok(written.length < 600_000, written.length)
+  assert.ok(memory.recall('1', 'i59.json') && !memory.recall('1', 'i0.json'))
+  assert.equal(Object.keys(JSON.parse(written).tabs).length, 50)
+  for (const damaged of ['{broken', 'null', '{"shown":{"a":null}}', '{"w:1":{"shown":{}}}']) {
+    storage.held['RunflowEvaluate.Shown'] = damaged
+    assert.equal(memory.recall('1', 'i59'), undefined)
+    keep('again')
+    assert.ok(memory.recall('1', 'iagain'))
+  }
+})
+
+test('a full storage costs the memory of older verdicts, and time all of them', () => {
+  const memory = new Memory(new Storage(2000), () => now)
+  let now = 1e12
+  for (let n = 0; n < 20; n++) memory.remember('w', '1', `i${n}`, { text: 'x'.repeat(300) })
+  assert.ok(memory.recall('1', 'i19') && memory.recall('1', 'i18') && !memory.recall('1', 'i0'))
+  now += 31 * 86_400_000
+  memory.remember('w', '1', 'new', {})
+  assert.ok(memory.recall('1', 'new') && !memory.recall('1', 'i19'), 'prompts are not kept for ever')
+  new Memory(new Storage(10)).remember('w', '1', 'i', {})
 })
 
 function image() {

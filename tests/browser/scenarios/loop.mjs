@@ -30,7 +30,7 @@ export async function is_inserted_and_runs(editor) {
   expect((await editor.widget(start, 'prompt')) === prompt, 'the prompt moved to Start')
   expect((await seedControl(editor, start)) === 'fixed', 'the seed stays')
   await editor.fit(end)
-  await (await editor.panel(end)).getByText('≈ 0.10 credits per image, at most 0.30 in this loop').first().waitFor()
+  await (await editor.panel(end)).getByText('≈ 0.10 credits per image and attempt, at most 0.30 for each image').first().waitFor()
   const ended = await editor.runToTheEnd()
   expect(ended === 'execution_success', 'it runs', ended)
   const panel = await editor.panelThat(end, 'passed')
@@ -75,9 +75,7 @@ export async function keeps_a_persons_choice(editor) {
   await panel.getByRole('button', { name: 'Send' }).click()
   await panel.getByText('Rated wrong: I took attempt 2 instead of attempt 3.').first().waitFor()
 
-  const file = await editor.serialized()
-  await editor.visit()
-  await editor.in((saved) => window.app.loadGraphData(JSON.parse(saved)), file)
+  await editor.reload()
   const again = await editor.panelThat(end, 'passed')
   await again.getByRole('button', { name: /Attempt 2: .*, your choice/ }).first().waitFor()
 
@@ -87,21 +85,23 @@ export async function keeps_a_persons_choice(editor) {
   const [preview] = (await editor.nodesOf('PreviewImage'))
   return editor.in(([node, from]) => ({
     file: window.app.nodeOutputs[node].images[0].filename,
-    evaluation: JSON.parse(localStorage.getItem('RunflowEvaluate.Shown'))[`${window.app.graph.id}:${from}`].shown.verdicts[0].id
+    evaluation: Object.entries(JSON.parse(localStorage.getItem('RunflowEvaluate.Shown')).shown).findLast(([key]) => key.startsWith(`${from} `))[1].shown.verdicts[0].id
   }), [preview, end])
 }
 
 /** What the server sends is as in `nodes/_attempts.py`; here with seeds that no number of JavaScript's can hold. */
 export async function takes_a_seed_whole_or_not_at_all(editor) {
   const { start, end } = await looped(editor)
-  const key = await editor.in((node) => `${window.app.graph.id}:${node}`, end)
   const seeds = { 2: '18446744073709551615', 3: '9007199254740991' }
-  const shown = await editor.in((from) => JSON.parse(localStorage.getItem('RunflowEvaluate.Shown'))[from], key)
-  expect(shown.shown.loop.attempts.every((each) => each.seed_digits === String(each.seed)), 'the server sends digits', shown.shown.loop.attempts)
-  await editor.in(([from, entry, digits]) => {
+  const shown = await editor.in(([from, digits]) => {
+    const held = JSON.parse(localStorage.getItem('RunflowEvaluate.Shown'))
+    const [, entry] = Object.entries(held.shown).findLast(([key]) => key.startsWith(`${from} `))
+    const sent = structuredClone(entry.shown.loop.attempts)
     for (const each of entry.shown.loop.attempts) if (digits[each.attempt]) Object.assign(each, { seed_digits: digits[each.attempt], seed: Number(digits[each.attempt]) })
-    localStorage.setItem('RunflowEvaluate.Shown', JSON.stringify({ [from]: entry }))
-  }, [key, shown, seeds])
+    localStorage.setItem('RunflowEvaluate.Shown', JSON.stringify(held))
+    return sent
+  }, [end, seeds])
+  expect(shown.every((each) => each.seed_digits === String(each.seed)), 'the server sends digits', shown)
   await editor.in((file) => window.app.loadGraphData(JSON.parse(file)), await editor.serialized())
 
   const before = await editor.widget(start, 'seed')

@@ -82,10 +82,7 @@ export async function survives_a_reload(editor) {
   for (const secret of ['six fingers', 'rf_test', '0.41', 'five fingers']) expect(!file.includes(secret), `the workflow holds ${secret}`)
   const values = JSON.parse(file).nodes.find((node) => node.id === 2).widgets_values
   expect(values.length === 7, 'the panel adds no widget value', values)
-  await editor.in(() => window.app.extensionManager.workflow.activeWorkflow.changeTracker.checkState?.())
-  await editor.in((saved) => sessionStorage.setItem('test-workflow', saved), file)
-  await editor.visit()
-  await editor.in(() => window.app.loadGraphData(JSON.parse(sessionStorage.getItem('test-workflow'))))
+  await editor.reload()
   const panel = await editor.panelThat(2, 'failed')
   expect((await text(panel)).includes('0.41'), 'the score is back')
   await editor.panelThat(3, 'failed')
