@@ -70,9 +70,12 @@ def check_host(host: str, allowed: tuple[str, ...]) -> None:
 
     A page of another site can make its own name point here, but it cannot change the ``Host`` that browsers send.
     """
-    name = urlsplit(f"//{host}").hostname or ""
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+    except ValueError:  # [::1 without its end
+        name = ""
     if not (config.is_loopback_host(name) or is_address(name) or name in allowed):
-        raise Refused(403, "HOST_NOT_ALLOWED", f"Add {name[:80]!r} to web_hosts in the pack's config.json.")
+        raise Refused(403, "HOST_NOT_ALLOWED", f"Add {(name or host)[:80]!r} to web_hosts in the pack's config.json.")
 
 
 def is_address(name: str) -> bool:
@@ -83,7 +86,10 @@ def is_address(name: str) -> bool:
 def check_same_origin(headers: Mapping[str, str]) -> None:
     """Refuse a change that another site's page may have sent."""
     origin, site = headers.get("Origin"), headers.get("Sec-Fetch-Site", "same-origin")
-    same = origin is None or urlsplit(origin).netloc.lower() == headers.get("Host", "").lower()
+    try:
+        same = origin is None or urlsplit(origin).netloc.lower() == headers.get("Host", "").lower()
+    except ValueError:
+        same = False
     if not same or site not in ("same-origin", "none"):
         raise Refused(403, "OTHER_ORIGIN", "This changes something: it is taken from ComfyUI's own page only.")
 
@@ -220,8 +226,8 @@ class Desk:
             shown["key"] |= {
                 "masked": current.masked_key,
                 "source": current.sources.get("api_key", ""),
-                "fixed": current.sources.get("api_key", "").startswith("environment"),
-                "importable": await _in_thread(self._importable),
+                "fixed": _is_fixed(current),
+                "importable": not _is_fixed(current) and await _in_thread(lambda: self._importable(current)),
                 "sandbox": current.is_loopback,
             }
         return shown
@@ -235,6 +241,8 @@ class Desk:
         """Set, import or remove the key. It comes in and never goes out."""
         _require(trusted)
         action = asked.get("action")
+        if action in ("set", "import"):
+            _require_free(self.settings())
         if action == "set":
             given = asked.get("key")
             await _in_thread(lambda: keys.store(self._directory(), given if isinstance(given, str) else ""))
@@ -264,11 +272,13 @@ class Desk:
     def thumbnail(self, name: str) -> Path | None:
         return _thumbnails.find(self._directory(), name)
 
-    def _importable(self) -> bool:
+    def _importable(self, current: config.Config) -> bool:
+        """Whether the deploy pack has a key, and another one than is set already."""
         try:
-            return bool(keys.official(self._comfyui()))
+            found = keys.official(self._comfyui())
         except RunflowError:
             return False
+        return current.api_key is None or found != current.api_key.get_secret_value()
 
     async def _known_prices(self, current: config.Config) -> dict[str, str]:
         """Prices by job class, asked for at most once in a while; empty where they cannot be read soon."""
@@ -294,6 +304,20 @@ def _require(trusted: bool) -> None:
             "THIS_MACHINE_ONLY",
             "Key and limits change on the machine that ComfyUI runs on. To allow other machines, set "
             "web_remote_settings to true in the pack's config.json.",
+        )
+
+
+def _is_fixed(current: config.Config) -> bool:
+    return current.sources.get("api_key", "").startswith("environment")
+
+
+def _require_free(current: config.Config) -> None:
+    if _is_fixed(current):
+        raise Refused(
+            409,
+            "KEY_SET_OUTSIDE",
+            f"The key comes from the {current.sources['api_key']}, which wins over a stored one: change it there. "
+            "Nothing was saved.",
         )
 
 

@@ -42,6 +42,7 @@ class RunflowEvaluateImage(io.ComfyNode):
                     display_name="What must be right",
                     optional=True,
                     multiline=True,
+                    placeholder="What must be right",  # frontend 1.32 shows the id else
                     default="",
                     tooltip="In your own words: what the judge should look at or ignore. Needs a Runflow key.",
                 ),

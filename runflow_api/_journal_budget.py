@@ -38,10 +38,11 @@ class Spend:
 
 @dataclass(frozen=True)
 class DayTotal:
-    """One UTC day; ``passed`` counts Runflow's verdicts, before any ``min_score``."""
+    """One UTC day; ``judged`` and ``passed`` count Runflow's verdicts, before any ``min_score``."""
 
     date: date
     evaluations: int
+    judged: int
     passed: int
     credits: Decimal
 
@@ -122,6 +123,7 @@ def _day_total(day: int, found: list[tuple[Any, ...]]) -> DayTotal:
     return DayTotal(
         date=EPOCH + timedelta(days=day),
         evaluations=sum(count for _, _, count in found),
+        judged=sum(count for passed, _, count in found if passed is not None),
         passed=sum(count for passed, _, count in found if passed),
         credits=_sum((decimal_of(amount), count) for _, amount, count in found),
     )

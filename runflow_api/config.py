@@ -199,18 +199,24 @@ def _base_url(raw: Any) -> str:
 
 def _whole(low: int, high: int) -> Callable[[Any], int]:
     def parse(raw: Any) -> int:
-        number = int(str(raw))
+        try:
+            number = int(str(raw))
+        except ValueError:
+            number = low - 1
         if not low <= number <= high:
-            raise ValueError(f"{number} is not between {low} and {high}")
+            raise ValueError(f"{raw} is not a whole number between {low} and {high}")
         return number
 
     return parse
 
 
 def _credits(raw: Any) -> float:
-    number = float(str(raw))
+    try:
+        number = float(str(raw))
+    except ValueError:
+        number = -1.0
     if not 0 <= number < float("inf"):
-        raise ValueError(f"{raw} is not an amount of credits")
+        raise ValueError(f"{raw} is not an amount of credits from 0")
     return number
 
 

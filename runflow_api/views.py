@@ -79,6 +79,7 @@ def day(total: DayTotal) -> dict[str, Any]:
     return {
         "date": total.date.isoformat(),
         "evaluations": total.evaluations,
+        "judged": total.judged,
         "passed": total.passed,
         "credits": f"{total.credits:f}",
     }

@@ -6,9 +6,9 @@ import { t } from './text.mjs'
 /** @param {object} totals what the route `days` answers */
 export function chart({ days, today, limits }) {
   const credits = sum(days.map((each) => each.credits)) || '0'
-  const judged = days.reduce((all, each) => all + each.evaluations, 0)
-  const passed = days.reduce((all, each) => all + each.passed, 0)
-  const rate = judged ? Math.round((100 * passed) / judged) : 0
+  const total = (name) => days.reduce((all, each) => all + each[name], 0)
+  const judged = total('judged')
+  const rate = Math.round((100 * total('passed')) / (judged || 1))
   const said = t('history.chart', { days: days.length, judged, rate, credits })
   return el('figure.rf-chart', {},
     bars(days, said),
@@ -22,9 +22,9 @@ function spent(today, limits) {
 
 function bars(days, said) {
   const paid = days.some((each) => Number(each.credits) > 0)
-  const height = (each) => (paid ? Number(each.credits) : each.evaluations)
+  const height = (each) => (paid ? Number(each.credits) : each.judged)
   const most = Math.max(...days.map(height)) || 1
   const share = (part, whole) => `height:${whole ? (100 * part) / whole : 0}%`
   return el('div.rf-bars', { role: 'img', 'aria-label': said }, days.map((each) => el('div', { title: t('history.day', each) },
-    el('div.rf-bar', { style: share(height(each), most) }, el('div.rf-bar-passed', { style: share(each.passed, each.evaluations) })))))
+    el('div.rf-bar', { style: share(height(each), most) }, el('div.rf-bar-passed', { style: share(each.passed, each.judged) })))))
 }

@@ -528,9 +528,9 @@ def test_per_day_totals_show_empty_days_too(book: Journal, clock: Clock) -> None
     clock.at += 2 * 86_400
     begin(book, ask("d"))
     assert book.per_day(3) == [
-        journal.DayTotal(date(2024, 10, 4), 2, 1, Decimal("0.75")),
-        journal.DayTotal(date(2024, 10, 5), 0, 0, Decimal(0)),
-        journal.DayTotal(date(2024, 10, 6), 1, 0, Decimal("0.5")),
+        journal.DayTotal(date(2024, 10, 4), 2, 1, 1, Decimal("0.75")),
+        journal.DayTotal(date(2024, 10, 5), 0, 0, 0, Decimal(0)),
+        journal.DayTotal(date(2024, 10, 6), 1, 0, 0, Decimal("0.5")),
     ]
 
 

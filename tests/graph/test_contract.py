@@ -172,4 +172,4 @@ def test_the_loops_seed_does_not_change_by_itself(comfyui: ComfyUI) -> None:
 
 def test_what_must_be_right_is_what_the_person_reads(comfyui: ComfyUI) -> None:
     _, options = options_of(comfyui, "RunflowEvaluateImage", "evaluation_instructions")
-    assert options["display_name"] == "What must be right"
+    assert options["display_name"] == options["placeholder"] == "What must be right"

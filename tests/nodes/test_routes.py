@@ -87,7 +87,9 @@ def test_addresses_this_machine_and_configured_names_are_allowed(server: ComfyUI
     assert ask(server, "GET", "status", Host=host)[0] == 200
 
 
-@pytest.mark.parametrize("host", ["", "attacker.example", "127.0.0.1.attacker.example", "1.2.3.4.example", "my.box.x"])
+@pytest.mark.parametrize(
+    "host", ["", "attacker.example", "127.0.0.1.attacker.example", "1.2.3.4.example", "my.box.x", "[::1"]
+)
 def test_names_that_only_look_allowed_are_not(server: ComfyUI, private: Path, host: str) -> None:
     (private / "config.json").write_text(json.dumps({"web_hosts": ["my.box"]}))
     assert ask(server, "GET", "status", Host=host)[0] in (400, 403)
@@ -157,7 +159,10 @@ def test_the_deploy_packs_key_is_offered_and_only_imported_on_request(server: Co
         before = ask(server, "GET", "settings")[1]["key"]
         assert (before["set"], before["importable"]) == (False, True)
         assert ask(server, "GET", "status")[1]["judge"] == "local"
-        assert ask(server, "POST", "key", {"action": "import"})[1]["key"]["set"] is True
+        imported = ask(server, "POST", "key", {"action": "import"})[1]["key"]
+        assert (imported["set"], imported["importable"]) == (True, False), "what is there is not offered again"
+        (private / "api_key").write_text(f"{KEY}_older")
+        assert ask(server, "GET", "settings")[1]["key"]["importable"] is True
     finally:
         official.unlink()
 
@@ -215,6 +220,39 @@ def test_no_request_chooses_a_host_a_path_or_nonsense(server: ComfyUI, private: 
     assert not (private / "config.json").exists()
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"concurrency": 1.5}, "concurrency: 1.5 is not a whole number between 1 and 64. Nothing was saved."),
+        ({"concurrency": 65}, "concurrency: 65 is not a whole number between 1 and 64. Nothing was saved."),
+        (
+            {"max_credits_per_day": "much"},
+            "max_credits_per_day: much is not an amount of credits from 0. Nothing was saved.",
+        ),
+    ],
+)
+def test_a_refused_setting_is_named_with_its_range(
+    server: ComfyUI, private: Path, change: dict[str, Any], said: str
+) -> None:
+    assert ask(server, "POST", "settings", change)[1]["error"]["message"] == said
+
+
+def test_a_key_that_the_environments_key_would_hide_is_not_stored(tmp_path: Path, sandbox: Sandbox) -> None:
+    env = {"RUNFLOW_BASE_URL": sandbox.url, "RUNFLOW_API_KEY": KEY}
+    running = comfyui_server.start(tmp_path, env=env, args=("--enable-cors-header",))
+    try:
+        # Without that argument ComfyUI looks at the origin first, and stumbles over one that is none.
+        malformed = ask(running, "POST", "key", {"action": "remove"}, Origin="http://[")
+        assert (malformed[0], code(malformed)) == (403, "OTHER_ORIGIN")
+        for body in ({"action": "set", "key": f"{KEY}_other"}, {"action": "import"}):
+            refused = ask(running, "POST", "key", body)
+            assert (refused[0], code(refused)) == (409, "KEY_SET_OUTSIDE")
+            assert "environment (RUNFLOW_API_KEY)" in refused[1]["error"]["message"]
+    finally:
+        running.stop()
+    assert not (tmp_path / "user" / "__runflow_evaluate" / "api_key").exists()
+
+
 def test_settings_are_kept_and_go_back_to_the_default(server: ComfyUI, private: Path) -> None:
     ask(server, "POST", "settings", {"max_credits_per_day": 2.5, "keep_thumbnails": False})
     shown = {each["name"]: each for each in ask(server, "GET", "settings")[1]["settings"]}
@@ -238,6 +276,9 @@ def test_history_pages_filters_and_is_bounded(server: ComfyUI, private: Path) ->
     price, limits = Decimal("0.10"), Limits(10_000, 10_000)
     with Journal.open(None, private) as journal:
         rows = journal.begin([_ask(f"row {n}", price) for n in range(620)], limits)
+        for row, passed in ((rows[1], False), (rows[2], None)):
+            ended = {"id": f"e-{row.id}", "overall_passed": passed}
+            journal.finished(row, ended, completed=True, cost="0.10", failure_code=None, duration_s=1.5)
         journal.submitted(rows[0], "e-first", "org")
         issues = ["x" * 99_999] * 900
         answer = {"id": "e-first", "overall_passed": True, "weighted_pass_rate": 0.9, "top_issues": issues}
@@ -252,7 +293,7 @@ def test_history_pages_filters_and_is_bounded(server: ComfyUI, private: Path) ->
     detail = ask(server, "GET", "history/e-first")[1]
     assert len(json.dumps(detail)) < 1_000_000
     assert ask(server, "GET", "days?days=2")[1]["days"][-1] | {"date": ""} == {
-        "date": "", "evaluations": 620, "passed": 1, "credits": "62.00",
+        "date": "", "evaluations": 620, "judged": 2, "passed": 1, "credits": "62.00",
     }  # fmt: skip
 
 
