@@ -11,7 +11,8 @@ import { speak, t } from './lib/text.mjs'
 
 const server = new Server(api)
 const panels = new Panels({ app, api, server, memory: new Memory(localStorage) })
-const gestures = new Gestures({ app, panels })
+const ask = (title, message) => app.extensionManager.dialog.confirm({ title, message })
+const gestures = new Gestures({ app, panels, ask })
 const note = (text, severity) => panels.note(text, severity)
 const history = new History({ server, note, show: (id) => panels.showNode(id) })
 
@@ -36,8 +37,9 @@ async function addStyle() {
 }
 
 function addSidebar() {
+  const title = t('history.title')
   app.extensionManager.registerSidebarTab({
-    id: 'runflow-evaluate', icon: 'pi pi-verified', title: t('history.title'), tooltip: t('history.title'), type: 'custom',
+    id: 'runflow-evaluate', icon: 'pi pi-verified', title, tooltip: title, type: 'custom',
     render: (parent) => history.render(parent),
     destroy: () => history.destroy()
   })
@@ -45,13 +47,13 @@ function addSidebar() {
 
 app.registerExtension({
   name: 'runflowevaluate.editor',
-  settings: settings({ server, note }),
+  settings: settings({ server, note, ask }),
   commands: gestures.commands(),
   async init() {
     await Promise.all([addStyle(), readTexts()])
     panels.listen()
     addSidebar()
-    for (const ended of ['execution_success', 'execution_error']) api.addEventListener(ended, () => history.refresh())
+    for (const ended of ['execution_success', 'execution_error']) api.addEventListener(ended, () => history.ended())
   },
   nodeCreated(node) {
     applyDefaults(node, app.extensionManager.setting)

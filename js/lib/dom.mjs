@@ -10,17 +10,20 @@ export function el(tag, attributes = {}, ...children) {
   const made = document.createElement(name)
   if (classes.length) made.className = classes.join(' ')
   for (const [key, value] of Object.entries(attributes)) {
-    if (value === null || value === undefined || value === false) continue
+    if ((value ?? false) === false) continue
     if (key.startsWith('on')) made.addEventListener(key.slice(2), value)
     else made.setAttribute(key, value === true ? '' : value)
   }
-  made.append(...children.flat(3).filter((child) => child !== null && child !== undefined && child !== false && child !== ''))
+  made.append(...children.flat(3).filter((child) => child || child === 0))
   return made
 }
 
 export function button(label, onclick, attributes = {}) {
   return el('button.rf-button', { type: 'button', onclick, ...attributes }, label)
 }
+
+/** For a button that is an icon: its name, also to be seen. */
+export const named = (text) => ({ title: text, 'aria-label': text })
 
 /** Replace what an element holds, keeping the focus where it was, by `data-focus`. */
 export function fill(parent, ...children) {

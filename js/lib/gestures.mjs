@@ -1,89 +1,69 @@
 /** Right-click items and commands for the gestures, and the offer when a prompt is wired back. */
-import { chain, kind, linkOf, outputIndex, upstream } from './graph.mjs'
-import { checkQuality, clear, fixSeed, imageOutput, loopParts, regenerate } from './insert.mjs'
+import { chain, everyNode, kind, outputIndex, upstream, widget } from './graph.mjs'
+import { checkQuality, clear, fixSeed, imageOf, loopParts, regenerate } from './insert.mjs'
 import { t } from './text.mjs'
 
-const CHECK = 'RunflowEvaluate.CheckQuality'
-const REGENERATE = 'RunflowEvaluate.Regenerate'
+/** `find`: what of a node it would work on; `none`: what is said where that is nothing. */
+const REGENERATE = { id: 'RunflowEvaluate.Regenerate', name: 'regenerate', icon: 'pi pi-refresh', find: loopParts, none: 'no_loop', make: regenerate }
+const ALL = [{ id: 'RunflowEvaluate.CheckQuality', name: 'check', icon: 'pi pi-check-circle', find: imageOf, none: 'no_image', make: checkQuality }, REGENERATE]
+const possible = (node) => ALL.filter(({ find }) => find(node))
+const label = ({ name }) => t(`gestures.${name}`)
 
 export class Gestures {
-  constructor({ app, panels }) {
-    Object.assign(this, { app, panels })
+  /** @param {object} host `app`, `panels`, `ask(title, message)` resolves to yes or no */
+  constructor(host) {
+    Object.assign(this, host)
   }
 
   menuItems(node) {
-    const items = [
-      imageOutput(node) >= 0 && { content: t('gestures.check'), callback: () => this.check(node) },
-      loopParts(node) && { content: t('gestures.regenerate'), callback: () => this.regenerate(node) }
-    ].filter(Boolean)
+    const items = possible(node).map((each) => ({ content: label(each), callback: () => this.#do(each, node) }))
     return items.length ? [null, ...items] : []
   }
 
   commands() {
-    const on = (act) => () => {
-      const node = Object.values(this.app.canvas.selected_nodes ?? {})[0]
-      if (node) act(node)
-      else this.panels.note(t('gestures.select'), 'warn')
-    }
-    return [
-      { id: CHECK, label: () => t('gestures.check'), icon: 'pi pi-check-circle', function: on((node) => this.check(node)) },
-      { id: REGENERATE, label: () => t('gestures.regenerate'), icon: 'pi pi-refresh', function: on((node) => this.regenerate(node)) }
-    ]
+    const selected = () => Object.values(this.app.canvas.selected_nodes ?? {})[0]
+    return ALL.map((each) => ({ id: each.id, icon: each.icon, label: () => label(each), function: () => this.#do(each, selected()) }))
   }
 
   /** The same beside a selected node, also where the right-click menu takes no items of packs. */
   toolbox(item) {
-    const can = [imageOutput(item) >= 0 && CHECK, item.graph && loopParts(item) && REGENERATE]
-    return can.filter(Boolean)
-  }
-
-  check(node) {
-    if (imageOutput(node) < 0) return this.panels.note(t('gestures.no_image'), 'warn')
-    this.#insert(node, (create) => checkQuality(node, create))
-  }
-
-  regenerate(node) {
-    const parts = loopParts(node)
-    if (!parts) return this.panels.note(t('gestures.no_loop'), 'warn')
-    this.#insert(node, (create) => regenerate(parts, create))
+    return possible(item).map(({ id }) => id)
   }
 
   /** An improved prompt cannot be wired back into what made its image: a graph has no cycles. A loop does it. */
   nodeCreated(node) {
     if (kind(node) === 'RunflowRegenerateStart') fixSeed(node)
     if (kind(node) !== 'RunflowEvaluateImage') return
-    chain(node, 'onConnectionsChange', (side, slot, connected, link) => {
-      const made = link && linkOf(node.graph, link.id)
-      const isOutput = side === 2 && slot === outputIndex(node, 'improved_prompt')
-      if (connected && isOutput && made && !this.inserting) queueMicrotask(() => this.#offer(node, made))
+    chain(node, 'onConnectOutput', (slot, type, { name }, target) => {
+      if (slot !== outputIndex(node, 'improved_prompt') || !upstream(node).includes(target)) return
+      queueMicrotask(() => this.#offer(node, target, name))
+      return false // nothing is connected: what fed the input goes on feeding it
     })
   }
 
-  async #offer(node, link) {
-    const target = node.graph?.getNodeById(link.target_id)
-    if (!target || !upstream(node).includes(target)) return
-    const yes = await this.app.extensionManager.dialog.confirm({ title: t('gestures.regenerate'), message: t('gestures.offer') })
-    this.panels.change(() => target.disconnectInput(link.target_slot))
-    if (yes) this.regenerate(upstream(node).find((each) => imageOutput(each) >= 0 && loopParts(each)) ?? target)
+  async #offer(node, target, name) {
+    const yes = await this.ask(label(REGENERATE), t('gestures.offer'))
+    const open = everyNode(this.app.rootGraph) // another workflow may have been opened meanwhile
+    if (!yes || !open.has(node) || !open.has(target)) return
+    const text = { node: target, widget: widget(target, name) ?? { name, value: '' } }
+    const made = upstream(node).find((each) => loopParts(each)?.image === each)
+    this.#do({ ...REGENERATE, make: (parts, create) => regenerate({ ...parts, text }, create) }, made ?? target)
   }
 
-  #insert(node, make) {
+  #do({ find, none, make }, node) {
+    const found = node && find(node)
+    if (!found) return this.panels.note(t(`gestures.${node ? none : 'select'}`), 'warn')
     const { graph } = node
     const made = []
     const create = (type, pos) => {
       const created = globalThis.LiteGraph.createNode(type)
       created.pos = pos
-      clear(created, graph.nodes)
+      clear(created, graph)
       graph.add(created)
       made.push(created)
       return created
     }
-    this.inserting = true
-    try {
-      this.panels.change(() => make(create))
-    } finally {
-      this.inserting = false
-    }
+    this.panels.change(() => make(found, create))
     this.app.canvas.selectNodes?.(made)
   }
 }

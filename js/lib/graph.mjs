@@ -7,7 +7,6 @@ const FAR = 200
 export const kind = (node) => node?.comfyClass ?? node?.constructor?.comfyClass ?? node?.type
 export const widget = (node, name) => node?.widgets?.find((each) => each.name === name)
 export const input = (node, name) => node?.inputs?.find((each) => each.name === name)
-export const inputIndex = (node, name) => node?.inputs?.findIndex((each) => each.name === name) ?? -1
 export const outputIndex = (node, name) => node?.outputs?.findIndex((each) => each.name === name) ?? -1
 export const isOff = (node) => node.mode === MUTED || node.mode === BYPASSED
 
@@ -22,7 +21,7 @@ export function source(node, name) {
   return { node: from, slot: link.origin_slot }
 }
 
-/** The nodes and inputs that an output slot feeds. */
+/** The nodes and inputs that an output slot feeds; the node is `null` where that is an output of the subgraph. */
 export function targets(node, slot) {
   const links = [...(node.outputs?.[slot]?.links ?? [])].map((id) => linkOf(node.graph, id)).filter(Boolean)
   return links.map((link) => ({ node: node.graph.getNodeById(link.target_id), slot: link.target_slot, link }))
@@ -55,17 +54,14 @@ function walk(start, next) {
 export function whyIdle(node) {
   if (node.mode === MUTED) return 'muted'
   if (node.mode === BYPASSED) return 'bypassed'
-  if (input(node, 'image') && !source(node, 'image') && !isSubgraphInput(node, 'image')) return 'no_image'
+  const image = input(node, 'image')
+  if (image && image.link == null) return 'no_image'
   if (isOutput(node)) return null
-  const runs = downstream(node).some((each) => !each || isEdge(each) || (isOutput(each) && !isOff(each)))
+  const runs = downstream(node).some((each) => !each || (isOutput(each) && !isOff(each)))
   return runs ? null : 'no_output'
 }
 
-const isOutput = (node) => node.constructor?.nodeData?.output_node === true
-const isEdge = (node) => Number(node.id) < 0
-
-/** In a subgraph an input may be fed from outside, by no node of this graph. */
-const isSubgraphInput = (node, name) => input(node, name)?.link != null
+export const isOutput = (node) => node.constructor?.nodeData?.output_node === true
 
 /** The loop's end that reads this evaluation, if one does. */
 export function loopEnd(node) {
@@ -94,12 +90,11 @@ export function everyNode(graph, found = new Set()) {
   return found
 }
 
-/** Add to a node's own callback, after what is there. */
+/** Add to a node's own callback, after what is there; what the addition answers counts. */
 export function chain(node, name, added) {
   const before = node[name]
   node[name] = function (...given) {
     const result = before?.apply(this, given)
-    added(...given)
-    return result
+    return added(...given) ?? result
   }
 }

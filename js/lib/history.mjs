@@ -1,7 +1,7 @@
 /** The sidebar: every evaluation in the journal, newest first. */
 import { chart } from './chart.mjs'
 import { details } from './details.mjs'
-import { button, el, fill } from './dom.mjs'
+import { button, el, fill, named } from './dom.mjs'
 import { ago, score, seconds } from './format.mjs'
 import { List } from './list.mjs'
 import { picture } from './panel.mjs'
@@ -11,6 +11,8 @@ const ROW = 62
 const DAYS = 30
 const TYPING_MS = 250
 const OUTCOMES = ['passed', 'failed', 'unknown', 'error', 'open', 'closed', 'abandoned']
+
+const verdict = ({ outcome, score: reached }) => [el('strong', {}, t(`history.outcome.${outcome}`)), el('span', {}, reached === null ? '' : score(reached))]
 
 export class History {
   /** @param {object} host `server`, `note(text, severity)`, `show(evaluationId)` */
@@ -37,6 +39,14 @@ export class History {
     this.element = null
   }
 
+  /** A run has ended: who reads further down is told, and keeps the place. */
+  ended() {
+    if (!this.element) return
+    if (!this.list.element.scrollTop && !this.front.hidden) return this.refresh()
+    this.empty.textContent = t('history.newer')
+    return this.#chart()
+  }
+
   /** Read again what is newest; only where somebody looks. */
   async refresh() {
     if (!this.element) return
@@ -52,9 +62,9 @@ export class History {
     } })
     const outcome = el('select.rf-input', { 'aria-label': t('history.filter'), onchange: () => this.#ask({ outcome: outcome.value }) },
       ['', ...OUTCOMES].map((each) => el('option', { value: each }, t(`history.outcome.${each || 'all'}`))))
-    const save = (kind) => button(kind, () => this.server.save(`history.${kind.toLowerCase()}`, this.query), { title: t('history.export', { kind }), 'aria-label': t('history.export', { kind }) })
+    const save = (kind) => button(kind, () => this.server.save(`history.${kind.toLowerCase()}`, this.query), named(t('history.export', { kind })))
     return el('div.rf-tools', {}, search, el('div.rf-row', {}, outcome, save('CSV'), save('JSON'),
-      button('↻', () => this.refresh(), { 'aria-label': t('history.refresh'), title: t('history.refresh') })))
+      button('↻', () => this.refresh(), named(t('history.refresh')))))
   }
 
   #ask(change) {
@@ -64,9 +74,7 @@ export class History {
 
   /** The next page, once, however often the list asks. */
   #more() {
-    if (this.next === null) return null
-    this.reading ??= this.#read(this.rows, { ...this.query, before: this.next })
-    return this.reading
+    return this.next === null ? null : (this.reading ??= this.#read(this.rows, { ...this.query, before: this.next }))
   }
 
   async #read(rows, query) {
@@ -75,15 +83,15 @@ export class History {
       if (rows !== this.rows) return // asked for something else meanwhile
       rows.push(...page.rows)
       this.next = page.next
-      this.empty.textContent = rows.length ? '' : t(query.search || query.outcome ? 'history.none' : 'history.empty')
+      if (!query.before) this.empty.textContent = rows.length ? '' : t(query.search || query.outcome ? 'history.none' : 'history.empty')
     })
     if (rows !== this.rows) return
     this.reading = null
     this.list.set(rows, this.next === null)
   }
 
-  async #chart() {
-    await this.#tried(async () => fill(this.figure, chart(await this.server.get(`days?days=${DAYS}`))))
+  #chart() {
+    return this.#tried(async () => fill(this.figure, chart(await this.server.get(`days?days=${DAYS}`))))
   }
 
   async #tried(act) {
@@ -97,11 +105,10 @@ export class History {
 
   #row(row) {
     const facts = [row.cost && t('panel.credits', { cost: row.cost }), seconds(row.seconds), ago(row.created_at * 1000)]
-    const rated = row.feedback.rating === 'none' ? '' : t(`rating.said.${row.feedback.rating}`)
     return el('button.rf-history-row', { type: 'button', 'data-outcome': row.outcome, onclick: () => this.#open(row) },
       el('span.rf-thumbnail', {}, picture((hash) => this.server.thumbnail(hash), row.image, '')),
       el('span.rf-cells', {},
-        el('span.rf-row-head', {}, el('strong', {}, t(`history.outcome.${row.outcome}`)), el('span', {}, row.score === null ? '' : score(row.score)), rated && el('span.rf-chip', {}, rated)),
+        el('span.rf-row-head', {}, verdict(row), row.feedback.rating !== 'none' && el('span.rf-chip', {}, t(`rating.said.${row.feedback.rating}`))),
         el('span.rf-cut', {}, row.prompt || row.issue || row.id || row.failure || '–'),
         el('span.rf-cut.rf-quiet', {}, facts.filter(Boolean).join(' · '))))
   }
@@ -112,7 +119,6 @@ export class History {
   }
 
   #show(row, more) {
-    const verdict = { ...more, judge: 'runflow' }
     const rate = async (rating, reason) => {
       const { feedback } = await this.server.post('feedback', { id: more.id, rating, reason })
       row.feedback = feedback
@@ -122,17 +128,17 @@ export class History {
       this.back.hidden = true
       this.front.hidden = false
       this.list.draw(true)
+      this.list.focus(this.rows.indexOf(row))
     }
     fill(this.back,
       el('div.rf-row', {},
         button(t('history.back'), close, { 'data-focus': 'back' }),
         button(t('history.show'), () => this.host.show(more.id), { 'data-focus': 'show' })),
       el('div.rf-row-head', { 'data-outcome': row.outcome },
-        el('strong', {}, t(`history.outcome.${row.outcome}`)), el('span', {}, score(row.score)),
-        el('span.rf-quiet', {}, ago(row.created_at * 1000))),
+        verdict(row), el('span.rf-quiet', {}, ago(row.created_at * 1000))),
       el('div.rf-large', {}, picture((hash) => this.server.thumbnail(hash), row.image, '')),
       more.prompt && el('section', {}, el('h4', {}, t('history.prompt')), el('blockquote.rf-prompt', {}, more.prompt)),
-      details(verdict, more, { ...this.host, title: '', rate }))
+      details({ ...more, judge: 'runflow' }, more, { ...this.host, title: '', rate }))
     this.front.hidden = true
     this.back.hidden = false
     if (!this.back.contains(document.activeElement)) this.back.querySelector('button').focus()

@@ -1,5 +1,5 @@
 /** The gestures: put the pack's nodes into a graph and wire them. Each is one change, so one undo takes it back. */
-import { downstream, input, inputIndex, kind, linkOf, outputIndex, source, targets, upstream, widget } from './graph.mjs'
+import { downstream, input, isOutput, kind, linkOf, outputIndex, source, targets, upstream, widget } from './graph.mjs'
 import { encoderOf, samplerText, setWidget } from './prompts.mjs'
 
 const GAP = 60
@@ -8,55 +8,65 @@ const ROOM = 820
 const SEEDS = ['seed', 'noise_seed']
 
 /** The first image output of a node, -1 where there is none. */
-export const imageOutput = (node) => (node.outputs ?? []).findIndex(({ type }) => type === 'IMAGE')
+const imageOutput = (node) => (node.outputs ?? []).findIndex(({ type }) => type === 'IMAGE')
+
+/** The node whose image a gesture is about: this one, or the next after a sampler. */
+export function imageOf(node) {
+  if (imageOutput(node) < 0 && !seedOf(node)) return null
+  const image = [node, ...downstream(node)].find((each) => each && imageOutput(each) >= 0)
+  // On ComfyUI 0.33 what saves images has such an output too. A loop would save every attempt: what feeds it is meant.
+  const fed = image && isOutput(image) && source(image, image.inputs.find(({ type }) => type === 'IMAGE')?.name)
+  return fed ? imageOf(fed.node) : image
+}
 
 /**
  * What "Regenerate until it passes" would work on, from a sampler or an image output: the sampler's seed, the text,
- * the node that gives the image. Null where one of the first two or the image is missing.
+ * the node that gives the image. Null where the seed or the image is missing, and in a loop.
  */
 export function loopParts(node) {
-  const image = [node, ...downstream(node)].find((each) => each && imageOutput(each) >= 0)
-  const sampler = image && [node, ...(image === node ? upstream(node) : [])].find((each) => seedOf(each))
-  if (!sampler || insideLoop(sampler)) return null
-  return { image, sampler, seed: seedOf(sampler), text: samplerText(sampler) }
+  const image = imageOf(node)
+  const sampler = image && [node, ...(imageOutput(node) < 0 ? [] : upstream(image))].find(seedOf)
+  const seed = sampler && seedOf(sampler)
+  if (!seed || kind(source(seed.node, seed.widget.name)?.node)?.startsWith('RunflowRegenerate')) return null
+  return { image, sampler, seed, text: samplerText(sampler) }
 }
 
 /** Insert Evaluate and Show Verdict behind an image output. Returns Evaluate. */
 export function checkQuality(node, create) {
-  const slot = imageOutput(node)
   const evaluate = create('RunflowEvaluateImage', beside(node))
-  node.connect(slot, evaluate, inputIndex(evaluate, 'image'))
-  givePrompt(evaluate, encoderOf(evaluate))
+  node.connect(imageOutput(node), evaluate, 'image')
+  const text = encoderOf(evaluate)
+  if (text) setWidget(evaluate, widget(evaluate, 'generation_prompt'), text.widget.value)
   const show = create('RunflowShowVerdict', beside(evaluate))
-  evaluate.connect(outputIndex(evaluate, 'evaluation'), show, inputIndex(show, 'evaluation'))
+  evaluate.connect('evaluation', show, 'evaluation')
   return evaluate
 }
 
 /** Put Start before the sampler, Evaluate and End behind the image; what read the image reads the best one. */
 export function regenerate({ image, sampler, seed, text }, create) {
-  const readers = targets(image, imageOutput(image))
+  const made = imageOutput(image)
+  const readers = targets(image, made)
   makeRoom(image, ROOM)
   const start = create('RunflowRegenerateStart', before(text?.node ?? sampler))
-  const evaluate = evaluateOf(readers) ?? create('RunflowEvaluateImage', beside(image))
+  // Evaluate is there already where somebody checked first: it is used, with its settings.
+  const evaluate = readers.map(({ node }) => node).find((each) => kind(each) === 'RunflowEvaluateImage') ?? create('RunflowEvaluateImage', beside(image))
   const end = create('RunflowRegenerateEnd', beside(evaluate))
-  moveSeed(start, seed)
-  if (text) movePrompt(start, text)
-  const wire = (from, output, to, name) => from.connect(outputIndex(from, output), to, inputIndex(to, name))
-  image.connect(imageOutput(image), evaluate, inputIndex(evaluate, 'image'))
-  wire(start, 'current_prompt', evaluate, 'generation_prompt')
-  wire(start, 'loop', end, 'loop')
-  wire(evaluate, 'evaluation', end, 'evaluation')
-  image.connect(imageOutput(image), end, inputIndex(end, 'image'))
+  putBetween(start, 'seed', 'current_seed', seed)
+  fixSeed(start)
+  if (text) putBetween(start, 'prompt', 'current_prompt', text)
+  image.connect(made, evaluate, 'image')
+  start.connect('current_prompt', evaluate, 'generation_prompt')
+  start.connect('loop', end, 'loop')
+  evaluate.connect('evaluation', end, 'evaluation')
+  image.connect(made, end, 'image')
   const best = outputIndex(end, 'best_image')
   const others = readers.filter((each) => each.node !== evaluate)
-  for (const { node, slot } of others) end.connect(best, node, slot)
+  for (const { node, slot } of others) {
+    if (node) end.connect(best, node, slot)
+    else end.graph.outputs[slot].connect(end.outputs[best], end)
+  }
   if (!others.length) end.connect(best, create('PreviewImage', beside(end)), 0)
   return end
-}
-
-/** Evaluate is there already where somebody checked first: it is used, with its settings. */
-function evaluateOf(readers) {
-  return readers.map(({ node }) => node).find((each) => kind(each) === 'RunflowEvaluateImage')
 }
 
 /** The seed widget of a sampler, its own or that of the noise node it reads. */
@@ -69,29 +79,17 @@ function seedOf(node) {
   return found ? { node: noise, widget: found } : null
 }
 
-function insideLoop(sampler) {
-  const seed = seedOf(sampler)
-  const from = seed && source(seed.node, seed.widget.name)?.node
-  return Boolean(from) && kind(from).startsWith('RunflowRegenerate')
-}
-
-function givePrompt(evaluate, text) {
-  const own = widget(evaluate, 'generation_prompt')
-  if (own && text) setWidget(evaluate, own, text.widget.value)
-}
-
-function movePrompt(start, { node, widget: from }) {
-  setWidget(start, widget(start, 'prompt'), from.value)
-  start.connect(outputIndex(start, 'current_prompt'), node, inputIndex(node, from.name))
-}
-
-function moveSeed(start, { node, widget: from }) {
-  const linked = linkOf(node.graph, input(node, from.name)?.link)
-  const origin = linked && node.graph.getNodeById(linked.origin_id)
-  setWidget(start, widget(start, 'seed'), from.value)
-  fixSeed(start)
-  if (origin) origin.connect(linked.origin_slot, start, inputIndex(start, 'seed'))
-  start.connect(outputIndex(start, 'current_seed'), node, inputIndex(node, from.name))
+/** What a widget says, or what is linked to it (a node, or an input of the subgraph), goes to Start, and Start to it. */
+function putBetween(start, name, current, { node, widget: from }) {
+  const { graph } = start
+  const own = input(node, from.name)
+  const link = linkOf(graph, own?.link)
+  const origin = link && graph.getNodeById(link.origin_id)
+  setWidget(start, widget(start, name), from.value)
+  if (origin) origin.connect(link.origin_slot, start, name)
+  else if (link) graph.inputs[link.origin_slot].connect(input(start, name), start)
+  // A Primitive's widget has no input: what it feeds reads Start instead.
+  for (const to of own ? [{ node, slot: from.name }] : targets(node, 0)) start.connect(current, to.node, to.slot)
 }
 
 /** "Control after generate", whatever it is called: a seed that changes by itself makes every Run cost anew. */
@@ -110,16 +108,21 @@ const before = (node) => [node.pos[0] - 400 - GAP, node.pos[1]]
 function makeRoom(node, by) {
   if (globalThis.LiteGraph?.vueNodesMode && !node.setPos) return
   const edge = node.pos[0] + node.size[0]
-  for (const each of node.graph.nodes) {
+  for (const each of standing(node.graph)) {
     if (each.pos[0] >= edge) each.pos = [each.pos[0] + by, each.pos[1]]
   }
+  node.graph.outputNode?.arrange() // else the next drawing of it counts as a change
 }
 
-/** Move nodes that would lie on others down, until they do not. */
-export function clear(node, others) {
-  const overlaps = (each) => each !== node && each.pos[0] < node.pos[0] + node.size[0] && node.pos[0] < each.pos[0] + each.size[0] &&
+/** What takes room: the nodes, and a subgraph's own input and output. */
+const standing = ({ nodes, inputNode, outputNode }) => [...nodes, inputNode, outputNode].filter(Boolean)
+
+/** Move a new node that would lie on others down, until it does not. */
+export function clear(node, graph) {
+  const others = standing(graph)
+  const overlaps = (each) => each.pos[0] < node.pos[0] + node.size[0] && node.pos[0] < each.pos[0] + each.size[0] &&
     each.pos[1] - 30 < node.pos[1] + node.size[1] && node.pos[1] - 30 < each.pos[1] + each.size[1]
-  for (let hit = others.find(overlaps), tries = 0; hit && tries < 50; hit = others.find(overlaps), tries++) {
+  for (let hit, tries = 0; (hit = others.find(overlaps)) && tries < 50; tries++) {
     node.pos = [node.pos[0], hit.pos[1] + hit.size[1] + GAP]
   }
 }

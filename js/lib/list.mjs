@@ -29,7 +29,7 @@ export class List {
     Object.assign(this, { first, last })
     this.inner.style.height = `${this.items.length * this.height}px`
     this.inner.replaceChildren(...this.items.slice(first, last).map((item, offset) => this.#placed(item, first + offset)))
-    if (focused >= first && focused < last && this.inner.isConnected) this.#focus(focused)
+    this.focus(focused)
     if (!this.complete && last + BEYOND >= this.items.length) this.more()
   }
 
@@ -49,17 +49,17 @@ export class List {
   #key(event) {
     const by = { ArrowDown: 1, ArrowUp: -1, PageDown: 10, PageUp: -10 }[event.key]
     const from = Number(event.target.dataset?.index)
-    if (!by || Number.isNaN(from)) return
+    if (!by || !(from >= 0)) return
     event.preventDefault()
     const to = Math.min(this.items.length - 1, Math.max(0, from + by))
     const { scrollTop, clientHeight } = this.element
     if (to * this.height < scrollTop) this.element.scrollTop = to * this.height
     if ((to + 1) * this.height > scrollTop + clientHeight) this.element.scrollTop = (to + 1) * this.height - clientHeight
     this.draw()
-    this.#focus(to)
+    this.focus(to)
   }
 
-  #focus(index) {
+  focus(index) {
     this.inner.querySelector(`[data-index="${index}"]`)?.focus({ preventScroll: true })
   }
 }

@@ -1,5 +1,5 @@
 /** Thumbs: what the person thinks of the verdict, as Runflow has it. */
-import { button, el } from './dom.mjs'
+import { button, el, named } from './dom.mjs'
 import { t } from './text.mjs'
 
 const MOST_CHARACTERS = 2000
@@ -15,28 +15,30 @@ export function rating(now = { rating: 'none', reason: '' }, host) {
   const area = el('textarea.rf-input', { rows: 2, maxlength: MOST_CHARACTERS, 'aria-label': label, placeholder: label, 'data-focus': 'reason' })
   const offered = now.rating === 'none' && host.overruled
   area.value = offered || now.reason
-  const send = async (event, value, reason) => {
-    const pressed = event.currentTarget
-    pressed.disabled = true
+  let sending = false // a button that is disabled loses the focus
+  const send = async (value, reason) => {
+    if (sending) return
+    sending = true
     try {
       await host.rate(value, reason)
     } catch (error) {
       host.note(t('rating.failed', { message: error.message }), 'error')
     } finally {
-      pressed.disabled = false
+      sending = false
     }
   }
+  // What goes away when it has done its work names the thumb that takes the focus then.
   const form = el('div.rf-reason', { hidden: !offered }, area,
-    button(t('rating.send'), (event) => send(event, 'bad', area.value.trim()), { 'data-focus': 'send-reason' }))
+    button(t('rating.send'), () => send('bad', area.value.trim()), { 'data-focus': 'rate-bad' }))
   const thumb = (value, onclick) => button(el(`i.pi.pi-thumbs-${ICONS[value]}`), onclick, {
-    'aria-label': t(`rating.${value}`), title: t(`rating.${value}`), 'aria-pressed': String(now.rating === value), 'data-focus': `rate-${value}`
+    ...named(t(`rating.${value}`)), 'aria-pressed': String(now.rating === value), 'data-focus': `rate-${value}`
   })
   return el('section.rf-rating', { 'aria-label': t('rating.label') },
     el('div.rf-row', {},
       el('span', {}, t('rating.label')),
-      thumb('good', (event) => send(event, 'good', '')),
+      thumb('good', () => send('good', '')),
       thumb('bad', () => { form.hidden = false; area.focus() }),
-      now.rating !== 'none' && button(t('rating.clear'), (event) => send(event, 'clear', ''), { 'data-focus': 'rate-clear' }),
+      now.rating !== 'none' && button(t('rating.clear'), () => send('clear', ''), { 'data-focus': 'rate-good' }),
       now.rating !== 'none' && el('span.rf-quiet', {}, [t(`rating.said.${now.rating}`), now.reason].filter(Boolean).join(': '))),
     form)
 }

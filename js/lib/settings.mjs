@@ -5,12 +5,12 @@ import { t } from './text.mjs'
 const CATEGORY = 'Runflow Evaluate'
 
 /** ComfyUI's settings of the pack, with their words in `locales`. The first two only draw: what they change is not ComfyUI's to keep. */
-export function settings({ server, note }) {
+export function settings(host) {
   const of = (group, id, more) => ({ id: `RunflowEvaluate.${id}`, name: id, tooltip: id, category: [CATEGORY, group, id], ...more })
-  const drawn = (id, make) => of('Account and limits', id, { tooltip: '', defaultValue: null, type: () => make(server, note) })
+  const drawn = (id, rows) => of('Account and limits', id, { tooltip: '', defaultValue: null, type: () => box(host, rows) })
   return [
-    drawn('Limits', limits),
-    drawn('Key', key),
+    drawn('Limits', ({ settings: all }, change) => all.map((each) => limitRow(each, change))),
+    drawn('Key', ({ key }, change) => keyRows(key, (action, more) => change('key', { action, ...more }), host)),
     of('New nodes', 'Judge', { type: 'combo', options: ['auto', 'runflow', 'local', 'off'], defaultValue: 'auto' }),
     of('New nodes', 'Reuse', { type: 'boolean', defaultValue: true })
   ]
@@ -20,33 +20,35 @@ export function settings({ server, note }) {
 export function applyDefaults(node, setting) {
   const wanted = { RunflowEvaluateImage: ['judge', 'Judge'], RunflowEvaluationOptions: ['reuse', 'Reuse'] }[node.comfyClass]
   const found = wanted && node.widgets?.find(({ name }) => name === wanted[0])
-  const value = found && setting.get(`RunflowEvaluate.${wanted[1]}`)
-  if (value !== undefined && value !== null && found) found.value = value
+  if (found) found.value = setting.get(`RunflowEvaluate.${wanted[1]}`) ?? found.value
 }
 
-function key(server, note) {
-  const box = el('div.rf-page.rf-setting', {}, t('settings.reading'))
-  const act = (body) => tried(note, async () => {
-    drawKey(await server.post('key', body))
+/** A box of rows with what is set; `change(path, body)` draws them anew, also where it is refused: as what is in force. */
+function box({ server, note }, rows) {
+  const shown = el('div.rf-page.rf-setting', {}, t('settings.reading'))
+  let now
+  const show = async (asked, said) => {
+    await tried(note, async () => { now = await asked }, said)
+    if (now) fill(shown, ...(now.may_change ? rows(now, change) : [el('p', {}, t('settings.elsewhere'))]))
+  }
+  const change = async (path, body) => {
+    await show(server.post(path, body))
     server.changed()
-  })
-  const drawKey = (now) => fill(box, ...keyRows(now, act, server, note))
-  tried(note, async () => drawKey(await server.get('settings')), box)
-  return box
+  }
+  show(server.get('settings'), shown)
+  return shown
 }
 
-function keyRows(now, act, server, note) {
-  if (!now.may_change) return [el('p', {}, t('settings.elsewhere'))]
-  const { key: set } = now
+function keyRows(set, act, { server, note, ask }) {
   const field = el('input.rf-input', {
     type: 'password', autocomplete: 'off', spellcheck: 'false', 'data-focus': 'key',
     'aria-label': t('settings.key'), placeholder: t(set.set ? 'settings.replace' : 'settings.paste')
   })
-  const save = async (event) => {
+  const save = (event) => {
     event.preventDefault()
     const given = field.value
     field.value = ''
-    if (given) await act({ action: 'set', key: given })
+    if (given) act('set', { key: given })
   }
   const account = el('span.rf-quiet', { role: 'status' })
   const check = () => tried(note, async () => {
@@ -54,6 +56,8 @@ function keyRows(now, act, server, note) {
     const found = await server.post('check', {})
     account.textContent = t('settings.works', { account: found.account || '–', balance: found.balance ?? '–' })
   }, account)
+  const does = (name, act) => button(t(`settings.${name}`), act, { 'data-focus': name })
+  const remove = async () => (await ask(t('settings.remove'), t('settings.sure'))) && act('remove')
   return [
     el('div.rf-row', {},
       el('strong', {}, set.set ? set.masked : t('settings.none')), set.set && el('span.rf-quiet', {}, set.source),
@@ -61,38 +65,27 @@ function keyRows(now, act, server, note) {
     !set.fixed && el('form.rf-row', { onsubmit: save }, field, el('button.rf-button', { type: 'submit', 'data-focus': 'save' }, t('settings.save'))),
     set.fixed && el('p.rf-quiet', {}, t('settings.fixed')),
     el('div.rf-row', {},
-      set.set && button(t('settings.check'), check, { 'data-focus': 'check' }),
-      set.set && !set.fixed && button(t('settings.remove'), () => act({ action: 'remove' }), { 'data-focus': 'remove' }),
-      set.importable && !set.fixed && button(t('settings.import'), () => act({ action: 'import' }), { 'data-focus': 'import' }),
+      set.set && does('check', check),
+      set.set && !set.fixed && does('remove', remove),
+      set.importable && does('import', () => act('import')),
       account)
   ]
 }
 
-function limits(server, note) {
-  const box = el('div.rf-page.rf-setting', {}, t('settings.reading'))
-  const draw = (now) => fill(box, ...(now.may_change ? now.settings.map((each) => limitRow(each, change)) : [el('p', {}, t('settings.elsewhere'))]))
-  const change = (name, value) => tried(note, async () => {
-    draw(await server.post('settings', { [name]: value }))
-    server.changed()
-  })
-  tried(note, async () => draw(await server.get('settings')), box)
-  return box
-}
-
 function limitRow({ name, value, default: standard, source, fixed }, change) {
   const label = t(`settings.names.${name}`)
-  const common = { 'aria-label': label, disabled: fixed, 'data-focus': name, title: fixed ? t('settings.from', { source }) : null }
-  const field = typeof standard === 'boolean'
-    ? el('input', { type: 'checkbox', ...common, checked: value, onchange: () => change(name, field.checked) })
-    : el('input.rf-input', {
-      type: 'number', min: 0, step: 'any', value: value ?? '', placeholder: standard ?? t('settings.no_limit'), ...common,
-      onchange: () => change(name, field.value === '' ? null : Number(field.value))
-    })
+  const isFlag = typeof standard === 'boolean'
+  const given = () => (isFlag ? field.checked : field.value === '' ? null : Number(field.value))
+  const field = el('input', {
+    ...(isFlag ? { type: 'checkbox', checked: value } : { type: 'number', class: 'rf-input', min: 0, step: 'any', value, placeholder: standard ?? t('settings.no_limit') }),
+    'aria-label': label, disabled: fixed, 'data-focus': name, title: fixed && t('settings.from', { source }),
+    onchange: () => change('settings', { [name]: given() })
+  })
   return el('label.rf-limit', {}, el('span', {}, label), field)
 }
 
 /** A failure is said where the person looks: in the box that could not be filled, else as a toast. */
-async function tried(note, act, box = null) {
+async function tried(note, act, box) {
   try {
     await act()
   } catch (error) {

@@ -16,7 +16,7 @@ const FLAGS = [
 const VIEW = { width: 1500, height: 1050 }
 
 const profile = await mkdtemp(join(tmpdir(), 'runflow-browser-'))
-const browser = await chromium.launch({ executablePath: process.env.RUNFLOW_TEST_CHROMIUM || '/usr/bin/chromium', args: FLAGS, env: { ...process.env, HOME: profile } })
+const browser = await chromium.launch({ ignoreDefaultArgs: ['--hide-scrollbars'], executablePath: process.env.RUNFLOW_TEST_CHROMIUM || '/usr/bin/chromium', args: FLAGS, env: { ...process.env, HOME: profile } })
 const editors = new Map()
 
 /** One page per server and renderer: a scenario loads its own workflow, or says that it needs a new page. */

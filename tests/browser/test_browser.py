@@ -109,6 +109,11 @@ def test_script_in_what_the_api_says_stays_text(play: Play) -> None:
     play("verdict.keeps_injected_script_as_text", MARKUP)
 
 
+def test_texts_of_others_read_in_their_own_direction(play: Play) -> None:
+    issue = "\u0633\u062a\u0629 \u0623\u0635\u0627\u0628\u0639 (6)."  # "six fingers (6)."
+    play("verdict.reads_in_its_own_direction", ScriptedVerdict(passed=False, score=0.2, issues=[issue]))
+
+
 def test_a_batch_has_a_thumbnail_for_each_image(play: Play) -> None:
     play("verdict.shows_a_batch", PASSES, HAND, PASSES)
 
@@ -215,6 +220,18 @@ def test_check_quality_is_one_gesture(play: Play) -> None:
 
 def test_a_prompt_wired_back_offers_the_loop(play: Play) -> None:
     play("loop.is_offered_for_a_prompt_wired_back", fresh=True)
+
+
+def test_an_offer_changes_no_workflow_that_was_opened_meanwhile(play: Play) -> None:
+    play("loop.is_offered_to_the_open_workflow_only", fresh=True)
+
+
+def test_the_loop_in_a_subgraph_gives_the_best_image_out(play: Play) -> None:
+    play("loop.is_inserted_in_a_subgraph", PASSES, fresh=True)
+
+
+def test_check_quality_on_a_sampler_means_its_image(play: Play) -> None:
+    play("loop.checks_quality_of_a_sampler")
 
 
 def test_history_lists_finds_rates_and_exports(play: Play) -> None:

@@ -49,10 +49,13 @@ class Node {
     return this.widgets.find((each) => each.name === name)
   }
 
-  connect(slot, target, index) {
+  /** As LiteGraph's: slots by number or by name. */
+  connect(output, target, name) {
+    const at = (slots, each) => (typeof each === 'string' ? slots.findIndex((one) => one.name === each) : each)
+    const [slot, index] = [at(this.outputs, output), at(target.inputs, name)]
     const before = this.graph.links.get(target.inputs[index].link)
     if (before) {
-      const from = this.graph.getNodeById(before.origin_id).outputs[before.origin_slot]
+      const from = this.graph.getNodeById(before.origin_id)?.outputs[before.origin_slot] ?? { links: [] }
       from.links = from.links.filter((id) => id !== before.id)
     }
     const id = this.graph.links.size + 1

@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { test } from 'node:test'
+import { chart } from '../../js/lib/chart.mjs'
 import { ago, score, seconds, sum } from '../../js/lib/format.mjs'
 import { downstream, nodeOf, source, upstream, whyIdle } from '../../js/lib/graph.mjs'
-import { checkQuality, loopParts, regenerate } from '../../js/lib/insert.mjs'
+import { checkQuality, imageOf, loopParts, regenerate } from '../../js/lib/insert.mjs'
 import { changes, cleanLoop } from '../../js/lib/loop.mjs'
 import { Memory } from '../../js/lib/memory.mjs'
 import { promptTargets } from '../../js/lib/prompts.mjs'
@@ -53,6 +54,17 @@ test('texts and times are in the person\'s language, where there is one, else in
     assert.match(ago(0, 7200_000), /2 hr?\.? ago/)
   }
   assert.equal(t('a.d'), 'a.d')
+})
+
+test('only what has a verdict counts as judged, in the words and in the bars', () => {
+  const made = []
+  globalThis.document = { createElement: (tag) => ({ tag, setAttribute(name, value) { this[name] = value }, append(...all) { this.children = all; made.push(this) } }) }
+  speak({ en: { runflow: { history: { chart: '{judged} judged, {rate} %', today: '', day: '' } } } }, 'en')
+  const day = { date: '2026-01-01', evaluations: 10_051, judged: 4, passed: 3, credits: '1' }
+  chart({ days: [day], today: { evaluations: 0, credits: '0' }, limits: { evaluations: 9, credits: null } })
+  delete globalThis.document
+  assert.equal(made.find((each) => each.className === 'rf-bars')['aria-label'], '4 judged, 75 %')
+  assert.equal(made.find((each) => each.className === 'rf-bar-passed').style, 'height:75%')
 })
 
 test('every text that the code asks for is there', () => {
@@ -215,6 +227,43 @@ test('“regenerate until it passes” moves prompt and seed, and what read the 
   assert.equal(source(end, 'image').node, decode)
   assert.equal(source(source(end, 'evaluation').node, 'generation_prompt').node, start)
   assert.equal(loopParts(sampler), null, 'a loop is not put into a loop')
+})
+
+test('what saves images is no source of them, even where it has an output', () => {
+  const { graph, sampler, decode, save } = image()
+  const saves = graph.put('SaveImage', ['images:IMAGE'], ['IMAGE:IMAGE'], {}, true)
+  decode.connect(0, saves, 0)
+  assert.deepEqual([saves, decode, sampler].map(imageOf), [decode, decode, decode])
+  assert.equal(imageOf(save), null)
+  const end = regenerate(loopParts(saves), (type) => graph.create(type))
+  assert.equal(source(end, 'image').node, decode)
+  for (const each of [save, saves]) assert.equal(source(each, 'images').node, end)
+})
+
+test('a loop goes between a widget and what is linked to it', () => {
+  const { graph, encode, sampler } = image()
+  const text = graph.put('PrimitiveNode', [], ['STRING:STRING'])
+  text.widgets = [{ name: 'value', value: 'a hill', type: 'customtext' }] // as the frontend's, whose widget has no input
+  text.connect(0, encode, 'text')
+  const count = graph.put('PrimitiveInt', [], ['INT:INT'])
+  count.connect(0, sampler, 'seed')
+  const end = regenerate(loopParts(sampler), (type) => graph.create(type))
+  const start = source(end, 'loop').node
+  assert.deepEqual([start.widget('prompt').value, source(encode, 'text').node], ['a hill', start])
+  assert.deepEqual([source(start, 'seed').node, source(sampler, 'seed').node], [count, start])
+})
+
+test('in a subgraph the best image goes out where the image did, and what came in goes to Start', () => {
+  const { graph, sampler, decode } = image()
+  const given = []
+  graph.inputs = [{ connect: (slot, node) => given.push(['in', node.type, slot.name]) }]
+  graph.outputs = [{ connect: (slot, node) => given.push(['out', node.type, slot.name]) }]
+  graph.links.set(90, { id: 90, origin_id: -10, origin_slot: 0, target_id: sampler.id, target_slot: 2 })
+  sampler.inputs[2].link = 90
+  graph.links.set(91, { id: 91, origin_id: decode.id, origin_slot: 0, target_id: -20, target_slot: 0 })
+  decode.outputs[0].links.push(91)
+  regenerate(loopParts(sampler), (type) => graph.create(type))
+  assert.deepEqual(given, [['in', 'RunflowRegenerateStart', 'seed'], ['out', 'RunflowRegenerateEnd', 'best_image']])
 })
 
 test('an improved prompt goes where the image’s prompt comes from', () => {

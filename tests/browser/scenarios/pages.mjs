@@ -1,6 +1,6 @@
 /** The sidebar and the settings page. */
 import { expect } from '../editor.mjs'
-import { judged } from '../workflows.mjs'
+import { judged, unique } from '../workflows.mjs'
 
 const TAB = 'Workspace.ToggleSidebarTab.runflow-evaluate'
 
@@ -28,8 +28,15 @@ export async function history_lists(editor, { prompt }) {
   expect(csv.includes(prompt) && csv.split('\r\n').length === 3, 'the file has what is listed', csv)
   await page.locator('.rf-history-row').first().click()
   await page.getByText('six fingers').first().waitFor()
-  await page.getByRole('button', { name: 'Yes, the verdict is right' }).click()
+  const thumb = page.getByRole('button', { name: 'Yes, the verdict is right' })
+  await thumb.focus()
+  await editor.page.keyboard.press('Enter')
   await page.getByText('Rated right').first().waitFor()
+  expect(await thumb.evaluate((each) => each === document.activeElement), 'a rating keeps the focus')
+  await page.getByRole('button', { name: '← Back' }).press('Enter')
+  const row = page.locator('.rf-history-row').first()
+  expect(await row.evaluate((each) => each === document.activeElement), 'Back goes back to the row')
+  await row.press('Enter')
   await page.getByRole('button', { name: 'Show on the node' }).click()
   await (await editor.panel(2)).getByRole('button', { name: 'Close' }).first().waitFor()
   await editor.command(TAB)
@@ -61,8 +68,26 @@ export async function history_of_thousands(editor, { count }) {
   }, count)
   expect(seen.rows >= count, 'every row can be reached', seen)
   expect(seen.most < 60, 'only what is in sight is in the page', seen)
+  await keepsThePlace(editor, page)
   await editor.command(TAB)
   return seen
+}
+
+/** A run ends while somebody reads further down, and while an evaluation is open. */
+async function keepsThePlace(editor, page) {
+  const place = () => editor.in(() => [document.querySelector('.rf-list').scrollTop, document.querySelector('.rf-list-inner').clientHeight])
+  const before = await place()
+  await editor.load(judged(unique('meanwhile')))
+  await editor.runToTheEnd()
+  await page.getByText('There are newer evaluations').first().waitFor()
+  expect((await place()).join() === before.join(), 'nothing moves', [before, await place()])
+  await page.getByRole('button', { name: 'Read again' }).click()
+  await page.getByText('meanwhile').first().waitFor()
+  await page.locator('.rf-list').evaluate((list) => { list.scrollTop = 500 })
+  await page.locator('.rf-history-row', { hasText: 'meanwhile' }).first().waitFor({ state: 'detached' })
+  await page.locator('.rf-list').evaluate((list) => { list.scrollTop = 0 })
+  await page.locator('.rf-history-row', { hasText: 'meanwhile' }).first().click()
+  await page.getByRole('button', { name: '← Back' }).press('Enter')
 }
 
 async function settings(editor) {
@@ -80,6 +105,8 @@ export async function settings_keep_the_key_secret(editor, { key }) {
   await boxes.getByText(`…${key.slice(-4)}`).first().waitFor()
   await boxes.getByRole('button', { name: 'Check' }).click()
   await boxes.getByText(/The key works\. .*balance: [\d.]+ credits/).first().waitFor()
+  const wide = await boxes.evaluateAll((all) => all.map((each) => each.offsetWidth))
+  expect(Math.max(...wide) < 400, 'a long account leaves the page its width', wide)
   expect(!(await editor.page.content()).includes(key), 'the page does not hold the key')
   expect(!(await editor.in(() => JSON.stringify([{ ...localStorage }, { ...sessionStorage }]))).includes(key), 'nor does the browser')
   const stored = await (await editor.context.request.get(`${editor.url}/settings`)).text()
@@ -88,7 +115,18 @@ export async function settings_keep_the_key_secret(editor, { key }) {
   await perRun.fill('5')
   await perRun.blur()
   await boxes.locator('input[value="5"]').first().waitFor()
+  await perRun.fill('1.5')
+  await perRun.blur()
+  await editor.page.getByText('max_evaluations_per_prompt: 1.5 is not a whole number between 0 and 100000. Nothing was saved.').first().waitFor()
+  await boxes.locator('input[value="5"]').first().waitFor()
+  editor.troubles.splice(0, Infinity, ...editor.troubles.filter((each) => !/status of 400 .*settings/.test(each)))
+  expect((await perRun.inputValue()) === '5', 'what is refused gives way to what is in force', await perRun.inputValue())
   await boxes.getByRole('button', { name: 'Remove' }).click()
+  const sure = editor.page.getByRole('dialog').filter({ hasText: 'forgets the key' }).last()
+  await sure.getByRole('button', { name: 'Cancel' }).click()
+  await boxes.getByText(`…${key.slice(-4)}`).first().waitFor()
+  await boxes.getByRole('button', { name: 'Remove' }).click()
+  await sure.getByRole('button', { name: 'Confirm' }).click()
   await boxes.getByText('No key is set').first().waitFor()
   await editor.page.keyboard.press('Escape')
 }

@@ -46,17 +46,21 @@ export async function rates(editor, { steps }) {
   const panel = await editor.panelThat(2, 'passed')
   await panel.getByRole('button', { name: 'Details' }).click()
   const good = panel.getByRole('button', { name: 'Yes, the verdict is right' })
-  await good.click()
+  const focused = () => editor.in(() => document.activeElement.getAttribute('aria-label'))
+  await good.press('Enter')
   await panel.locator('[aria-label="Yes, the verdict is right"][aria-pressed="true"]').first().waitFor()
+  expect((await focused()) === 'Yes, the verdict is right', 'the keyboard stays where it was', await focused())
   if (steps === 'good') return editor.in(() => document.querySelector('.rf-foot code').textContent)
   await panel.getByRole('button', { name: 'No, the verdict is wrong' }).click()
   await panel.getByRole('textbox', { name: 'Why? (sent to Runflow)' }).fill('the hand is fine')
-  await panel.getByRole('button', { name: 'Send' }).click()
+  await panel.getByRole('button', { name: 'Send' }).press('Enter')
   await panel.locator('[aria-label="No, the verdict is wrong"][aria-pressed="true"]').first().waitFor()
+  expect((await focused()) === 'No, the verdict is wrong', 'what goes away gives the focus to a thumb', await focused())
   await panel.getByText('Rated wrong: the hand is fine').first().waitFor()
   if (steps === 'bad') return editor.in(() => document.querySelector('.rf-foot code').textContent)
-  await panel.getByRole('button', { name: 'Take it back' }).click()
+  await panel.getByRole('button', { name: 'Take it back' }).press('Enter')
   await panel.getByRole('button', { name: 'Take it back' }).waitFor({ state: 'detached' })
+  expect((await focused()) === 'Yes, the verdict is right', 'and so does this', await focused())
   return editor.in(() => document.querySelector('.rf-foot code').textContent)
 }
 
@@ -113,6 +117,28 @@ export async function shows_a_batch(editor) {
   await editor.page.waitForFunction((node) => [...document.querySelectorAll(`[data-test-node="${node}"] .rf-strip img`)].filter((each) => each.naturalWidth > 0).length === 3, 6)
   await images.nth(0).click()
   await panel.getByText('Image 1 of 3', { exact: true }).first().waitFor()
+  const cut = await panel.locator('.rf-strip').evaluate((strip) => {
+    strip.style.width = '120px'
+    const { offsetTop, offsetHeight: high, offsetWidth: wide } = strip.lastChild
+    return { room: strip.clientHeight, all: strip.offsetHeight, ends: offsetTop - strip.offsetTop + high, high, wide }
+  })
+  expect(cut.room < cut.all && cut.ends <= cut.room && cut.wide === cut.high && cut.all <= 50, 'a scrollbar cuts no image', cut)
+}
+
+/** Right-to-left texts of others in a left-to-right page. */
+export async function reads_in_its_own_direction(editor) {
+  await editor.load(judged(unique('direction')))
+  await editor.runToTheEnd()
+  const panel = await editor.panelThat(2, 'failed')
+  await panel.getByRole('button', { name: 'Details' }).click()
+  const item = panel.locator('.rf-issues li').first()
+  await item.waitFor()
+  const [text, box] = await item.evaluate((each) => {
+    const range = document.createRange()
+    range.selectNodeContents(each)
+    return [range, each].map((one) => one.getBoundingClientRect().right)
+  })
+  expect(Math.abs(text - box) < 3, 'it begins at the right', [text, box])
 }
 
 export async function says_what_went_wrong(editor, { code }) {
