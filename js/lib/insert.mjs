@@ -114,7 +114,7 @@ function makeRoom(node, by) {
   node.graph.outputNode?.arrange() // else the next drawing of it counts as a change
 }
 
-/** What takes room: the nodes, and a subgraph's own input and output. */
+/** The nodes, and a subgraph's own input and output. */
 const standing = ({ nodes, inputNode, outputNode }) => [...nodes, inputNode, outputNode].filter(Boolean)
 
 /** Move a new node that would lie on others down, until it does not. */
