@@ -65,6 +65,5 @@ export class Gestures {
     }
     this.panels.change(() => make(found, create))
     this.app.canvas.selectNodes?.(made)
-    this.app.extensionManager.command.execute('Comfy.Canvas.FitView')
   }
 }

@@ -117,7 +117,7 @@ function makeRoom(node, by) {
 /** The nodes, and a subgraph's own input and output. */
 const standing = ({ nodes, inputNode, outputNode }) => [...nodes, inputNode, outputNode].filter(Boolean)
 
-/** Move a new node that would lie on others down, until it does not. */
+/** Move a new node down until it lies on no other. */
 export function clear(node, graph) {
   const others = standing(graph)
   const overlaps = (each) => each.pos[0] < node.pos[0] + node.size[0] && node.pos[0] < each.pos[0] + each.size[0] &&
