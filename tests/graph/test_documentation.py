@@ -162,7 +162,7 @@ def test_the_loop_from_an_empty_graph_does_what_it_says(comfyui: ComfyUI) -> Non
 
 def test_the_tutorials_table_names_the_nodes_of_its_loop(comfyui: ComfyUI) -> None:
     """By what this ComfyUI calls them, and by what finds them in its search: a part of the name or of the id."""
-    rows = re.findall(r"^ *\| `([\w ]+)` \| (.+) \|$", TUTORIAL, re.MULTILINE)
+    rows = re.findall(r"^ *\| `([\w :]+)` \| (.+) \|$", TUTORIAL, re.MULTILINE)
     info = comfyui.object_info()
     for kind in {each["class_type"] for each in by_hand().values()}:
         name = (info[kind]["display_name"] or kind).removesuffix(" (DEPRECATED)")
