@@ -238,6 +238,7 @@ class Place:
         """What previews and saves in the body beside End, by the identity of each: it runs at every attempt."""
         return frozenset(_loop.identity(self.everything, node) for node in body.nodes if self._is_sink(node))
 
+    @cached_property
     def beside(self) -> str:
         """What End depends on that is no input of it: with other sinks the attempts run again."""
         body = self._body_inside(self.node_id)
@@ -245,7 +246,9 @@ class Place:
 
     def _identity(self, end: str) -> str:
         """Of an End: ComfyUI has its result in the cache for as long as this is the same."""
-        beside = Place(end, self.dynprompt).beside() if end in self.dynprompt.original_prompt else ""
+        beside = ""
+        if end in self.dynprompt.original_prompt:  # a clone runs again with the end that it is a clone of
+            beside = (self if end == self.node_id else Place(end, self.dynprompt)).beside
         return f"{_winners.identity(self.everything, end)} {beside}"
 
     def restore_winner(self, prompt_id: str) -> None:
@@ -271,7 +274,7 @@ def fingerprint() -> str:
         return ""  # a clone: the end that it is a clone of speaks for it
     place = Place(context.node_id, dynprompt)
     place.restore_winner(context.prompt_id)
-    return place.beside()
+    return place.beside
 
 
 def _may_cost(evaluate: Mapping[str, Any]) -> bool:

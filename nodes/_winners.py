@@ -6,8 +6,8 @@ get the entry in ``_meta`` of the end in the saved prompt instead.
 
 When ComfyUI has the end's result in its cache the end does not run, but what hangs on it may. So winners are
 remembered in this process, and put back when ComfyUI asks for the end's fingerprint, which it does for every
-prompt before anything runs. It gives a fingerprint neither the prompt nor ``extra_pnginfo``: the prompt is found
-in the progress registry, and the entries' dictionary by a token that is put into it when the prompt is posted
+prompt before anything runs. It gives a fingerprint neither the prompt nor ``extra_pnginfo``: ``_place`` finds the
+prompt in the progress registry, and the entries' dictionary by a token that is put into it when the prompt is posted
 (ComfyUI's queue shows copies of what it runs).
 """
 

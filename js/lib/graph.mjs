@@ -8,7 +8,7 @@ export const kind = (node) => node?.comfyClass ?? node?.constructor?.comfyClass 
 export const widget = (node, name) => node?.widgets?.find((each) => each.name === name)
 export const input = (node, name) => node?.inputs?.find((each) => each.name === name)
 export const outputIndex = (node, name) => node?.outputs?.findIndex((each) => each.name === name) ?? -1
-export const isOff = (node) => node.mode === MUTED || node.mode === BYPASSED
+const isOff = (node) => node.mode === MUTED || node.mode === BYPASSED
 
 export const linkOf = (graph, id) => graph.getLink(id) ?? null
 
