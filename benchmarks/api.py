@@ -13,12 +13,13 @@ from typing import Any
 
 from measure import ROOT  # noqa: F401  (puts the repository on the path)
 
-from runflow_api import background, config
-from runflow_api.evaluator import Evaluator, Job
-from runflow_api.journal import Ask, Limits
-from runflow_api.request import Options, Question
-from runflow_api.sandbox import DEFAULT_KEY, Fault, Sandbox, ScriptedVerdict
-from runflow_api.verdict import BatchVerdict
+from runflow_api import background
+from runflow_api.evaluation.evaluator import Evaluator, Job
+from runflow_api.evaluation.question import Options, Question
+from runflow_api.evaluation.verdict import BatchVerdict
+from runflow_api.journal.journal import Ask, Limits
+from runflow_api.sandbox.app import DEFAULT_KEY, Fault, Sandbox, ScriptedVerdict
+from runflow_api.settings import config
 
 MOST = 100_000
 """Evaluations of one sandbox."""

@@ -16,7 +16,7 @@ from typing import Any
 
 from measure import ROOT, median, said, table, timed  # noqa: F401
 
-from runflow_api.journal import FILE_NAME, Ask, Journal, Limits
+from runflow_api.journal.journal import FILE_NAME, Ask, Journal, Limits
 
 ROWS, ROUNDS = 100_000, 40
 LIMITS = Limits(10**6, 10**6)

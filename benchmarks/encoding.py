@@ -15,8 +15,9 @@ from encoders import Encoder
 from measure import in_turn, median, milliseconds, said, table
 from pictures import Picture
 
-from runflow_api import images, request
-from runflow_api.client import encode_request
+from runflow_api import images
+from runflow_api.api.client import encode_request
+from runflow_api.evaluation import question as request
 
 SIDES = {512: (3, 3), 1024: (3, 3), 2048: (2, 2), 4096: (1, 2)}
 """Side in px: pictures of each kind, rounds."""

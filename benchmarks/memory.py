@@ -85,8 +85,9 @@ def _work(step: str, comfyui: list[str]):
     import encoders
     import encoding
 
-    from runflow_api import images, request
-    from runflow_api.client import encode_request
+    from runflow_api import images
+    from runflow_api.api.client import encode_request
+    from runflow_api.evaluation import question as request
 
     if step == "comfyui":
         import comfy_conversion

@@ -4,8 +4,8 @@ import dataclasses
 
 from comfy_api.latest import io
 
-from ..runflow_api.request import MAX_TIMEOUT_S
-from ..runflow_api.verdict import IF_NOT_JUDGED, BatchVerdict
+from ..runflow_api.evaluation.question import MAX_TIMEOUT_S
+from ..runflow_api.evaluation.verdict import IF_NOT_JUDGED, BatchVerdict
 
 Evaluation = io.Custom("RUNFLOW_EVALUATION")
 References = io.Custom("RUNFLOW_REFERENCES")

@@ -2,9 +2,9 @@
 
 from comfy_api.latest import io
 
-from ..runflow_api import request
-from ..runflow_api.verdict import Policy
-from . import _bridge
+from ..runflow_api.evaluation import question as request
+from ..runflow_api.evaluation.verdict import Policy
+from . import _runtime as _bridge
 from ._schema import (
     Options,
     References,

@@ -3,8 +3,8 @@
 from comfy_api.latest import io
 
 from ..runflow_api.errors import InvalidInputError
-from ..runflow_api.request import Reference
-from . import _bridge
+from ..runflow_api.evaluation.question import Reference
+from . import _runtime as _bridge
 from ._schema import References, schema
 
 

@@ -4,8 +4,8 @@ import json
 
 from comfy_api.latest import io
 
-from ..runflow_api import details
 from ..runflow_api.errors import InvalidInputError
+from ..runflow_api.report import tables as details
 from ._schema import Evaluation, schema
 
 

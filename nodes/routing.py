@@ -8,8 +8,9 @@ import torch
 from comfy_api.latest import io
 from comfy_execution.graph_utils import ExecutionBlocker
 
-from ..runflow_api.verdict import FAILED, BatchVerdict
-from . import _bridge, _members
+from ..runflow_api.evaluation.verdict import FAILED, BatchVerdict
+from . import _image_batch as _members
+from . import _runtime as _bridge
 from ._schema import Evaluation, schema
 
 BLOCKED = ExecutionBlocker(None)

@@ -4,7 +4,7 @@ import json
 
 from comfy_api.latest import io
 
-from . import _bridge
+from . import _runtime as _bridge
 from ._late import follow_up
 from ._schema import schema, timeout_input
 

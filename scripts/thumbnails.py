@@ -44,7 +44,7 @@ def take(names: list[str]) -> int:
     import comfyui_server
     from driver import KEY, Browser, install, missing
 
-    from runflow_api.sandbox import Sandbox
+    from runflow_api.sandbox.app import Sandbox
 
     if needed := missing():
         say(needed)
@@ -68,7 +68,7 @@ def take(names: list[str]) -> int:
 
 
 def _take(browser, url, sandbox, folder, name) -> None:
-    from runflow_api.sandbox import ScriptedVerdict
+    from runflow_api.sandbox.app import ScriptedVerdict
 
     sandbox.clear_verdicts()
     if name == "garment_check":

@@ -21,12 +21,17 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from runflow_api import _cli_evaluate, _terminal, cli, config, images, places
-from runflow_api._exits import CONFIGURATION, INTERRUPTED, JUDGED_FAILED, MEANINGS, NOT_JUDGED, OK, USAGE
+from runflow_api import images
+from runflow_api.api.models import Evaluation
+from runflow_api.cli import commands as cli
+from runflow_api.cli import evaluate as _cli_evaluate
+from runflow_api.cli import terminal as _terminal
+from runflow_api.cli.exit_codes import CONFIGURATION, INTERRUPTED, JUDGED_FAILED, MEANINGS, NOT_JUDGED, OK, USAGE
 from runflow_api.errors import InvalidInputError
-from runflow_api.journal import Journal
-from runflow_api.models import Evaluation
-from runflow_api.sandbox import Fault, Sandbox, ScriptedVerdict
+from runflow_api.journal.journal import Journal
+from runflow_api.sandbox.app import Fault, Sandbox, ScriptedVerdict
+from runflow_api.settings import config
+from runflow_api.settings import locations as places
 
 ROOT = Path(__file__).resolve().parents[2]
 LIVE_KEY = "rf_live_0123456789abcdef0123"
@@ -645,7 +650,7 @@ def test_a_pack_inside_a_comfyui_uses_its_private_directory(tmp_path: Path) -> N
 
 
 def test_the_private_directory_is_the_one_that_the_nodes_use() -> None:
-    bridge = (ROOT / "nodes" / "_bridge.py").read_text("utf-8")
+    bridge = (ROOT / "nodes" / "_runtime.py").read_text("utf-8")
     assert 'get_system_user_directory("runflow_evaluate")' in bridge
     assert places.PRIVATE_FOLDER == "__runflow_evaluate"
 

@@ -6,10 +6,10 @@ import helpers
 import pytest
 
 from runflow_api import images
-from runflow_api.client import encode_request
+from runflow_api.api.client import encode_request
+from runflow_api.api.models import EvaluationRequest
 from runflow_api.errors import InvalidInputError, InvalidResponseError, NotFoundError, PermissionDeniedError
-from runflow_api.models import EvaluationRequest
-from runflow_api.sandbox import Fault, Sandbox, ScriptedVerdict
+from runflow_api.sandbox.app import Fault, Sandbox, ScriptedVerdict
 
 BODY = encode_request(EvaluationRequest(generated_image_url="https://images.example/a.png", task_type="headshot"))
 

@@ -19,12 +19,13 @@ import numpy as np
 import pytest
 from helpers import judge, picture
 
-from runflow_api import _submission, background, errors, images
-from runflow_api.evaluator import ENCODERS, Evaluator, Job
-from runflow_api.journal import Journal, Row
-from runflow_api.request import Options, Question, Reference
-from runflow_api.sandbox import Fault, Sandbox, ScriptedVerdict
-from runflow_api.verdict import FAILED, LOCAL, OFF, PASSED, PREFLIGHT, RUNFLOW, UNKNOWN
+from runflow_api import background, errors, images
+from runflow_api.evaluation import submission as _submission
+from runflow_api.evaluation.evaluator import ENCODERS, Evaluator, Job
+from runflow_api.evaluation.question import Options, Question, Reference
+from runflow_api.evaluation.verdict import FAILED, LOCAL, OFF, PASSED, PREFLIGHT, RUNFLOW, UNKNOWN
+from runflow_api.journal.journal import Journal, Row
+from runflow_api.sandbox.app import Fault, Sandbox, ScriptedVerdict
 
 WORKER = Path(__file__).with_name("worker.py")
 SUBMIT, READ = "/v1/evaluations", "/v1/evaluations/[0-9a-f-]{36}"

@@ -11,13 +11,13 @@ from typing import Any
 import helpers
 import pytest
 
-from runflow_api import details
-from runflow_api.client import _evaluation, _job_classes, _record
+from runflow_api.api.client import _evaluation, _job_classes, _record
+from runflow_api.api.models import AssetUpload, Evaluation, Run
+from runflow_api.api.transport import Outgoing, _Failure, _json, _read, _refusal
 from runflow_api.errors import RunflowError
-from runflow_api.models import AssetUpload, Evaluation, Run
-from runflow_api.sandbox import Fault, Sandbox
-from runflow_api.transport import Outgoing, _Failure, _json, _read, _refusal
-from runflow_api.verdict import PASSED, RUNFLOW, BatchVerdict, Policy, Subject, from_evaluation
+from runflow_api.evaluation.verdict import PASSED, RUNFLOW, BatchVerdict, Policy, Subject, from_evaluation
+from runflow_api.report import tables as details
+from runflow_api.sandbox.app import Fault, Sandbox
 
 CASES = 100_000
 VALID: dict[str, Any] = {

@@ -26,9 +26,23 @@ import pytest
 import sqlalchemy as sa
 from hypothesis import strategies as st
 
-from runflow_api import _journal_opening, _journal_schema, _journal_trouble, _migrations, journal
 from runflow_api.errors import BudgetError, InvalidInputError, RunflowError
-from runflow_api.journal import Ask, Journal, JournalError, Limits, Row
+from runflow_api.journal import (
+    errors as _journal_trouble,
+)
+from runflow_api.journal import (
+    journal,
+)
+from runflow_api.journal import (
+    migrations as _migrations,
+)
+from runflow_api.journal import (
+    schema as _journal_schema,
+)
+from runflow_api.journal import (
+    store as _journal_opening,
+)
+from runflow_api.journal.journal import Ask, Journal, JournalError, Limits, Row
 
 ROOT = Path(__file__).resolve().parents[2]
 KEY, OTHER_KEY, ORG = "rf_live_key_number_one_0001", "rf_live_key_number_two_0002", "org-1"
@@ -608,7 +622,7 @@ import json, os, signal, sys, threading
 from decimal import Decimal
 from pathlib import Path
 from runflow_api.errors import BudgetError
-from runflow_api.journal import Ask, Journal, Limits
+from runflow_api.journal.journal import Ask, Journal, Limits
 
 where, name, mode = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 url = os.environ.get("RUNFLOW_TEST_CHILD_URL") or None
@@ -996,7 +1010,7 @@ def test_a_spool_that_may_not_be_written_is_told() -> None:
 FULL_DISK = """
 import resource, signal, sys
 from pathlib import Path
-from runflow_api.journal import Ask, Journal, JournalError, Limits
+from runflow_api.journal.journal import Ask, Journal, JournalError, Limits
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 with Journal.open(None, Path(sys.argv[1])) as book:
     (row,) = book.begin([Ask("a", "org:1", None, "standard", "p")], Limits(9, 9))

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from runflow_api import config, keys
 from runflow_api.errors import ConfigurationError, InvalidInputError
+from runflow_api.settings import config
+from runflow_api.settings import key_file as keys
 
 KEY = "rf_live_0123456789abcdef0123"
 posix = pytest.mark.skipif(os.name != "posix", reason="modes are of POSIX; Windows has an access list")

@@ -9,11 +9,11 @@ import helpers
 import pytest
 
 from runflow_api import images
-from runflow_api.client import RunflowClient, encode_request
+from runflow_api.api.client import RunflowClient, encode_request
+from runflow_api.api.models import EvaluationRequest
+from runflow_api.api.transport import MAX_ATTEMPTS, Patience
 from runflow_api.errors import RunflowError
-from runflow_api.models import EvaluationRequest
-from runflow_api.sandbox import Fault, Sandbox
-from runflow_api.transport import MAX_ATTEMPTS, Patience
+from runflow_api.sandbox.app import Fault, Sandbox
 
 ID = "[0-9a-f-]{36}"
 BODY = encode_request(EvaluationRequest(generated_image_url="https://images.example/a.png", task_type="headshot"))

@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runflow_api import config, request
 from runflow_api.errors import InvalidInputError
+from runflow_api.evaluation import question as request
+from runflow_api.evaluation.question import Options, Question, Reference
 from runflow_api.images import MAX_URL_CHARACTERS
-from runflow_api.request import Options, Question, Reference
+from runflow_api.settings import config
 
 CONFIG = config.load(None, {})
 PIXELS = "0" * 64

@@ -26,11 +26,11 @@ import pytest
 import requests
 from PIL import Image
 
-from runflow_api import sandbox as sandbox_module
-from runflow_api._sandbox_script import load_script, parse_fault
+from runflow_api.api.models import EVALUATION_EMBEDS, RUN_EMBEDS, Evaluation, Run
 from runflow_api.errors import InvalidInputError
-from runflow_api.models import EVALUATION_EMBEDS, RUN_EMBEDS, Evaluation, Run
-from runflow_api.sandbox import Fault, Sandbox, ScriptedVerdict
+from runflow_api.sandbox import app as sandbox_module
+from runflow_api.sandbox.app import Fault, Sandbox, ScriptedVerdict
+from runflow_api.sandbox.faults import load_script, parse_fault
 
 KEY = "rf_test_sandbox"
 PIXELS = np.random.default_rng(7).integers(0, 256, (32, 48, 3), dtype=np.uint8)
@@ -1147,9 +1147,9 @@ def test_options_that_make_no_sense_are_refused(words: list[str], capsys: pytest
 @contextlib.contextmanager
 def running(*words: str) -> Iterator[subprocess.Popen[str]]:
     """The command in a process of its own, ended with Ctrl-C."""
-    code = "import argparse, sys; from runflow_api import sandbox as s; p = argparse.ArgumentParser(); "
+    code = "import argparse, sys; from runflow_api.sandbox import app as s; p = argparse.ArgumentParser(); "
     code += "s.add_arguments(p); sys.exit(s.run(p.parse_args()))"
-    environment = {**os.environ, "PYTHONPATH": str(Path(sandbox_module.__file__).parents[1])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(sandbox_module.__file__).parents[2])}
     flags = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
     with subprocess.Popen(
         [sys.executable, "-c", code, "--port", "0", *words],

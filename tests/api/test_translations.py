@@ -13,11 +13,24 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from runflow_api import cards, cli, lettering, report
+from runflow_api.api.models import Action, Evaluation, Judge
+from runflow_api.cli import commands as cli
 from runflow_api.errors import EvaluationTimeoutError
-from runflow_api.models import Action, Evaluation, Judge
-from runflow_api.verdict import LOCAL, OFF, PREFLIGHT, RUNFLOW, Policy, Subject, Verdict, from_evaluation, not_judged
-from runflow_api.words import FOLDER, LANGUAGES, words
+from runflow_api.evaluation.verdict import (
+    LOCAL,
+    OFF,
+    PREFLIGHT,
+    RUNFLOW,
+    Policy,
+    Subject,
+    Verdict,
+    from_evaluation,
+    not_judged,
+)
+from runflow_api.report import card as cards
+from runflow_api.report import fonts as lettering
+from runflow_api.report import html as report
+from runflow_api.report.labels import FOLDER, LANGUAGES, words
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCALES = ROOT / "locales"
@@ -125,7 +138,7 @@ def test_the_words_of_a_report_are_translated_plain_text(language: str) -> None:
 
 
 def test_the_words_of_a_report_are_installed_with_it() -> None:
-    assert 'package-data = { runflow_api = ["texts/*.json"] }' in (ROOT / "pyproject.toml").read_text("utf-8")
+    assert 'package-data = { "runflow_api.report" = ["texts/*.json"] }' in (ROOT / "pyproject.toml").read_text("utf-8")
 
 
 def verdicts() -> Iterator[Verdict]:

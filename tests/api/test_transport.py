@@ -10,10 +10,9 @@ import pytest
 from requests.structures import CaseInsensitiveDict
 
 from runflow_api import errors
-from runflow_api.client import RunflowClient, encode_request
-from runflow_api.models import EvaluationRequest
-from runflow_api.sandbox import Fault, Sandbox
-from runflow_api.transport import (
+from runflow_api.api.client import RunflowClient, encode_request
+from runflow_api.api.models import EvaluationRequest
+from runflow_api.api.transport import (
     LONGEST_DELAY_S,
     LONGEST_RETRY_AFTER_S,
     MAX_ATTEMPTS,
@@ -24,6 +23,7 @@ from runflow_api.transport import (
     retry_delay,
     should_retry,
 )
+from runflow_api.sandbox.app import Fault, Sandbox
 
 BODY = encode_request(
     EvaluationRequest(generated_image_url="https://images.example/one.png", task_type="image_generation")

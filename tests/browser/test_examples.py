@@ -13,7 +13,7 @@ import pytest
 from comfyui_server import ComfyUI
 from driver import HERE, KEY, Browser
 
-from runflow_api.sandbox import Sandbox, ScriptedVerdict
+from runflow_api.sandbox.app import Sandbox, ScriptedVerdict
 
 ROOT = HERE.parent.parent
 WORKFLOWS = sorted((ROOT / "example_workflows").glob("*.json"))

@@ -18,7 +18,7 @@ from comfyui_server import ComfyUI, PromptFailed
 from graphs import EXAMPLES, Prompt, example, node
 from PIL import Image
 
-from runflow_api.sandbox import Sandbox, ScriptedVerdict
+from runflow_api.sandbox.app import Sandbox, ScriptedVerdict
 
 HERE = Path(__file__).parent
 BLUEPRINTS = sorted((EXAMPLES.parent / "subgraphs").glob("*.json"))

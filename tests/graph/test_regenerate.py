@@ -15,7 +15,7 @@ from comfyui_server import ComfyUI, History, PromptFailed
 from graphs import Prompt, evaluate, example, node, show
 from PIL import Image
 
-from runflow_api.sandbox import Fault, Sandbox, ScriptedVerdict
+from runflow_api.sandbox.app import Fault, Sandbox, ScriptedVerdict
 
 LATENCY = 0.1
 CANCEL_WITHIN_S = 1.0

@@ -15,7 +15,7 @@ from graphs import evaluate, load_image, node
 from PIL import Image
 
 from runflow_api import images
-from runflow_api.words import LANGUAGES, words
+from runflow_api.report.labels import LANGUAGES, words
 
 LOCALES = Path(__file__).resolve().parents[2] / "locales"
 FILES = ("nodeDefs", "settings", "commands")

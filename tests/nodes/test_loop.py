@@ -13,7 +13,7 @@ import pytest
 
 def _load() -> ModuleType:
     """The module by its file: importing its package needs ComfyUI."""
-    file = Path(__file__).parents[2] / "nodes" / "_loop.py"
+    file = Path(__file__).parents[2] / "nodes" / "regenerate" / "graph.py"
     spec = importlib.util.spec_from_file_location("loop_under_test", file)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

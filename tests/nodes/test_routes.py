@@ -18,11 +18,11 @@ import pytest
 from comfyui_server import ComfyUI
 from pydantic import SecretStr
 
-from runflow_api.client import RunflowClient, encode_request
-from runflow_api.config import Config
-from runflow_api.journal import Ask, Journal, Limits
-from runflow_api.models import COMPLETED, EvaluationRequest
-from runflow_api.sandbox import Sandbox, ScriptedVerdict
+from runflow_api.api.client import RunflowClient, encode_request
+from runflow_api.api.models import COMPLETED, EvaluationRequest
+from runflow_api.journal.journal import Ask, Journal, Limits
+from runflow_api.sandbox.app import Sandbox, ScriptedVerdict
+from runflow_api.settings.config import Config
 
 KEY = "rf_live_sandbox_of_the_route_tests_0a1b"
 READS = ("status", "history", "days", "settings")
