@@ -9,7 +9,7 @@ import torch
 from ..runflow_api import background, images
 from ..runflow_api.errors import InvalidInputError
 from ..runflow_api.evaluation.verdict import BatchVerdict
-from . import _runtime as _bridge
+from . import _runtime
 
 OTHER_PIXELS = "these are not the pixels that were judged"
 
@@ -31,7 +31,7 @@ def check_count(image: torch.Tensor, evaluation: BatchVerdict) -> None:
 
 async def pixel_hashes(image: torch.Tensor) -> tuple[str, ...]:
     """One hash of the uint8 pixels for each image, as evaluations carry them. Made beside the event loop."""
-    pictures = _bridge.arrays(image)
+    pictures = _runtime.arrays(image)
     hashing = background.call(lambda: tuple(images.pixel_hash(images.to_pixels(each)) for each in pictures))
     return await asyncio.wrap_future(hashing)
 

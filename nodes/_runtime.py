@@ -95,15 +95,15 @@ async def judge(
     from ..runflow_api.evaluation.evaluator import Job
 
     pictures = arrays(batch)
-    show = Display(node.hidden.unique_id)
+    show = NodeProgress(node.hidden.unique_id)
     context = get_executing_context()
     prompt_id = context.prompt_id if context else ""
     keeping = _keep_thumbnails(pictures)
     try:
         job = Job(pictures, question, judge, policy, options, prompt_id)
-        verdict = await waited_for(evaluator().evaluate(job, show.progress), show)
+        verdict = await run_cancellable(evaluator().evaluate(job, show.progress), show)
     except RunflowError as error:
-        unjudged = [pictures[index] for index in error.unjudged or range(len(pictures))]
+        unjudged = [pictures[index] for index in error.unjudged_indices or range(len(pictures))]
         where = await asyncio.wrap_future(background.call(lambda: save_unjudged(unjudged, node)))
         error.message += f" {where}" if where else ""
         show.text(f"not judged · {error.code}")
@@ -127,7 +127,7 @@ def _keep_thumbnails(pictures: Sequence[np.ndarray]) -> Future[None] | None:
     return background.call(lambda: _thumbnails.keep(private_directory(), pictures)) if wanted else None
 
 
-async def waited_for(work: Coroutine[Any, Any, T], show: Display) -> T:
+async def run_cancellable(work: Coroutine[Any, Any, T], show: NodeProgress) -> T:
     """Wait for work on the background loop, and walk away from it as soon as Cancel is pressed."""
     future = background.start(work)
     waiting = asyncio.wrap_future(future)
@@ -141,13 +141,13 @@ async def waited_for(work: Coroutine[Any, Any, T], show: Display) -> T:
         waiting.cancel()
 
 
-async def followed(
-    node: type[io.ComfyNode], work: Callable[[Display], Coroutine[Any, Any, T]], summary: Callable[[T], str]
+async def run_with_progress(
+    node: type[io.ComfyNode], work: Callable[[NodeProgress], Coroutine[Any, Any, T]], summary: Callable[[T], str]
 ) -> T:
     """Wait for work that costs nothing and has no image to save; what became of it stays on the node."""
-    show = Display(node.hidden.unique_id)
+    show = NodeProgress(node.hidden.unique_id)
     try:
-        result = await waited_for(work(show), show)
+        result = await run_cancellable(work(show), show)
     except RunflowError as error:
         show.text(error.code)
         raise
@@ -155,7 +155,7 @@ async def followed(
     return result
 
 
-class Display:
+class NodeProgress:
     """The progress text and the bar of one node. The text may be set from any thread; the last one stays."""
 
     def __init__(self, node_id: str | None) -> None:
@@ -236,7 +236,7 @@ def fingerprint(judge: str | None, visible: dict[str, Any]) -> str:
     return f"{_resolved(judge or 'auto')}:{_unknown_verdicts[_visible_key(visible)]}"
 
 
-def note_unknown(verdict: BatchVerdict, node: type[io.ComfyNode]) -> None:
+def rerun_if_unjudged(verdict: BatchVerdict, node: type[io.ComfyNode]) -> None:
     """Let the next queue ask again where nobody judged."""
     if verdict.outcome == UNKNOWN and any(each.error for each in verdict):
         inputs = node.hidden.dynprompt.get_node(node.hidden.unique_id)["inputs"]

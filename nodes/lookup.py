@@ -5,10 +5,10 @@ from comfy_api.latest import io
 from ..runflow_api.api.models import EVALUATION_EMBEDS
 from ..runflow_api.evaluation.question import RATINGS
 from ..runflow_api.evaluation.verdict import RUNFLOW, Policy
-from . import _runtime as _bridge
+from . import _runtime
 from ._late import follow_up
 from ._schema import (
-    Evaluation,
+    EvaluationType,
     if_not_judged_input,
     min_score_input,
     schema,
@@ -60,10 +60,10 @@ class RunflowGetEvaluation(io.ComfyNode):
         cls, evaluation_ids, wait=True, min_score=0.0, if_not_judged="stop", timeout_s=600
     ) -> io.NodeOutput:
         ids = follow_up.split_ids(evaluation_ids)
-        verdict = await _bridge.followed(
+        verdict = await _runtime.run_with_progress(
             cls,
             lambda show: follow_up.evaluations(
-                _bridge.evaluator(),
+                _runtime.evaluator(),
                 ids,
                 Policy(min_score, if_not_judged),
                 wait=wait,
@@ -92,7 +92,9 @@ class RunflowSendFeedback(io.ComfyNode):
                 "back. Costs nothing. Local verdicts have no one to be told, and are skipped."
             ),
             inputs=[
-                Evaluation.Input("evaluation", tooltip="From Evaluate Image Quality, or any other node that has one."),
+                EvaluationType.Input(
+                    "evaluation", tooltip="From Evaluate Image Quality, or any other node that has one."
+                ),
                 io.Combo.Input(
                     "rating",
                     options=list(RATINGS),
@@ -122,12 +124,12 @@ class RunflowSendFeedback(io.ComfyNode):
         left_out = f", {skipped} skipped: not judged by Runflow" if skipped else ""
         if rating == "none" or not ids:
             said = "nothing sent: rating is none" if rating == "none" else f"nothing sent{left_out}"
-            _bridge.Display(cls.hidden.unique_id).text(said)
+            _runtime.NodeProgress(cls.hidden.unique_id).text(said)
             return io.NodeOutput()
         done = "feedback cleared" if rating == "clear" else f"{rating} sent"
-        await _bridge.followed(
+        await _runtime.run_with_progress(
             cls,
-            lambda show: follow_up.feedback(_bridge.evaluator(), ids, rating, reason),
+            lambda show: follow_up.feedback(_runtime.evaluator(), ids, rating, reason),
             lambda sent: f"{done} for {len(sent)} evaluation{'s' if len(sent) > 1 else ''}{left_out}",
         )
         return io.NodeOutput()

@@ -14,15 +14,14 @@ from PIL import Image
 
 from ..runflow_api import background, images
 from ..runflow_api.errors import InvalidInputError, RunflowError
-from ..runflow_api.evaluation.question import chosen
+from ..runflow_api.evaluation.question import require_choice
 from ..runflow_api.evaluation.verdict import BatchVerdict, Verdict
 from ..runflow_api.report import card as cards
 from ..runflow_api.report import html as report
-from ..runflow_api.report.labels import LANGUAGES, words
-from ..runflow_api.settings import key_file as keys
-from . import _image_batch as _members
-from . import _runtime as _bridge
-from ._schema import Evaluation, schema
+from ..runflow_api.report.labels import LANGUAGES, labels
+from ..runflow_api.settings import key_file
+from . import _image_batch, _runtime
+from ._schema import EvaluationType, schema
 
 LONGEST_TITLE = 200
 AUTO = "auto"
@@ -42,7 +41,7 @@ class RunflowVerdictCard(io.ComfyNode):
             ),
             inputs=[
                 io.Image.Input("image", tooltip="The images that were judged, in the same order."),
-                Evaluation.Input("evaluation", tooltip="Their verdicts, from Evaluate Image Quality."),
+                EvaluationType.Input("evaluation", tooltip="Their verdicts, from Evaluate Image Quality."),
                 io.String.Input(
                     "filename_prefix",
                     optional=True,
@@ -83,14 +82,14 @@ class RunflowVerdictCard(io.ComfyNode):
         audience="internal",
         language=AUTO,
     ) -> io.NodeOutput:
-        chosen("audience", audience, report.AUDIENCES)
-        chosen("language", language, (AUTO, *LANGUAGES))
+        require_choice("audience", audience, report.AUDIENCES)
+        require_choice("language", language, (AUTO, *LANGUAGES))
         if len(title) > LONGEST_TITLE:
             raise InvalidInputError("title", f"has {len(title)} characters, at most {LONGEST_TITLE} allowed.")
-        _members.check_count(image, evaluation)
-        verdicts = _with_other_pixels_said(evaluation, await _members.pixel_hashes(image))
-        pictures, look = _bridge.arrays(image), Look(title.strip(), audience, _language(language))
-        drawn, saved = await _bridge.followed(
+        _image_batch.check_count(image, evaluation)
+        verdicts = _with_other_pixels_said(evaluation, await _image_batch.pixel_hashes(image))
+        pictures, look = _runtime.arrays(image), Look(title.strip(), audience, _language(language))
+        drawn, saved = await _runtime.run_with_progress(
             cls,
             lambda show: _in_thread(lambda: _report(pictures, verdicts, filename_prefix, look)),
             lambda made: f"{len(made[0])} card{'s' if len(made[0]) > 1 else ''} · {made[1][-1]}",
@@ -113,7 +112,7 @@ def _language(wanted: str) -> str:
     """``wanted``; for auto the editor's language, which ComfyUI's server knows where the person has chosen it."""
     if wanted != AUTO:
         return wanted
-    stored = keys.setting(Path(folder_paths.get_user_directory()).parent, LOCALE)
+    stored = key_file.setting(Path(folder_paths.get_user_directory()).parent, LOCALE)
     return stored if stored in LANGUAGES else LANGUAGES[0]
 
 
@@ -128,7 +127,7 @@ def _with_other_pixels_said(evaluation: BatchVerdict, hashes: Sequence[str]) -> 
         judged = verdict.subject.pixel_hash
         if not judged or judged == mine:
             return verdict
-        return replace(verdict, issues=(_members.OTHER_PIXELS, *verdict.issues))
+        return replace(verdict, issues=(_image_batch.OTHER_PIXELS, *verdict.issues))
 
     return [told(*pair) for pair in zip(hashes, evaluation, strict=True)]
 
@@ -166,7 +165,7 @@ def _picture(picture: np.ndarray) -> Image.Image:
 
 
 def _names(images: Sequence, language: str) -> list[str]:
-    return [words(language).image.format(n=number) for number in range(1, len(images) + 1)]
+    return [labels(language).image.format(n=number) for number in range(1, len(images) + 1)]
 
 
 def _saved(drawn, entries: Sequence[report.Entry], prefix: str, look: Look) -> list[str]:
@@ -177,7 +176,7 @@ def _saved(drawn, entries: Sequence[report.Entry], prefix: str, look: Look) -> l
         card.save(folder / file, compress_level=4)
         files.append(file)
     base = f"{name.replace('%batch_num%', '0')}_{counter:05}_"
-    records = {"title": look.title or words(LANGUAGES[0]).title, "images": report.records(entries, look.audience)}
+    records = {"title": look.title or labels(LANGUAGES[0]).title, "images": report.records(entries, look.audience)}
     shown = [replace(entry, name=name) for entry, name in zip(entries, _names(entries, look.language), strict=True)]
     report.write(folder / f"{base}.json", json.dumps(records, ensure_ascii=False, indent=2) + "\n")
     report.write(folder / f"{base}.html", report.html(shown, **asdict(look)))

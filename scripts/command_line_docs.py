@@ -1,6 +1,6 @@
 """Write docs/command-line.md from the commands themselves; a test finds it when the two differ.
 
-    python scripts/command_line_docs.py
+python scripts/command_line_docs.py
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A picture of each state of the pack's page, into `docs/`: a real ComfyUI, a real Chromium, the sandbox as judge.
 
-    python scripts/screenshots.py                # all of them
-    python scripts/screenshots.py history loop   # these
+python scripts/screenshots.py                # all of them
+python scripts/screenshots.py history loop   # these
 """
 
 from __future__ import annotations

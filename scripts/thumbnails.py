@@ -1,7 +1,7 @@
 """The picture of each example in ComfyUI's template browser: a JPG beside its JSON, of the editor after it ran.
 
-    python scripts/thumbnails.py                 # all of them
-    python scripts/thumbnails.py garment_check   # this one
+python scripts/thumbnails.py                 # all of them
+python scripts/thumbnails.py garment_check   # this one
 """
 
 from __future__ import annotations

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 
 from ...runflow_api.errors import InvalidInputError
-from ...runflow_api.evaluation import question as request
+from ...runflow_api.evaluation.question import LONGEST, require_choice
 from ...runflow_api.evaluation.verdict import UNKNOWN, BatchVerdict, Verdict, total_cost
-from .. import _image_batch as _members
+from .. import _image_batch
 from . import graph as _loop
 
 LOOP_OUT, PROMPT_OUT, SEED_OUT, ATTEMPT_OUT, ISSUES_OUT, ORIGINAL_OUT = range(6)
@@ -22,11 +22,11 @@ KEEP_WITH_KEEP = (
     "next_prompt keep with next_seed keep makes the same attempt again. Set next_seed to increment, or next_prompt "
     f"to improved. {NO_ATTEMPT}"
 )
-LONGEST_PROMPT = request.LONGEST["generation_prompt"]
+LONGEST_PROMPT = LONGEST["generation_prompt"]
 
 
 @dataclass(frozen=True)
-class Turn:
+class LoopState:
     """What the loop socket carries: whose turn it is. ``start`` is the id of Start or of its stand-in.
 
     ``memory`` is Start's: what was made, for each End. ComfyUI has Start's outputs in its cache for as long as
@@ -37,11 +37,11 @@ class Turn:
     start: str
     prompt: str
     seed: int
-    memory: dict[str, Known] = field(default_factory=dict, compare=False, repr=False)
+    memory: dict[str, RememberedAttempts] = field(default_factory=dict, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
-class Rules:
+class LoopSettings:
     """End's settings."""
 
     max_attempts: int = 3
@@ -52,8 +52,8 @@ class Rules:
 
     def check(self) -> None:
         """Refuse what cannot work. ComfyUI checks no linked value and, on 0.3.75, no choice."""
-        request.chosen("next_prompt", self.next_prompt, NEXT_PROMPT)
-        request.chosen("next_seed", self.next_seed, NEXT_SEED)
+        require_choice("next_prompt", self.next_prompt, NEXT_PROMPT)
+        require_choice("next_seed", self.next_seed, NEXT_SEED)
         if not 1 <= self.max_attempts <= MAX_ATTEMPTS:
             raise InvalidInputError("max_attempts", f"{self.max_attempts} is not between 1 and {MAX_ATTEMPTS}.")
         if self.next_prompt == self.next_seed == "keep":
@@ -68,17 +68,17 @@ class Rules:
 
 
 @dataclass(frozen=True)
-class Made:
+class Attempt:
     """One attempt: what it was made from, and what came out. ``hashes`` stay when the image is let go of."""
 
     number: int
-    turn: Turn
+    turn: LoopState
     image: torch.Tensor | None
     verdict: BatchVerdict | None
     hashes: tuple[str, ...]
     inside: dict[str, dict[str, Any]] = field(default_factory=dict)
     """What loops inside the body chose in this attempt, for the metadata."""
-    sinks: frozenset[str] = frozenset()
+    output_nodes: frozenset[str] = frozenset()
     """What previewed and saved in this attempt, by the identity of each."""
     recalled: bool = False
     """Made in an earlier run: nothing of it was made or paid again."""
@@ -108,7 +108,7 @@ class Made:
 
     @property
     def others_were_judged(self) -> bool:
-        return self.verdict is not None and _members.differ(self.hashes, self.verdict)
+        return self.verdict is not None and _image_batch.differ(self.hashes, self.verdict)
 
     @property
     def cost(self) -> str:
@@ -150,46 +150,46 @@ def _member(verdict: Verdict, image: str) -> dict[str, Any]:
 
 
 @dataclass
-class Known:
+class RememberedAttempts:
     """The attempts that are remembered for an End, and beyond them those that fewer attempts left out.
 
     ``identity`` names what they are made with, besides prompt and seed: with another one all are new.
     """
 
     identity: str
-    made: list[Made]
-    beyond: list[Made]
+    made: list[Attempt]
+    beyond: list[Attempt]
 
 
 class History:
     """The attempts so far. Images: of the best and of the latest one, and of all only where they are kept.
 
-    ``identity`` is that of ``Known``. ``sinks`` preview and save in each attempt. ``reaching`` are Start's outputs
-    that the image depends on.
+    ``identity`` is that of ``RememberedAttempts``. ``output_nodes`` preview and save in each attempt. ``reaching`` are
+    Start's outputs that the image depends on.
     """
 
     def __init__(
-        self, body: _loop.Body, first: Turn, identity: str, sinks: frozenset[str], reaching: frozenset[int]
+        self, body: _loop.Body, first: LoopState, identity: str, output_nodes: frozenset[str], reaching: frozenset[int]
     ) -> None:
-        self.body, self.first, self.sinks, self.reaching = body, first, sinks, reaching
-        self.made: list[Made] = []
+        self.body, self.first, self.output_nodes, self.reaching = body, first, output_nodes, reaching
+        self.made: list[Attempt] = []
         known = first.memory.get(body.end)
         self._beyond = [*known.made, *known.beyond] if known and known.identity == identity else []
-        first.memory[body.end] = Known(identity, self.made, self._beyond)
+        first.memory[body.end] = RememberedAttempts(identity, self.made, self._beyond)
 
     @property
-    def best(self) -> Made:
+    def best(self) -> Attempt:
         return max(self.made, key=lambda made: made.rank)  # the earliest of equals
 
     @property
-    def latest(self) -> Made:
+    def latest(self) -> Attempt:
         return self.made[-1]
 
     @property
     def repeated(self) -> bool:
         return len(self.made) > 1 and self.made[-2].hashes == self.latest.hashes
 
-    def would_change(self, turn: Turn) -> bool:
+    def would_change(self, turn: LoopState) -> bool:
         """Whether an image made from ``turn`` can be another one than the latest."""
         now = self.latest.turn
         changed = {ATTEMPT_OUT, ISSUES_OUT}
@@ -197,14 +197,14 @@ class History:
         changed |= {SEED_OUT} if turn.seed != now.seed else set()
         return bool(changed & self.reaching)
 
-    def add(self, made: Made, rules: Rules) -> None:
+    def add(self, made: Attempt, rules: LoopSettings) -> None:
         """One more, in the place of the one that was made from the same before."""
         same = bool(self._beyond) and self._beyond[0].hashes == made.hashes
         self._beyond[:] = self._beyond[1:] if same else []
         self.made.append(made)
-        self.let_go(rules, but_for=made)
+        self.drop_images(rules, but_for=made)
 
-    def let_go(self, rules: Rules, but_for: Made | None = None) -> None:
+    def drop_images(self, rules: LoopSettings, but_for: Attempt | None = None) -> None:
         """Drop the images that nobody asks for any more."""
         if rules.keep_attempts:
             return
@@ -213,13 +213,13 @@ class History:
         for attempts in (self.made, self._beyond):
             attempts[:] = [made if id(made) in needed else replace(made, image=None) for made in attempts]
 
-    def recall(self, rules: Rules) -> None:
+    def recall(self, rules: LoopSettings) -> None:
         """Add the attempts that were made before and would be made again, if what is needed of them is at hand."""
         fresh, known = len(self.made), list(self._beyond)
-        while self._beyond and self.sinks <= self._beyond[0].sinks:
+        while self._beyond and self.output_nodes <= self._beyond[0].output_nodes:
             turn = following(self, rules)
             made = self._beyond[0].turn
-            if not isinstance(turn, Turn) or (turn.prompt, turn.seed) != (made.prompt, made.seed):
+            if not isinstance(turn, LoopState) or (turn.prompt, turn.seed) != (made.prompt, made.seed):
                 break
             self.made.append(replace(self._beyond.pop(0), recalled=True))
         if any(made.image is None for made in (self.made if rules.keep_attempts else [self.best])):
@@ -241,7 +241,7 @@ class Handover:
         return history
 
 
-def following(history: History, rules: Rules) -> Turn | str:
+def following(history: History, rules: LoopSettings) -> LoopState | str:
     """The prompt and seed of the next attempt, or why there is none."""
     made, verdict, number = history.latest, history.latest.verdict, history.latest.number
     if verdict is None:
@@ -255,7 +255,7 @@ def following(history: History, rules: Rules) -> Turn | str:
     if history.repeated:
         return f"attempt {number} came out like attempt {number - 1}"
     seed = _loop.next_seed(rules.next_seed, history.first.seed, made.turn.seed, number + 1)
-    turn = Turn("", _next_prompt(made, rules), seed)
+    turn = LoopState("", _next_prompt(made, rules), seed)
     if not history.would_change(turn):
         same = (turn.prompt, turn.seed) == (made.turn.prompt, made.turn.seed)
         why = "no other prompt was suggested and the seed is kept" if same else "what changes does not reach the image"
@@ -263,13 +263,13 @@ def following(history: History, rules: Rules) -> Turn | str:
     return turn
 
 
-def _next_prompt(made: Made, rules: Rules) -> str:
+def _next_prompt(made: Attempt, rules: LoopSettings) -> str:
     """The improvement, where there is one that can be judged."""
     kept = rules.next_prompt == "keep" or len(made.suggestion) > LONGEST_PROMPT
     return made.turn.prompt if kept else made.suggestion or made.turn.prompt
 
 
-def notes(history: History, rules: Rules) -> list[str]:
+def notes(history: History, rules: LoopSettings) -> list[str]:
     """What the attempts changed in vain, and what was suggested in vain."""
     said = []
     for name, socket in (("prompt", PROMPT_OUT), ("seed", SEED_OUT)):

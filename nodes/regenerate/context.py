@@ -20,11 +20,10 @@ import nodes as comfy_nodes
 from ...runflow_api import images
 from ...runflow_api.errors import RunflowError
 from ...runflow_api.evaluation.verdict import RUNFLOW
-from .. import _image_batch as _members
-from .. import _runtime as _bridge
+from .. import _image_batch, _runtime
 from . import graph as _loop
 from . import saved_metadata as _winners
-from .attempts import MAX_ATTEMPTS, ORIGINAL_OUT, Handover, History, Rules, Turn
+from .attempts import MAX_ATTEMPTS, ORIGINAL_OUT, Handover, History, LoopSettings, LoopState
 from .saved_metadata import END
 
 HANDOVER = "_handover"
@@ -37,11 +36,11 @@ SPLIT_COUNTS = range(3, 6)
 """The outputs of Split Passed / Failed that always have a value."""
 
 
-class Place:
+class LoopContext:
     """One End, by its id, in the graph that runs. ``extra_pnginfo``: what savers write of it."""
 
     @classmethod
-    def of(cls, end: type[io.ComfyNode]) -> Place:
+    def of(cls, end: type[io.ComfyNode]) -> LoopContext:
         return cls(end.hidden.unique_id, end.hidden.dynprompt, end.hidden.extra_pnginfo)
 
     def __init__(self, node_id: str, dynprompt: DynamicPrompt, extra_pnginfo: Any = None) -> None:
@@ -72,11 +71,11 @@ class Place:
         parent = self.dynprompt.get_parent_node_id
         return {node: info for node, info in self.everything.items() if parent(node) == self.level}
 
-    def body(self, turn: Turn) -> _loop.Body:
+    def body(self, turn: LoopState) -> _loop.Body:
         """The nodes of the loop's first attempt, which all others are clones of."""
         if self.handover:
             return self.handover.body
-        return _loop.find_body(self.graph, turn.start, self.node_id, self._is_sink, constant={ORIGINAL_OUT})
+        return _loop.find_body(self.graph, turn.start, self.node_id, self._is_output_node, constant={ORIGINAL_OUT})
 
     @cached_property
     def _requested(self) -> set[str] | None:
@@ -85,7 +84,7 @@ class Place:
         item = _winners.running(context.prompt_id) if context else None
         return set(item[4]) if item else None
 
-    def _is_sink(self, node: str) -> bool:
+    def _is_output_node(self, node: str) -> bool:
         is_output = getattr(comfy_nodes.NODE_CLASS_MAPPINGS[self.graph[node]["class_type"]], "OUTPUT_NODE", False)
         return bool(is_output) and (self._requested is None or self._shown_on(node) in self._requested)
 
@@ -151,7 +150,7 @@ class Place:
 
     # --- what it may cost
 
-    def most(self, rules: Rules) -> int:
+    def most(self, rules: LoopSettings) -> int:
         """How many attempts there can be."""
         return rules.max_attempts if "evaluation" in self.inputs else 1
 
@@ -169,11 +168,11 @@ class Place:
         start = _loop.link(self.graph[node]["inputs"].get("loop"))
         if self.graph[node]["class_type"] != END or start is None or start[0] not in self.graph:
             return None
-        return _loop.find_body(self.graph, start[0], node, self._is_sink, constant={ORIGINAL_OUT})
+        return _loop.find_body(self.graph, start[0], node, self._is_output_node, constant={ORIGINAL_OUT})
 
     def _most_inside(self, end: str) -> int:
         inputs = self.graph[end]["inputs"]
-        most = inputs.get("max_attempts", Rules.max_attempts) if "evaluation" in inputs else 1
+        most = inputs.get("max_attempts", LoopSettings.max_attempts) if "evaluation" in inputs else 1
         return most if isinstance(most, int) else MAX_ATTEMPTS
 
     def _job_class(self, evaluate: str) -> str | None:
@@ -188,14 +187,14 @@ class Place:
     # --- what is shown
 
     def say(self, text: str) -> None:
-        _bridge.Display(self._shown_on(self.node_id)).text(text)
+        _runtime.NodeProgress(self._shown_on(self.node_id)).text(text)
 
     def say_on_start(self, body: _loop.Body, text: str) -> None:
-        _bridge.Display(self._shown_on(body.start)).text(text)
+        _runtime.NodeProgress(self._shown_on(body.start)).text(text)
 
     def preview(self, image: torch.Tensor, number: int, most: int) -> None:
         """An attempt's first image on End, as a sampler shows its preview; and how many attempts were made."""
-        pixels = images.to_pixels(_bridge.arrays(_members.batch(image)[:1])[0])
+        pixels = images.to_pixels(_runtime.arrays(_image_batch.batch(image)[:1])[0])
         picture = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).convert("RGB")
         picture.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE))
         bar = comfy.utils.ProgressBar(most, self.node_id)
@@ -206,11 +205,10 @@ class Place:
         return {"start": self._shown_on(body.start), "end": self._shown_on(body.end)}
 
     def warnings(self, body: _loop.Body) -> list[str]:
-        late = [f"{self._shown_on(node)} ({self.graph[node]['class_type']})" for node in body.late]
-        if not late:
+        readers = [f"{self._shown_on(node)} ({self.graph[node]['class_type']})" for node in body.readers_after_end]
+        if not readers:
             return []
-        said = f"node {', '.join(late)} comes after End and also reads the loop: it gets attempt 1's value there"
-        return [said]
+        return [f"node {', '.join(readers)} comes after End and also reads the loop: it gets attempt 1's value there"]
 
     # --- what is saved
 
@@ -227,7 +225,7 @@ class Place:
         _winners.remember(self._identity(history.body.end), entries)
         _winners.publish(self.prompt, self.extra_pnginfo, entries)
 
-    def made_with(self) -> str:
+    def inputs_identity(self) -> str:
         """What the first attempt is made with: everything before End, files that changed on the disk included."""
 
         def changed(node: _loop.Node) -> Any:
@@ -237,22 +235,22 @@ class Place:
         named = [f"{_loop.identity(self.everything, source[0], changed)}:{source[1]}" for source in sources if source]
         return " ".join(named)
 
-    def sinks(self, body: _loop.Body) -> frozenset[str]:
+    def output_nodes(self, body: _loop.Body) -> frozenset[str]:
         """What previews and saves in the body beside End, by the identity of each: it runs at every attempt."""
-        return frozenset(_loop.identity(self.everything, node) for node in body.nodes if self._is_sink(node))
+        return frozenset(_loop.identity(self.everything, node) for node in body.nodes if self._is_output_node(node))
 
     @cached_property
-    def beside(self) -> str:
+    def extra_cache_key(self) -> str:
         """What End depends on that is no input of it: with other sinks the attempts run again."""
         body = self._body_inside(self.node_id)
-        return " ".join(sorted(self.sinks(body))) if body else ""
+        return " ".join(sorted(self.output_nodes(body))) if body else ""
 
     def _identity(self, end: str) -> str:
         """Of an End: ComfyUI has its result in the cache for as long as this is the same."""
-        beside = ""
+        extra_cache_key = ""
         if end in self.dynprompt.original_prompt:  # a clone runs again with the end that it is a clone of
-            beside = (self if end == self.node_id else Place(end, self.dynprompt)).beside
-        return f"{_winners.identity(self.everything, end)} {beside}"
+            extra_cache_key = (self if end == self.node_id else LoopContext(end, self.dynprompt)).extra_cache_key
+        return f"{_winners.identity(self.everything, end)} {extra_cache_key}"
 
     def restore_winner(self, prompt_id: str) -> None:
         _winners.restore(self.prompt, self.node_id, prompt_id, self._identity(self.node_id))
@@ -275,15 +273,15 @@ def fingerprint() -> str:
     context, dynprompt = get_executing_context(), get_progress_state().dynprompt
     if context is None or context.node_id not in dynprompt.original_prompt:
         return ""  # a clone: the end that it is a clone of speaks for it
-    place = Place(context.node_id, dynprompt)
+    place = LoopContext(context.node_id, dynprompt)
     place.restore_winner(context.prompt_id)
-    return place.beside
+    return place.extra_cache_key
 
 
 def _may_cost(evaluate: Mapping[str, Any]) -> bool:
     """Whether Runflow may answer; a judge that comes over a link may be any."""
     judge = evaluate.get("judge", "auto")
     try:
-        return not isinstance(judge, str) or _bridge.evaluator().resolve(judge) == RUNFLOW
+        return not isinstance(judge, str) or _runtime.evaluator().resolve(judge) == RUNFLOW
     except RunflowError:
         return False  # Evaluate will say what is wrong with the configuration

@@ -74,17 +74,17 @@ def _reached(start: Iterable[str], following: Callable[[str], Iterable[str]]) ->
 class Body:
     """What runs at every attempt, in the graph's order, between ``start`` and ``end``, which are not in it.
 
-    ``late`` are nodes behind the end that also read the body: they get the first attempt's value.
+    ``readers_after_end`` are nodes behind the end that also read the body: they get the first attempt's value.
     """
 
     start: str
     end: str
     nodes: tuple[str, ...]
-    late: tuple[str, ...]
+    readers_after_end: tuple[str, ...]
 
 
 def find_body(
-    graph: Graph, start: str, end: str, is_sink: Callable[[str], bool], constant: Collection[int] = ()
+    graph: Graph, start: str, end: str, is_output_node: Callable[[str], bool], constant: Collection[int] = ()
 ) -> Body:
     """The nodes after ``start`` that reach ``end``, or reach a sink that comes after no end.
 
@@ -94,7 +94,7 @@ def find_body(
     same = {(start, socket) for socket in constant}
     after_end = downstream(graph, end)
     inside = downstream(graph, start, same) - after_end - _of_other_ends(graph, start, end) - {end}
-    needed = upstream(graph, [end, *(node for node in inside if is_sink(node))])
+    needed = upstream(graph, [end, *(node for node in inside if is_output_node(node))])
     nodes = tuple(node for node in graph if node in inside and node in needed)
     repeated = {start, *nodes}
 

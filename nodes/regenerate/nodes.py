@@ -28,9 +28,8 @@ from comfy_execution.graph_utils import ExecutionBlocker
 from ...runflow_api import background
 from ...runflow_api.errors import InvalidInputError, RunflowError
 from ...runflow_api.evaluation.verdict import BatchVerdict
-from .. import _image_batch as _members
-from .. import _runtime as _bridge
-from .._schema import Evaluation, Loop, schema
+from .. import _image_batch, _runtime
+from .._schema import EvaluationType, LoopType, schema
 from . import attempts as _attempts
 from . import context as _place
 from . import graph as _loop
@@ -43,12 +42,12 @@ from .attempts import (
     NO_ATTEMPT,
     PROMPT_OUT,
     SEED_OUT,
+    Attempt,
     History,
-    Made,
-    Rules,
-    Turn,
+    LoopSettings,
+    LoopState,
 )
-from .context import END, Place
+from .context import END, LoopContext
 
 START, STAND_IN = "RunflowRegenerateStart", "RunflowRegenerateAttempt"
 PRICE_WITHIN_S = 3.0
@@ -81,7 +80,7 @@ log = logging.getLogger("runflow_evaluate")
 
 def _turn_outputs() -> list[io.Output]:
     return [
-        Loop.Output("loop", display_name="loop", tooltip="To Regenerate Until Passed: End."),
+        LoopType.Output("loop", display_name="loop", tooltip="To Regenerate Until Passed: End."),
         io.String.Output("current_prompt", display_name="current_prompt", tooltip="This attempt's prompt."),
         io.Int.Output("current_seed", display_name="current_seed", tooltip="This attempt's seed."),
         io.Int.Output("attempt", display_name="attempt", tooltip="Which attempt this is, from 1."),
@@ -122,7 +121,7 @@ class RunflowRegenerateStart(io.ComfyNode):
     @classmethod
     async def execute(cls, prompt, seed) -> io.NodeOutput:
         """Asynchronous nodes run first: so End refuses what cannot work before a sampler beside it runs."""
-        turn = Turn(cls.hidden.unique_id, prompt, seed % _loop.SEED_VALUES)
+        turn = LoopState(cls.hidden.unique_id, prompt, seed % _loop.SEED_VALUES)
         return io.NodeOutput(turn, turn.prompt, turn.seed, 1, "", prompt)
 
 
@@ -157,7 +156,7 @@ class RunflowRegenerateAttempt(io.ComfyNode):
 
     @classmethod
     def execute(cls, prompt, seed, number, issues, original) -> io.NodeOutput:
-        return io.NodeOutput(Turn(cls.hidden.unique_id, prompt, seed), prompt, seed, number, issues, original)
+        return io.NodeOutput(LoopState(cls.hidden.unique_id, prompt, seed), prompt, seed, number, issues, original)
 
 
 class RunflowRegenerateEnd(io.ComfyNode):
@@ -172,9 +171,9 @@ class RunflowRegenerateEnd(io.ComfyNode):
                 "Runflow judges."
             ),
             inputs=[
-                Loop.Input("loop", tooltip="From Regenerate Until Passed: Start."),
+                LoopType.Input("loop", tooltip="From Regenerate Until Passed: Start."),
                 io.Image.Input("image", lazy=True, tooltip="What the attempt made; a batch is kept whole."),
-                Evaluation.Input(
+                EvaluationType.Input(
                     "evaluation", optional=True, lazy=True, tooltip="Of this image. Without it: one attempt."
                 ),
                 io.Int.Input("max_attempts", optional=True, default=3, min=1, max=MAX_ATTEMPTS),
@@ -210,7 +209,7 @@ class RunflowRegenerateEnd(io.ComfyNode):
                 io.String.Output("final_prompt", display_name="final_prompt", tooltip="That made the best image."),
                 io.Int.Output("final_seed", display_name="final_seed", tooltip="That made the best image."),
                 io.Int.Output("attempts", display_name="attempts", tooltip="How many were made."),
-                Evaluation.Output("best_evaluation", display_name="best_evaluation"),
+                EvaluationType.Output("best_evaluation", display_name="best_evaluation"),
                 io.Image.Output(
                     "attempt_images", display_name="attempt_images", tooltip="All attempts, with keep_attempts on."
                 ),
@@ -232,27 +231,27 @@ class RunflowRegenerateEnd(io.ComfyNode):
     @classmethod
     async def check_lazy_status(cls, loop, image=(None,), evaluation=(None,), **settings) -> list[str]:
         """Runs before the body: refuse what cannot work, say what the attempt may cost, then ask for its image."""
-        place = Place.of(cls)
+        place = LoopContext.of(cls)
         if image[0] is None:
             await _before_attempt(place, _turn(loop, NO_ATTEMPT), _rules(settings))
         return [name for name in ("image", "evaluation") if name in place.inputs]
 
     @classmethod
     async def execute(cls, loop, image, evaluation=(None,), **settings) -> io.NodeOutput:
-        place, rules, turn = Place.of(cls), _rules(settings), _turn(loop)
+        place, rules, turn = LoopContext.of(cls), _rules(settings), _turn(loop)
         history = _history(place, turn)
         made = await _made(place, history, turn, _only("image", image), _verdicts(evaluation))
         history.add(made, rules)
         history.recall(rules)
         _show(place, history, rules)
         following = _attempts.following(history, rules)
-        if isinstance(following, Turn):
+        if isinstance(following, LoopState):
             return _expanded(place, history, following)
         return _finished(place, history, rules, following)
 
 
-def _rules(settings: dict[str, Any]) -> Rules:
-    return Rules(**{name: _only(name, values) for name, values in settings.items()})
+def _rules(settings: dict[str, Any]) -> LoopSettings:
+    return LoopSettings(**{name: _only(name, values) for name, values in settings.items()})
 
 
 def _only(name: str, values: Any, made: str = "What ran before was generated, and paid, once for each value.") -> Any:
@@ -262,9 +261,9 @@ def _only(name: str, values: Any, made: str = "What ran before was generated, an
     return values[0]
 
 
-def _turn(values: Any, *made: str) -> Turn:
+def _turn(values: Any, *made: str) -> LoopState:
     turn = _only("loop", values, *made)
-    if not isinstance(turn, Turn):
+    if not isinstance(turn, LoopState):
         raise InvalidInputError("loop", f"must come from Regenerate Until Passed: Start. {NO_ATTEMPT}")
     return turn
 
@@ -279,7 +278,7 @@ def _verdicts(values: Any) -> BatchVerdict | None:
 # --- before an attempt --------------------------------------------------------------------------------
 
 
-async def _before_attempt(place: Place, turn: Turn, rules: Rules) -> None:
+async def _before_attempt(place: LoopContext, turn: LoopState, rules: LoopSettings) -> None:
     body = place.body(turn)
     if place.handover is not None:
         place.say_on_start(body, f"attempt {place.handover.number} of {place.most(rules)}")
@@ -296,13 +295,13 @@ async def _before_attempt(place: Place, turn: Turn, rules: Rules) -> None:
     place.say_on_start(body, " · ".join([f"attempt 1 of {place.most(rules)}", *([cost] if cost else []), *unused]))
 
 
-def _unused(place: Place, body: _loop.Body, rules: Rules) -> list[str]:
+def _unused(place: LoopContext, body: _loop.Body, rules: LoopSettings) -> list[str]:
     """What is to change from attempt to attempt, and would not change the image."""
     in_vain = rules.changing - place.reaching(body) if place.most(rules) > 1 else set()
     return [said for socket, said in UNUSED.items() if socket in in_vain]
 
 
-def _refuse(place: Place, body: _loop.Body, rules: Rules) -> None:
+def _refuse(place: LoopContext, body: _loop.Body, rules: LoopSettings) -> None:
     """Everything that is wrong with how the loop is wired, before the first attempt."""
     if body.start not in place.graph:
         raise InvalidInputError("loop", ELSEWHERE.format(node=""))
@@ -317,7 +316,7 @@ def _refuse(place: Place, body: _loop.Body, rules: Rules) -> None:
         _refuse_blocked_attempts(place, body)
 
 
-def _refuse_equal_attempts(place: Place, body: _loop.Body, rules: Rules) -> None:
+def _refuse_equal_attempts(place: LoopContext, body: _loop.Body, rules: LoopSettings) -> None:
     read = place.reaching(body)
     if not read & rules.changing:
         kept = [name for name, socket in (("prompt", PROMPT_OUT), ("seed", SEED_OUT)) if socket in read]
@@ -328,14 +327,14 @@ def _refuse_equal_attempts(place: Place, body: _loop.Body, rules: Rules) -> None
         raise InvalidInputError("evaluation", FOREIGN)
 
 
-def _refuse_blocked_attempts(place: Place, body: _loop.Body) -> None:
+def _refuse_blocked_attempts(place: LoopContext, body: _loop.Body) -> None:
     """ComfyUI does not run an End whose image is blocked, and says nothing: no other attempt would be made."""
     for name in ("image", "evaluation"):
         for node, why in place.senders_of_nothing(body, name):
             raise InvalidInputError(name, SENDS_NOTHING.format(node=node, why=why))
 
 
-async def _worst_case(place: Place, body: _loop.Body, rules: Rules) -> str:
+async def _worst_case(place: LoopContext, body: _loop.Body, rules: LoopSettings) -> str:
     """ "at most 3 evaluations, 0.30 credits …": what all attempts may cost, as far as that is known."""
     counts, most = place.paid_evaluations(body), place.most(rules)
     evaluations = sum(counts.values()) * most
@@ -345,7 +344,7 @@ async def _worst_case(place: Place, body: _loop.Body, rules: Rules) -> str:
     credits = ""
     if None not in prices.values():
         credits = f", {sum(prices[job_class] * count for job_class, count in counts.items()) * most:f} credits"
-    limit = _bridge.settings().max_evaluations_per_prompt
+    limit = _runtime.settings().max_evaluations_per_prompt
     stopped = f" · your limit of {limit} for one prompt would end it before" if evaluations > limit else ""
     return f"at most {evaluations} evaluations{credits} for each image of a batch{stopped}"
 
@@ -355,7 +354,7 @@ async def _price(job_class: str | None) -> Decimal | None:
     if job_class is None:
         return None
     try:
-        classes = await _soon(background.call(_bridge.evaluator().client.job_classes)) or []
+        classes = await run_with_timeout(background.call(_runtime.evaluator().client.job_classes)) or []
         price = next((known.price for known in classes if known.code == job_class), None)
         return Decimal(price) if price else None
     except (RunflowError, InvalidOperation) as error:
@@ -363,37 +362,39 @@ async def _price(job_class: str | None) -> Decimal | None:
         return None
 
 
-async def _soon(answer: Future[Any]) -> Any:
+async def run_with_timeout(answer: Future[Any]) -> Any:
     """The answer, ``None`` where it takes too long; Cancel is heard meanwhile."""
     waiting, give_up = asyncio.wrap_future(answer), time.monotonic() + PRICE_WITHIN_S
     while not waiting.done() and time.monotonic() < give_up:
         comfy.model_management.throw_exception_if_processing_interrupted()
-        await asyncio.wait({waiting}, timeout=_bridge.LOOK_FOR_CANCEL_S)
+        await asyncio.wait({waiting}, timeout=_runtime.LOOK_FOR_CANCEL_S)
     return waiting.result() if waiting.done() else None
 
 
 # --- after an attempt ---------------------------------------------------------------------------------
 
 
-def _history(place: Place, turn: Turn) -> History:
+def _history(place: LoopContext, turn: LoopState) -> History:
     history = place.handover.take() if place.handover else None
     if history is not None:
         return history
     body = place.body(turn)
-    return History(body, turn, place.made_with(), place.sinks(body), place.reaching(body))
+    return History(body, turn, place.inputs_identity(), place.output_nodes(body), place.reaching(body))
 
 
 async def _made(
-    place: Place, history: History, turn: Turn, image: torch.Tensor, verdict: BatchVerdict | None
-) -> Made:
+    place: LoopContext, history: History, turn: LoopState, image: torch.Tensor, verdict: BatchVerdict | None
+) -> Attempt:
     if verdict is not None:
-        _members.check_count(image, verdict)
+        _image_batch.check_count(image, verdict)
     number = len(history.made) + 1
-    hashes = await _members.pixel_hashes(image)
-    return Made(number, turn, image, verdict, hashes, place.winners_inside(history.body, number), history.sinks)
+    hashes = await _image_batch.pixel_hashes(image)
+    return Attempt(
+        number, turn, image, verdict, hashes, place.winners_inside(history.body, number), history.output_nodes
+    )
 
 
-def _show(place: Place, history: History, rules: Rules) -> None:
+def _show(place: LoopContext, history: History, rules: LoopSettings) -> None:
     """ "attempt 2 of 4 · 0.41 · hands" on Start, and the attempt's image on End."""
     made, most = history.latest, place.most(rules)
     said = [f"attempt {made.number} of {most}"]
@@ -404,7 +405,7 @@ def _show(place: Place, history: History, rules: Rules) -> None:
         place.preview(made.image, made.number, most)
 
 
-def _expanded(place: Place, history: History, turn: Turn) -> io.NodeOutput:
+def _expanded(place: LoopContext, history: History, turn: LoopState) -> io.NodeOutput:
     stand_in = {
         "class_type": STAND_IN,
         "inputs": {
@@ -419,8 +420,8 @@ def _expanded(place: Place, history: History, turn: Turn) -> io.NodeOutput:
     return io.NodeOutput(*([end, index] for index in range(len(RunflowRegenerateEnd.RETURN_TYPES))), expand=expansion)
 
 
-def _finished(place: Place, history: History, rules: Rules, reason: str) -> io.NodeOutput:
-    history.let_go(rules)
+def _finished(place: LoopContext, history: History, rules: LoopSettings, reason: str) -> io.NodeOutput:
+    history.drop_images(rules)
     best, verdict = history.best, history.best.verdict
     place.publish(history)
     if best is not history.latest:
@@ -441,7 +442,7 @@ def _finished(place: Place, history: History, rules: Rules, reason: str) -> io.N
     )
 
 
-def _summary(place: Place, history: History, rules: Rules, reason: str) -> dict[str, Any]:
+def _summary(place: LoopContext, history: History, rules: LoopSettings, reason: str) -> dict[str, Any]:
     """The loop as the graph's panel and API clients read it: every attempt, the winner's number, why it ended."""
     other = ["other pixels were judged than those that came out"] if history.best.others_were_judged else []
     return {
@@ -463,8 +464,8 @@ def _in_a_line(history: History, summary: dict[str, Any]) -> str:
 
 def _same_size(history: History) -> torch.Tensor:
     """All attempts as one batch of the best one's size, and of the channels that all have."""
-    attempts = [_members.batch(made.image) for made in history.made]
-    height, width = _members.batch(history.best.image).shape[1:3]
+    attempts = [_image_batch.batch(made.image) for made in history.made]
+    height, width = _image_batch.batch(history.best.image).shape[1:3]
     channels = min(image.shape[-1] for image in attempts)
 
     def fitted(image: torch.Tensor) -> torch.Tensor:

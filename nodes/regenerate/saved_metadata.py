@@ -70,8 +70,8 @@ def retract(prompt: Mapping[str, Any], extra_pnginfo: Any, ends: Iterable[str]) 
 
 def restore(prompt: Mapping[str, Any], node_id: str, prompt_id: str, identity: str) -> None:
     """Publish what is remembered of a loop that may come out of ComfyUI's cache."""
-    room = _room_of(prompt_id)
-    extra_pnginfo = None if room is None else {KEY: room}
+    metadata = _prompt_metadata_of(prompt_id)
+    extra_pnginfo = None if metadata is None else {KEY: metadata}
     for end, entry in recall(identity).items():
         place, name = _place(prompt, extra_pnginfo, end)
         # A loop inside another one has remembered its first run only; the outer loop knows which run was chosen.
@@ -79,7 +79,7 @@ def restore(prompt: Mapping[str, Any], node_id: str, prompt_id: str, identity: s
             place[name] = _marked(entry, extra_pnginfo)
 
 
-class Room(dict[str, dict[str, Any]]):
+class PromptMetadata(dict[str, dict[str, Any]]):
     """The dictionary of entries of one prompt; a copy of it has the same ``token``.
 
     ``picked``: the images that a person took instead of the judge's choice, by hash.
@@ -89,18 +89,18 @@ class Room(dict[str, dict[str, Any]]):
     picked: frozenset[str]
 
 
-_rooms: WeakValueDictionary[str, Room] = WeakValueDictionary()
+_prompt_metadata: WeakValueDictionary[str, PromptMetadata] = WeakValueDictionary()
 
 
-def make_room(posted: dict[str, Any]) -> dict[str, Any]:
+def add_prompt_metadata(posted: dict[str, Any]) -> dict[str, Any]:
     """Called by ComfyUI with every prompt that is posted."""
     nodes, extra_data = posted.get("prompt"), posted.get("extra_data")
     extra_pnginfo = extra_data.get("extra_pnginfo") if isinstance(extra_data, dict) else None
     if isinstance(nodes, dict) and isinstance(extra_pnginfo, dict):
         if any(isinstance(node, dict) and node.get("class_type") == END for node in nodes.values()):
-            room = extra_pnginfo[KEY] = Room()
-            room.token, room.picked = uuid.uuid4().hex, _picked(extra_pnginfo.get("workflow"))
-            _rooms[room.token] = room
+            metadata = extra_pnginfo[KEY] = PromptMetadata()
+            metadata.token, metadata.picked = uuid.uuid4().hex, _picked(extra_pnginfo.get("workflow"))
+            _prompt_metadata[metadata.token] = metadata
     return posted
 
 
@@ -126,11 +126,11 @@ def _marked(entry: dict[str, Any], extra_pnginfo: Any) -> dict[str, Any]:
     return {**entry, "picked_by_person": True} if picked.intersection(entry.get("images", ())) else entry
 
 
-def _room_of(prompt_id: str) -> Room | None:
+def _prompt_metadata_of(prompt_id: str) -> PromptMetadata | None:
     item = running(prompt_id)
     extra_pnginfo = item[3].get("extra_pnginfo") if item else None
     copied = extra_pnginfo.get(KEY) if isinstance(extra_pnginfo, dict) else None
-    return _rooms.get(copied.token) if isinstance(copied, Room) else None
+    return _prompt_metadata.get(copied.token) if isinstance(copied, PromptMetadata) else None
 
 
 def _place(prompt: Mapping[str, Any], extra_pnginfo: Any, end: str) -> tuple[dict[str, Any], str]:
@@ -156,4 +156,4 @@ def running(prompt_id: str) -> tuple[Any, ...] | None:
     return next((item for item in items if item[1] == prompt_id), None)
 
 
-PromptServer.instance.add_on_prompt_handler(make_room)  # here, because ComfyUI 0.3.75 calls no on_load()
+PromptServer.instance.add_on_prompt_handler(add_prompt_metadata)  # here, because ComfyUI 0.3.75 calls no on_load()

@@ -21,7 +21,7 @@ from urllib.parse import quote, urlsplit
 from aiohttp import web
 
 from ...runflow_api import background
-from ...runflow_api.api.transport import Patience
+from ...runflow_api.api.transport import Deadline
 from ...runflow_api.errors import (
     ApiError,
     ConfigurationError,
@@ -30,9 +30,7 @@ from ...runflow_api.errors import (
     NotFoundError,
     RunflowError,
 )
-from ...runflow_api.settings import config
-from ...runflow_api.settings import key_file as keys
-from ...runflow_api.settings import user_settings as preferences
+from ...runflow_api.settings import config, key_file, user_settings
 from .. import _thumbnails
 from .._late import follow_up, views
 from ..regenerate import graph as _loop
@@ -102,12 +100,12 @@ def is_this_machine(peer: str | None, headers: Mapping[str, str]) -> bool:
     return config.is_loopback_host((peer or "").removeprefix("::ffff:")) and not any(n in headers for n in FORWARDED)
 
 
-async def json_body(asked: web.Request) -> Json:
+async def json_body(params: web.Request) -> Json:
     """The request's JSON object, of at most ``MAX_BODY`` bytes."""
-    if asked.content_type != "application/json":
+    if params.content_type != "application/json":
         raise Refused(415, "NOT_JSON", "Send JSON.")
-    raw = await asked.content.read(MAX_BODY + 1)
-    while len(raw) <= MAX_BODY and (more := await asked.content.read(MAX_BODY + 1)):
+    raw = await params.content.read(MAX_BODY + 1)
+    while len(raw) <= MAX_BODY and (more := await params.content.read(MAX_BODY + 1)):
         raw += more
     if len(raw) > MAX_BODY:
         raise Refused(413, "TOO_LARGE", f"At most {MAX_BODY} bytes.")
@@ -123,8 +121,8 @@ async def json_body(asked: web.Request) -> Json:
 # --- what is asked ------------------------------------------------------------------------------------
 
 
-class Desk:
-    """The answers, as plain methods from JSON to JSON. ``trusted``: the request may see and change settings."""
+class Handlers:
+    """The answers, as plain methods from JSON to JSON. ``is_local``: the request may see and change settings."""
 
     def __init__(
         self,
@@ -142,7 +140,7 @@ class Desk:
     def settings(self) -> config.Config:
         return config.load(self._directory())
 
-    async def status(self, asked: Json, trusted: bool) -> Json:
+    async def status(self, params: Json, is_local: bool) -> Json:
         """What a panel says before Run: who would judge, and what it would cost."""
         current = self.settings()
         return {
@@ -150,39 +148,39 @@ class Desk:
             "prices": await self._known_prices(current) if current.api_key else {},
         }
 
-    async def history(self, asked: Json, trusted: bool) -> Json:
+    async def history(self, params: Json, is_local: bool) -> Json:
         """A page of evaluations, newest first; ``next`` is the ``before`` of the page after it."""
-        return await _in_thread(lambda: self._page(asked))
+        return await _in_thread(lambda: self._page(params))
 
-    def _page(self, asked: Json) -> Json:
-        before, limit = _number(asked, "before", None, 2**62), _number(asked, "limit", PAGE, MOST_ROWS)
-        outcome, search = asked.get("outcome") or None, str(asked.get("search", ""))[:MAX_QUERY]
+    def _page(self, params: Json) -> Json:
+        before, limit = _number(params, "before", None, 2**62), _number(params, "limit", PAGE, MOST_ROWS)
+        outcome, search = params.get("outcome") or None, str(params.get("search", ""))[:MAX_QUERY]
         rows = self._evaluator().journal().history(before=before, limit=limit, outcome=outcome, search=search)
         return {"rows": [views.line(row) for row in rows], "next": rows[-1].id if len(rows) == limit else None}
 
-    async def history_csv(self, asked: Json, trusted: bool) -> str:
+    async def history_csv(self, params: Json, is_local: bool) -> str:
         """All that a search and a filter leave of the history, for spreadsheets."""
-        return await _in_thread(lambda: views.as_csv(self._lines(asked)))
+        return await _in_thread(lambda: views.as_csv(self._lines(params)))
 
-    async def history_json(self, asked: Json, trusted: bool) -> str:
-        return await _in_thread(lambda: json.dumps(list(self._lines(asked)), indent=2))
+    async def history_json(self, params: Json, is_local: bool) -> str:
+        return await _in_thread(lambda: json.dumps(list(self._lines(params)), indent=2))
 
-    def _lines(self, asked: Json) -> Iterator[Json]:
+    def _lines(self, params: Json) -> Iterator[Json]:
         page: Json = {"next": ""}
         while page["next"] is not None:
-            page = self._page({**asked, "before": page["next"], "limit": MOST_ROWS})
+            page = self._page({**params, "before": page["next"], "limit": MOST_ROWS})
             yield from page["rows"]
 
-    async def detail(self, asked: Json, trusted: bool) -> Json:
+    async def detail(self, params: Json, is_local: bool) -> Json:
         """Everything one evaluation says, from the journal."""
-        row = await _in_thread(lambda: self._evaluator().journal().find_evaluation(str(asked["id"])[:MAX_QUERY]))
+        row = await _in_thread(lambda: self._evaluator().journal().find_evaluation(str(params["id"])[:MAX_QUERY]))
         if row is None:
             raise Refused(404, "UNKNOWN_EVALUATION", "The journal does not have this evaluation.")
         return await _in_thread(lambda: views.detail(row))
 
-    async def days(self, asked: Json, trusted: bool) -> Json:
+    async def days(self, params: Json, is_local: bool) -> Json:
         """Totals per UTC day, today's last, and the limits they count against."""
-        days = _number(asked, "days", 30, MAX_DAYS)
+        days = _number(params, "days", 30, MAX_DAYS)
         current = self.settings()
         totals = await _in_thread(lambda: self._evaluator().journal().per_day(days))
         spent = await _in_thread(lambda: self._evaluator().journal().spent_today())
@@ -195,13 +193,13 @@ class Desk:
             },
         }
 
-    async def prompt(self, asked: Json, trusted: bool) -> Json:
+    async def prompt(self, params: Json, is_local: bool) -> Json:
         """Which workflow a prompt was queued from: ComfyUI's events name nodes, whose ids another one has too.
 
         ``nodes``: for each node with a panel a hash of all that its result depends on. A node that ComfyUI has in its
         cache sends nothing; by the hash the page knows which of the verdicts it saw belongs to the prompt.
         """
-        prompt_id = str(asked["id"])[:MAX_QUERY]
+        prompt_id = str(params["id"])[:MAX_QUERY]
         graph = self._graph_of(prompt_id)
         shown = [node for node, info in graph.items() if info["class_type"] in WITH_PANEL]
         return {
@@ -209,24 +207,24 @@ class Desk:
             "nodes": {node: _loop.identity(graph, node)[:HASH_DIGITS] for node in shown},
         }
 
-    async def feedback(self, asked: Json, trusted: bool) -> Json:
+    async def feedback(self, params: Json, is_local: bool) -> Json:
         """Rate an evaluation; what Runflow has now."""
-        evaluation_id, rating = str(asked.get("id", "")), str(asked.get("rating", ""))
-        reason = str(asked.get("reason", ""))
+        evaluation_id, rating = str(params.get("id", "")), str(params.get("rating", ""))
+        reason = str(params.get("reason", ""))
         if rating not in ("good", "bad", "clear"):
             raise InvalidInputError("rating", "must be good, bad or clear.")
         evaluator = self._evaluator()
-        (now,) = await _waited(follow_up.feedback(evaluator, [evaluation_id], rating, reason), CHECK_WITHIN_S)
+        (now,) = await run_with_timeout(follow_up.feedback(evaluator, [evaluation_id], rating, reason), CHECK_WITHIN_S)
         await _in_thread(
-            lambda: evaluator.journal().rated(evaluation_id, now.feedback_is_positive, now.feedback_reason)
+            lambda: evaluator.journal().record_feedback(evaluation_id, now.feedback_is_positive, now.feedback_reason)
         )
         return {"feedback": views.feedback(now.to_json())}
 
-    async def read_settings(self, asked: Json, trusted: bool) -> Json:
+    async def read_settings(self, params: Json, is_local: bool) -> Json:
         current = self.settings()
-        shown: Json = {"may_change": trusted, "key": {"set": current.api_key is not None}}
-        if trusted:
-            shown["settings"] = preferences.shown(current)
+        shown: Json = {"may_change": is_local, "key": {"set": current.api_key is not None}}
+        if is_local:
+            shown["settings"] = user_settings.shown(current)
             shown["key"] |= {
                 "masked": current.masked_key,
                 "source": current.sources.get("api_key", ""),
@@ -236,38 +234,38 @@ class Desk:
             }
         return shown
 
-    async def change_settings(self, asked: Json, trusted: bool) -> Json:
-        _require(trusted)
-        await _in_thread(lambda: preferences.change(self._directory(), asked))
-        return await self.read_settings({}, trusted)
+    async def change_settings(self, params: Json, is_local: bool) -> Json:
+        _require(is_local)
+        await _in_thread(lambda: user_settings.change(self._directory(), params))
+        return await self.read_settings({}, is_local)
 
-    async def key(self, asked: Json, trusted: bool) -> Json:
+    async def key(self, params: Json, is_local: bool) -> Json:
         """Set, import or remove the key. It comes in and never goes out."""
-        _require(trusted)
-        action = asked.get("action")
+        _require(is_local)
+        action = params.get("action")
         if action in ("set", "import"):
             _require_free(self.settings())
         if action == "set":
-            given = asked.get("key")
-            await _in_thread(lambda: keys.store(self._directory(), given if isinstance(given, str) else ""))
+            given = params.get("key")
+            await _in_thread(lambda: key_file.store(self._directory(), given if isinstance(given, str) else ""))
         elif action == "import":
-            await _in_thread(lambda: keys.store(self._directory(), keys.official(self._comfyui())))
+            await _in_thread(lambda: key_file.store(self._directory(), key_file.official(self._comfyui())))
         elif action == "remove":
-            await _in_thread(lambda: keys.remove(self._directory()))
+            await _in_thread(lambda: key_file.remove(self._directory()))
         else:
             raise InvalidInputError("action", "must be set, import or remove.")
         self._priced_at = 0.0
-        return await self.read_settings({}, trusted)
+        return await self.read_settings({}, is_local)
 
-    async def check(self, asked: Json, trusted: bool) -> Json:
+    async def check(self, params: Json, is_local: bool) -> Json:
         """Ask Runflow whether the key works, and what is left on the account."""
-        _require(trusted)
+        _require(is_local)
         self.settings().require_key()
         client = self._evaluator().client
-        patience = Patience.of(CHECK_WITHIN_S)
-        account = await _in_thread(lambda: client.check_account(patience=patience))
+        deadline = Deadline.after(CHECK_WITHIN_S)
+        account = await _in_thread(lambda: client.check_account(deadline=deadline))
         try:
-            balance = await _in_thread(lambda: client.balance(patience=patience))
+            balance = await _in_thread(lambda: client.balance(deadline=deadline))
         except (ApiError, NetworkError) as error:
             balance = {}
             log.info("The balance could not be read: %s", error)
@@ -279,7 +277,7 @@ class Desk:
     def _importable(self, current: config.Config) -> bool:
         """Whether the deploy pack has a key, and another one than is set already."""
         try:
-            found = keys.official(self._comfyui())
+            found = key_file.official(self._comfyui())
         except RunflowError:
             return False
         return current.api_key is None or found != current.api_key.get_secret_value()
@@ -291,9 +289,9 @@ class Desk:
         if not (fresh and self._priced_at):
             self._priced_for, self._priced_at = account, time.monotonic()
             self._prices = {}
-            client, patience = self._evaluator().client, Patience.of(PRICE_WITHIN_S)
+            client, deadline = self._evaluator().client, Deadline.after(PRICE_WITHIN_S)
             try:
-                classes = await _in_thread(lambda: client.job_classes(patience=patience))
+                classes = await _in_thread(lambda: client.job_classes(deadline=deadline))
                 self._prices = {each.code: each.price for each in classes[:50] if each.code and each.price}
             except RunflowError as error:
                 self._priced_at -= PRICE_LIVES_S - PRICE_AGAIN_S
@@ -301,8 +299,8 @@ class Desk:
         return self._prices
 
 
-def _require(trusted: bool) -> None:
-    if not trusted:
+def _require(is_local: bool) -> None:
+    if not is_local:
         raise Refused(
             403,
             "THIS_MACHINE_ONLY",
@@ -325,8 +323,8 @@ def _require_free(current: config.Config) -> None:
         )
 
 
-def _number(asked: Json, name: str, default: int | None, most: int) -> int | None:
-    raw = asked.get(name)
+def _number(params: Json, name: str, default: int | None, most: int) -> int | None:
+    raw = params.get(name)
     if raw in (None, ""):
         return default
     try:
@@ -357,7 +355,7 @@ async def _in_thread(call: Callable[[], T]) -> T:
     return await asyncio.wrap_future(background.call(call))
 
 
-async def _waited(work: Any, seconds: float) -> Any:
+async def run_with_timeout(work: Any, seconds: float) -> Any:
     future = background.start(work)
     try:
         return await asyncio.wait_for(asyncio.wrap_future(future), seconds)
@@ -373,7 +371,7 @@ Method = Callable[[Json, bool], Awaitable[Any]]
 Respond = Callable[[Any], web.Response]
 
 
-def add_to(table: web.RouteTableDef, desk: Desk) -> None:
+def add_to(table: web.RouteTableDef, desk: Handlers) -> None:
     reads = {
         "status": desk.status,
         "history": desk.history,
@@ -399,21 +397,21 @@ def add_to(table: web.RouteTableDef, desk: Desk) -> None:
 
 
 def _answering(
-    desk: Desk, method: Method, *, changes: bool = False, respond: Respond | None = None
+    desk: Handlers, method: Method, *, changes: bool = False, respond: Respond | None = None
 ) -> Callable[[web.Request], Awaitable[web.Response]]:
-    async def answer(asked: web.Request) -> web.Response:
+    async def answer(params: web.Request) -> web.Response:
         try:
             current = _configured(desk)
-            check_host(asked.headers.get("Host", ""), current.web_hosts)
+            check_host(params.headers.get("Host", ""), current.web_hosts)
             if changes:
-                check_same_origin(asked.headers)
-            body = await json_body(asked) if changes else {**asked.query, **asked.match_info}
-            trusted = current.web_remote_settings or is_this_machine(asked.remote, asked.headers)
-            return (respond or _json)(await method(body, trusted))
+                check_same_origin(params.headers)
+            body = await json_body(params) if changes else {**params.query, **params.match_info}
+            is_local = current.web_remote_settings or is_this_machine(params.remote, params.headers)
+            return (respond or _json)(await method(body, is_local))
         except Refused as error:
-            return _json(_said(error.code, str(error)), error.status)
+            return _json(error_body(error.code, str(error)), error.status)
         except RunflowError as error:
-            return _json(_said(error.code, error.message), _status_of(error))
+            return _json(error_body(error.code, error.message), _status_of(error))
 
     return answer
 
@@ -423,7 +421,7 @@ def _file(name: str, kind: str) -> Respond:
     return lambda text: web.Response(text=text, content_type=kind, headers=headers)
 
 
-def _configured(desk: Desk) -> config.Config:
+def _configured(desk: Handlers) -> config.Config:
     """The settings that guard the routes; the strict defaults where the file cannot be read."""
     try:
         return desk.settings()
@@ -431,13 +429,13 @@ def _configured(desk: Desk) -> config.Config:
         return config.Config()
 
 
-def _thumbnail(desk: Desk) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
-    async def answer(asked: web.Request) -> web.StreamResponse:
+def _thumbnail(desk: Handlers) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    async def answer(params: web.Request) -> web.StreamResponse:
         try:
-            check_host(asked.headers.get("Host", ""), _configured(desk).web_hosts)
+            check_host(params.headers.get("Host", ""), _configured(desk).web_hosts)
         except Refused as error:
-            return _json(_said(error.code, str(error)), error.status)
-        file = await _in_thread(lambda: desk.thumbnail(asked.match_info["name"]))
+            return _json(error_body(error.code, str(error)), error.status)
+        file = await _in_thread(lambda: desk.thumbnail(params.match_info["name"]))
         if file is None:
             # No error: which images have one is not known to the page, and a 404 would fill its console.
             return web.Response(status=204)
@@ -451,7 +449,7 @@ def _thumbnail(desk: Desk) -> Callable[[web.Request], Awaitable[web.StreamRespon
     return answer
 
 
-def _said(code: str, message: str) -> Json:
+def error_body(code: str, message: str) -> Json:
     return {"error": {"code": code, "message": message}}
 
 
@@ -473,7 +471,7 @@ def register() -> None:
     import folder_paths
     from server import PromptServer
 
-    from .. import _runtime as _bridge
+    from .. import _runtime
     from ..regenerate import saved_metadata as _winners
 
     def comfyui() -> Path:
@@ -490,5 +488,5 @@ def register() -> None:
         return {node: item[2][node] for node in _loop.upstream(item[2], item[4])} if item else {}
 
     if server is not None:
-        desk = Desk(_bridge.evaluator, _bridge.private_directory, comfyui, _winners.workflow_of, graph_of)
+        desk = Handlers(_runtime.evaluator, _runtime.private_directory, comfyui, _winners.workflow_of, graph_of)
         add_to(server.routes, desk)

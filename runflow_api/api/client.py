@@ -1,7 +1,7 @@
 """One method per endpoint of the Runflow evaluation API.
 
-Every method blocks, retries by the transport's rules and raises the errors of ``errors.py``. ``patience``
-bounds a call and can end it; without it a call takes at most ``DEFAULT_PATIENCE_S``.
+Every method blocks, retries by the transport's rules and raises the errors of ``errors.py``. ``deadline``
+bounds a call and can end it; without it a call takes at most ``DEFAULT_DEADLINE_S``.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from ..errors import InvalidInputError
 from ..images import EncodedImage
 from ..settings.config import Config
 from .models import AssetUpload, Evaluation, EvaluationRequest, JobClass, Json, Run
-from .transport import Patience, Transport
+from .transport import Deadline, Transport
 
-DEFAULT_PATIENCE_S = 120.0
+DEFAULT_DEADLINE_S = 120.0
 _ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
 CREATE, READ, EDIT = "evaluations:create", "evaluations:read", "evaluations:edit"
@@ -50,7 +50,7 @@ class RunflowClient:
         body: bytes,
         *,
         idempotency_key: str,
-        patience: Patience | None = None,
+        deadline: Deadline | None = None,
         may_have_arrived: bool = False,
     ) -> Evaluation:
         """``POST /v1/evaluations`` -> 202: the pending evaluation. ``body`` is from ``encode_request``.
@@ -61,7 +61,7 @@ class RunflowClient:
             "POST",
             "/v1/evaluations",
             _evaluation(None),
-            patience or Patience.of(DEFAULT_PATIENCE_S),
+            deadline or Deadline.after(DEFAULT_DEADLINE_S),
             body=body,
             idempotency_key=idempotency_key,
             may_have_arrived=may_have_arrived,
@@ -70,49 +70,49 @@ class RunflowClient:
         )
 
     def get_evaluation(
-        self, evaluation_id: str, *, embed: Iterable[str] = (), patience: Patience | None = None
+        self, evaluation_id: str, *, embed: Iterable[str] = (), deadline: Deadline | None = None
     ) -> Evaluation:
         """``GET /v1/evaluations/{id}``; judges, gate failures and action come only where embedded."""
         path = f"/v1/evaluations/{_checked_id('evaluation_id', evaluation_id)}"
-        return self._get(path, _evaluation(evaluation_id), embed, patience, "the verdict", READ)
+        return self._get(path, _evaluation(evaluation_id), embed, deadline, "the verdict", READ)
 
     def set_feedback(
-        self, evaluation_id: str, is_positive: bool, reason: str | None = None, *, patience: Patience | None = None
+        self, evaluation_id: str, is_positive: bool, reason: str | None = None, *, deadline: Deadline | None = None
     ) -> Evaluation:
         """``PATCH /v1/evaluations/{id}/feedback``: a thumb up or down, with a reason if there is one."""
-        return self._feedback(evaluation_id, {"is_positive": is_positive, "reason": reason or None}, patience)
+        return self._feedback(evaluation_id, {"is_positive": is_positive, "reason": reason or None}, deadline)
 
-    def clear_feedback(self, evaluation_id: str, *, patience: Patience | None = None) -> Evaluation:
+    def clear_feedback(self, evaluation_id: str, *, deadline: Deadline | None = None) -> Evaluation:
         """Take the feedback back: ``is_positive`` null drops the reason too."""
-        return self._feedback(evaluation_id, {"is_positive": None, "reason": None}, patience)
+        return self._feedback(evaluation_id, {"is_positive": None, "reason": None}, deadline)
 
-    def get_run(self, run_id: str, *, embed: Iterable[str] = (), patience: Patience | None = None) -> Run:
+    def get_run(self, run_id: str, *, embed: Iterable[str] = (), deadline: Deadline | None = None) -> Run:
         """``GET /v1/runs/{id}``."""
         path = f"/v1/runs/{_checked_id('run_id', run_id)}"
-        return self._get(path, _record(Run), embed, patience, "the run", READ)
+        return self._get(path, _record(Run), embed, deadline, "the run", READ)
 
-    def job_classes(self, *, patience: Patience | None = None) -> list[JobClass]:
+    def job_classes(self, *, deadline: Deadline | None = None) -> list[JobClass]:
         """``GET /v1/evaluations/job-classes``: active classes and prices. The shape is read tolerantly."""
-        return self._get("/v1/evaluations/job-classes", _job_classes, (), patience, "the prices", READ)
+        return self._get("/v1/evaluations/job-classes", _job_classes, (), deadline, "the prices", READ)
 
-    def statuses(self, *, patience: Patience | None = None) -> list[Json]:
+    def statuses(self, *, deadline: Deadline | None = None) -> list[Json]:
         """``GET /v1/evaluations/statuses``."""
-        return self._get("/v1/evaluations/statuses", _objects, (), patience, "the list of statuses", READ)
+        return self._get("/v1/evaluations/statuses", _objects, (), deadline, "the list of statuses", READ)
 
-    def check_account(self, *, patience: Patience | None = None) -> Json:
+    def check_account(self, *, deadline: Deadline | None = None) -> Json:
         """``GET /v1/auth/me``: an answer confirms the key."""
-        return self._get("/v1/auth/me", _object, (), patience, "the account", None)
+        return self._get("/v1/auth/me", _object, (), deadline, "the account", None)
 
-    def balance(self, *, patience: Patience | None = None) -> Json:
+    def balance(self, *, deadline: Deadline | None = None) -> Json:
         """``GET /v1/billing/balance``."""
-        return self._get("/v1/billing/balance", _object, (), patience, "the balance", None)
+        return self._get("/v1/billing/balance", _object, (), deadline, "the balance", None)
 
-    def upload_asset(self, image: EncodedImage, *, patience: Patience | None = None) -> str:
+    def upload_asset(self, image: EncodedImage, *, deadline: Deadline | None = None) -> str:
         """Upload an image that is too large for a data URI; returns ``runflow://assets/{id}``.
 
         Three calls: ask for an address, put the bytes there without the key, confirm.
         """
-        patience = patience or Patience.of(DEFAULT_PATIENCE_S)
+        deadline = deadline or Deadline.after(DEFAULT_DEADLINE_S)
         described = {
             "filename": f"image.{image.extension}",
             "mime_type": image.mime_type,
@@ -122,22 +122,22 @@ class RunflowClient:
             "POST",
             "/v1/asset-uploads",
             _record(AssetUpload),
-            patience,
+            deadline,
             body=json.dumps(described).encode(),
             what="the image upload",
         )
         asset_id = _checked_id("asset_id", upload.asset_id)
-        self.transport.put_file(upload.upload_url, image.data, image.mime_type, patience)
+        self.transport.put_file(upload.upload_url, image.data, image.mime_type, deadline)
         confirm = f"/v1/asset-uploads/{asset_id}/confirmations"
-        self.transport.call("POST", confirm, _anything, patience, body=b"{}", what="the image upload")
+        self.transport.call("POST", confirm, _anything, deadline, body=b"{}", what="the image upload")
         return f"runflow://assets/{asset_id}"
 
-    def _feedback(self, evaluation_id: str, body: Json, patience: Patience | None) -> Evaluation:
+    def _feedback(self, evaluation_id: str, body: Json, deadline: Deadline | None) -> Evaluation:
         return self.transport.call(
             "PATCH",
             f"/v1/evaluations/{_checked_id('evaluation_id', evaluation_id)}/feedback",
             _evaluation(evaluation_id),
-            patience or Patience.of(DEFAULT_PATIENCE_S),
+            deadline or Deadline.after(DEFAULT_DEADLINE_S),
             body=json.dumps(body).encode(),
             what="the feedback",
             scope=EDIT,
@@ -148,13 +148,13 @@ class RunflowClient:
         path: str,
         parse: Callable[[Any], T],
         embed: Iterable[str],
-        patience: Patience | None,
+        deadline: Deadline | None,
         what: str,
         scope: str | None,
     ) -> T:
         query = {"embed": ",".join(names)} if (names := list(embed)) else {}
-        patience = patience or Patience.of(DEFAULT_PATIENCE_S)
-        return self.transport.call("GET", path, parse, patience, query=query, what=what, scope=scope)
+        deadline = deadline or Deadline.after(DEFAULT_DEADLINE_S)
+        return self.transport.call("GET", path, parse, deadline, query=query, what=what, scope=scope)
 
 
 def _checked_id(field: str, value: str) -> str:

@@ -379,7 +379,7 @@ class JudgeIssue(Record):
     created_at: str | None = None
 
 
-class Judge(Record):
+class JudgeOpinion(Record):
     """One judge's opinion (embed ``judges``)."""
 
     id: str | None = None
@@ -469,7 +469,7 @@ class Evaluation(Record):
     callback_url: str | None = None
     cost: str | None = None
     links: Any = None
-    judges: Many[Judge] = []
+    judges: Many[JudgeOpinion] = []
     gate_failures: Many[GateFailure] = []
     action: Action | None = None
     run: Run | None = None

@@ -54,23 +54,23 @@ SHOWN_CHARACTERS = 300
 
 
 @dataclass
-class Patience:
+class Deadline:
     """How long one logical call may go on, and who may end it.
 
-    ``deadline`` is a moment of ``time.monotonic``. ``cancelled`` is looked at before every send and
+    ``ends_at`` is a moment of ``time.monotonic``. ``cancelled`` is looked at before every send and
     during every wait; a call that hangs in the network is left behind by whoever set it.
     """
 
-    deadline: float = float("inf")
+    ends_at: float = float("inf")
     cancelled: threading.Event = field(default_factory=threading.Event)
 
     @classmethod
-    def of(cls, seconds: float, cancelled: threading.Event | None = None) -> Patience:
+    def after(cls, seconds: float, cancelled: threading.Event | None = None) -> Deadline:
         return cls(time.monotonic() + seconds, cancelled or threading.Event())
 
     @property
     def remaining(self) -> float:
-        return self.deadline - time.monotonic()
+        return self.ends_at - time.monotonic()
 
     def wait(self, seconds: float) -> None:
         """Sleep, but no longer than the deadline. Raises ``Cancelled`` as soon as that is asked for."""
@@ -90,10 +90,10 @@ class RateLimiter:
         with self._lock:
             self._closed_until = max(self._closed_until, self._clock() + seconds)
 
-    def wait(self, patience: Patience) -> None:
+    def wait(self, deadline: Deadline) -> None:
         """Return when the pause is over or the deadline is reached."""
-        while (left := self._closed_until - self._clock()) > 0 and patience.remaining > 0:
-            patience.wait(left)
+        while (left := self._closed_until - self._clock()) > 0 and deadline.remaining > 0:
+            deadline.wait(left)
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ class _Failure:
     retry_after: float | None = None
 
 
-def should_retry(status: int | None, *, is_resend: bool = False) -> bool:
+def should_retry(status: int | None, *, may_have_been_accepted: bool = False) -> bool:
     """Whether another attempt makes sense after ``status``; ``None`` means that no usable answer came.
 
     429, 5xx and network errors are retried, every other 4xx never. A 409 is final on a first send; on a
@@ -127,7 +127,7 @@ def should_retry(status: int | None, *, is_resend: bool = False) -> bool:
     """
     if status is None or status == 429 or status >= 500:
         return True
-    return status == 409 and is_resend
+    return status == 409 and may_have_been_accepted
 
 
 def retry_delay(
@@ -205,7 +205,7 @@ class Transport:
         method: str,
         path: str,
         parse: Callable[[Any], T],
-        patience: Patience,
+        deadline: Deadline,
         *,
         body: bytes | None = None,
         query: Mapping[str, str] | None = None,
@@ -226,25 +226,25 @@ class Transport:
             headers["X-Organization-Id"] = self.config.organization_id
         outgoing = Outgoing(method, self.config.base_url + path, body, headers, query or {}, what, scope)
         auth = _Bearer(self.config)
-        return self._persist(outgoing, patience, lambda data: parse(_json(data)), auth, may_have_arrived)
+        return self._persist(outgoing, deadline, lambda data: parse(_json(data)), auth, may_have_arrived)
 
-    def put_file(self, url: str, data: bytes, mime_type: str, patience: Patience) -> None:
+    def put_file(self, url: str, data: bytes, mime_type: str, deadline: Deadline) -> None:
         """Upload ``data`` where the API said, without the key.
 
         The address must be https and public; on a loopback base URL also http on loopback.
         """
         self._check_upload_address(url)
         outgoing = Outgoing("PUT", url, data, {"Content-Type": mime_type}, what="the image upload")
-        self._persist(outgoing, patience, lambda _: None, _NoAuth(), False)
+        self._persist(outgoing, deadline, lambda _: None, _NoAuth(), False)
 
-    def server_time(self, patience: Patience) -> float | None:
+    def server_time(self, deadline: Deadline) -> float | None:
         """The server's clock (Unix time, whole seconds), ``None`` where it does not tell. No key is sent.
 
         Raises ``NetworkError`` where nobody answers.
         """
         outgoing = Outgoing("GET", self.config.base_url + "/", what="the server's clock")
         try:
-            _, headers, _ = self._exchange(outgoing, patience, _NoAuth())
+            _, headers, _ = self._exchange(outgoing, deadline, _NoAuth())
             return email.utils.parsedate_to_datetime(headers["Date"]).timestamp()
         except requests.exceptions.RequestException as error:
             raise _no_answer(error).error from error
@@ -254,47 +254,47 @@ class Transport:
     def _persist(
         self,
         outgoing: Outgoing,
-        patience: Patience,
+        deadline: Deadline,
         parse: Callable[[bytes], T],
         auth: requests.auth.AuthBase,
-        is_resend: bool,
+        may_have_been_accepted: bool,
     ) -> T:
-        tried: list[str] = []
-        attempts = 0
+        attempts: list[str] = []
+        counted = 0
         conflicts_end = float("inf")
         latest: Refused | None = None
         while True:
-            self.limiter.wait(patience)
-            if patience.cancelled.is_set():
+            self.limiter.wait(deadline)
+            if deadline.cancelled.is_set():
                 raise errors.Cancelled
-            if patience.remaining <= 0:
-                raise _with_history(latest or _out_of_time(outgoing.what), tried, outgoing.what)
-            outcome = self._attempt(outgoing, patience, parse, auth)
+            if deadline.remaining <= 0:
+                raise _with_history(latest or _out_of_time(outgoing.what), attempts, outgoing.what)
+            outcome = self._attempt(outgoing, deadline, parse, auth)
             if not isinstance(outcome, _Failure):
                 return outcome
-            tried.append(outcome.said)
+            attempts.append(outcome.said)
             latest = outcome.error
             if isinstance(latest, errors.ApiError):
-                latest.is_resend = is_resend
-            attempts += outcome.status not in NOT_COUNTED
-            ends = patience.deadline
+                latest.may_have_been_accepted = may_have_been_accepted
+            counted += outcome.status not in NOT_COUNTED
+            ends = deadline.ends_at
             if outcome.status == 409:
                 conflicts_end = min(conflicts_end, time.monotonic() + self._in_progress_s)
                 ends = min(ends, conflicts_end)
-            delay = self._delay(len(tried) - 1, outcome.retry_after)
-            exhausted = attempts >= MAX_ATTEMPTS or ends - time.monotonic() <= delay
-            if exhausted or not should_retry(outcome.status, is_resend=is_resend):
-                raise _with_history(latest, tried, outgoing.what)
-            is_resend = is_resend or outcome.said not in NEVER_ACTED_ON
+            delay = self._delay(len(attempts) - 1, outcome.retry_after)
+            exhausted = counted >= MAX_ATTEMPTS or ends - time.monotonic() <= delay
+            if exhausted or not should_retry(outcome.status, may_have_been_accepted=may_have_been_accepted):
+                raise _with_history(latest, attempts, outgoing.what)
+            may_have_been_accepted = may_have_been_accepted or outcome.said not in NEVER_ACTED_ON
             if outcome.status == 429:
                 self.limiter.pause(delay)
-            patience.wait(delay)
+            deadline.wait(delay)
 
     def _attempt(
-        self, outgoing: Outgoing, patience: Patience, parse: Callable[[bytes], T], auth: requests.auth.AuthBase
+        self, outgoing: Outgoing, deadline: Deadline, parse: Callable[[bytes], T], auth: requests.auth.AuthBase
     ) -> T | _Failure:
         try:
-            status, headers, data = self._exchange(outgoing, patience, auth)
+            status, headers, data = self._exchange(outgoing, deadline, auth)
         except requests.exceptions.RequestException as error:
             return _no_answer(error)
         except errors.InvalidResponseError as error:
@@ -312,10 +312,10 @@ class Transport:
         return _Failure(_refusal(status, data, outgoing), f"HTTP {status}", status, retry_after)
 
     def _exchange(
-        self, outgoing: Outgoing, patience: Patience, auth: requests.auth.AuthBase
+        self, outgoing: Outgoing, deadline: Deadline, auth: requests.auth.AuthBase
     ) -> tuple[int, Mapping[str, str], bytes]:
         """Send once and read the whole answer, with every trace of the key taken out of it."""
-        left = max(patience.remaining, SHORTEST_TIMEOUT_S)
+        left = max(deadline.remaining, SHORTEST_TIMEOUT_S)
         with self._session.request(
             outgoing.method,
             outgoing.url,
@@ -331,7 +331,7 @@ class Transport:
             data = bytearray()
             for chunk in response.iter_content(CHUNK_BYTES):
                 data += chunk
-                if len(data) > MAX_ANSWER_BYTES or patience.remaining <= 0:
+                if len(data) > MAX_ANSWER_BYTES or deadline.remaining <= 0:
                     raise errors.InvalidResponseError(f"The answer to {outgoing.what} was too large or too slow.")
             return response.status_code, response.headers, self._without_key(bytes(data))
 
@@ -513,13 +513,13 @@ Refused = errors.ApiError | errors.NetworkError | errors.InvalidResponseError
 Tried = TypeVar("Tried", bound=Refused)
 
 
-def _with_history(error: Tried, tried: list[str], what: str) -> Tried:
+def _with_history(error: Tried, attempts: list[str], what: str) -> Tried:
     """Say what was tried where more than one attempt was made."""
-    error.tried = tuple(tried)
-    if len(tried) > 1:
-        error.message += f" Tried {len(tried)} times for {what}: {', '.join(_counted(tried))}."
+    error.attempts = tuple(attempts)
+    if len(attempts) > 1:
+        error.message += f" Tried {len(attempts)} times for {what}: {', '.join(_counted(attempts))}."
     return error
 
 
-def _counted(tried: list[str]) -> list[str]:
-    return [said if (n := tried.count(said)) == 1 else f"{said} ({n}×)" for said in dict.fromkeys(tried)]
+def _counted(attempts: list[str]) -> list[str]:
+    return [said if (n := attempts.count(said)) == 1 else f"{said} ({n}×)" for said in dict.fromkeys(attempts)]

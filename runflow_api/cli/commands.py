@@ -23,12 +23,8 @@ from ..journal.journal import OUTCOMES
 from ..report.html import AUDIENCES
 from ..report.labels import LANGUAGES
 from ..sandbox import app as sandbox
-from ..settings import config
-from ..settings import locations as places
-from . import doctor
-from . import evaluate as _cli_evaluate
-from . import key as _cli_key
-from . import records as _cli_records
+from ..settings import config, locations
+from . import doctor, evaluate, key, records
 from .exit_codes import CONFIGURATION, INTERRUPTED, JUDGED_FAILED, MEANINGS, NOT_JUDGED, OK, USAGE, exit_code
 from .terminal import Terminal
 
@@ -132,9 +128,7 @@ def _common(one: argparse.ArgumentParser) -> None:
 
 
 def _policy(one: argparse.ArgumentParser) -> None:
-    one.add_argument(
-        "--min-score", type=float, default=0.0, metavar="0..1", help="a passing image must reach this too"
-    )
+    one.add_argument("--min-score", type=float, default=0.0, metavar="0..1", help="a passing image must reach this too")
     one.add_argument(
         "--if-not-judged",
         choices=IF_NOT_JUDGED,
@@ -200,9 +194,7 @@ def _sending(one: argparse.ArgumentParser) -> None:
 
 
 def _report(one: argparse.ArgumentParser) -> None:
-    one.add_argument(
-        "--report", type=Path, metavar="FILE.html", help="write a contact sheet, worst first, in one file"
-    )
+    one.add_argument("--report", type=Path, metavar="FILE.html", help="write a contact sheet, worst first, in one file")
     one.add_argument("--title", default="", help="the title of the report")
     one.add_argument(
         "--audience", choices=AUDIENCES, default="internal", help="client leaves out ids, cost and prompts"
@@ -286,7 +278,7 @@ def _cost_arguments(one: argparse.ArgumentParser) -> None:
 def _key_arguments(one: argparse.ArgumentParser) -> None:
     one.add_argument(
         "action",
-        choices=tuple(_cli_key.ACTIONS),
+        choices=tuple(key.ACTIONS),
         help="set: read from standard input, or asked for; import: copy the one of Runflow's deploy pack from "
         "ComfyUI's settings; show: masked, with its source; check: ask Runflow; remove: delete the file",
     )
@@ -302,9 +294,9 @@ def _with_evaluator(
     """Give a command the evaluator of the settings in force."""
 
     def run(args: argparse.Namespace, terminal: Terminal) -> int:
-        settings = config.load(places.settings_directory(args.comfyui))
+        settings = config.load(locations.settings_directory(args.comfyui))
         settings = replace(settings, max_evaluations_per_prompt=NO_LIMIT)
-        evaluator = Evaluator(settings, places.journal_directory(args.comfyui))
+        evaluator = Evaluator(settings, locations.journal_directory(args.comfyui))
         try:
             return command(args, terminal, evaluator)
         finally:
@@ -324,7 +316,7 @@ COMMANDS = (
         "one evaluation for each image that was not judged before, where Runflow judges; local is free.",
         JUDGING,
         _evaluate_arguments,
-        _with_evaluator(_cli_evaluate.run),
+        _with_evaluator(evaluate.run),
     ),
     Command(
         "submit",
@@ -333,7 +325,7 @@ COMMANDS = (
         "one evaluation for each image that was not submitted before; asks first.",
         JUDGING,
         _submit_arguments,
-        _with_evaluator(_cli_evaluate.run),
+        _with_evaluator(evaluate.run),
     ),
     Command(
         "get",
@@ -341,7 +333,7 @@ COMMANDS = (
         FREE,
         JUDGING,
         _get_arguments,
-        _with_evaluator(_cli_records.get),
+        _with_evaluator(records.get),
     ),
     Command(
         "feedback",
@@ -349,7 +341,7 @@ COMMANDS = (
         FREE,
         (OK, USAGE, NOT_JUDGED, CONFIGURATION),
         _feedback_arguments,
-        _with_evaluator(_cli_records.feedback),
+        _with_evaluator(records.feedback),
     ),
     Command(
         "run",
@@ -357,7 +349,7 @@ COMMANDS = (
         FREE,
         (OK, JUDGED_FAILED, USAGE, NOT_JUDGED, CONFIGURATION),
         _run_arguments,
-        _with_evaluator(_cli_records.run),
+        _with_evaluator(records.run),
     ),
     Command(
         "history",
@@ -365,7 +357,7 @@ COMMANDS = (
         FREE,
         (OK, USAGE, CONFIGURATION),
         _history_arguments,
-        _with_evaluator(_cli_records.history),
+        _with_evaluator(records.history),
     ),
     Command(
         "cost",
@@ -373,7 +365,7 @@ COMMANDS = (
         FREE,
         (OK, USAGE, NOT_JUDGED, CONFIGURATION),
         _cost_arguments,
-        _with_evaluator(_cli_records.cost),
+        _with_evaluator(records.cost),
     ),
     Command(
         "key",
@@ -382,7 +374,7 @@ COMMANDS = (
         FREE,
         (OK, USAGE, NOT_JUDGED, CONFIGURATION),
         _key_arguments,
-        _cli_key.run,
+        key.run,
     ),
     Command(
         "sandbox",

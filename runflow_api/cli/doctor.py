@@ -14,13 +14,12 @@ from pathlib import Path
 from .._version import VERSION
 from ..api.client import CREATE, EDIT, READ, RunflowClient
 from ..api.models import COMPLETED, FAILED, PENDING, RUNNING
-from ..api.transport import Patience
+from ..api.transport import Deadline
 from ..errors import ApiError, NotFoundError, PermissionDeniedError, RunflowError
 from ..journal.journal import Journal
-from ..settings import config
-from ..settings import locations as places
+from ..settings import config, locations
 from ..settings.config import Config
-from . import image_files as files
+from . import image_files
 from .exit_codes import CONFIGURATION, OK
 from .terminal import GREEN, RED, YELLOW, Terminal, plain
 
@@ -45,7 +44,7 @@ class Finding:
 def run(args: argparse.Namespace, terminal: Terminal) -> int:
     """Print every finding as soon as it is there; 4 where one is a failure."""
     failed = False
-    for finding in findings(places.settings_directory(args.comfyui), places.journal_directory(args.comfyui)):
+    for finding in findings(locations.settings_directory(args.comfyui), locations.journal_directory(args.comfyui)):
         failed = failed or finding.state == BAD
         advice = f" \u2192 {finding.to_do}" if finding.to_do else ""
         state = terminal.colour(f"{finding.state:<5}", _COLOURS[finding.state])
@@ -72,7 +71,7 @@ def findings(settings_directory: Path, journal_directory: Path) -> Iterator[Find
 
 
 def _program() -> Finding:
-    formats = ", ".join(files.FORMATS)
+    formats = ", ".join(image_files.FORMATS)
     version = ".".join(map(str, sys.version_info[:3]))
     return Finding("program", GOOD, f"version {VERSION}, Python {version}, reads {formats}")
 
@@ -119,7 +118,7 @@ def _clock(client: RunflowClient) -> Finding:
     """Reachability and clock in one request, without the key."""
     began = time.monotonic()
     try:
-        theirs = client.transport.server_time(Patience.of(PATIENCE_S))
+        theirs = client.transport.server_time(Deadline.after(PATIENCE_S))
     except RunflowError as error:
         return Finding("network", BAD, str(error), "check the connection, a proxy (HTTPS_PROXY) and RUNFLOW_BASE_URL")
     took = f"answers in {(time.monotonic() - began) * 1000:.0f} ms"
@@ -134,7 +133,7 @@ def _clock(client: RunflowClient) -> Finding:
 
 def _account(client: RunflowClient) -> Iterator[Finding]:
     try:
-        client.check_account(patience=Patience.of(PATIENCE_S))
+        client.check_account(deadline=Deadline.after(PATIENCE_S))
     except RunflowError as error:
         yield Finding("account", BAD, str(error), "check the key: python -m runflow_api key show")
         return
@@ -147,7 +146,7 @@ def _account(client: RunflowClient) -> Iterator[Finding]:
 def _statuses(client: RunflowClient) -> Finding:
     """A status that this version does not know is waited for, since nobody can say whether it is an end."""
     try:
-        listed = client.statuses(patience=Patience.of(PATIENCE_S))
+        listed = client.statuses(deadline=Deadline.after(PATIENCE_S))
     except RunflowError as error:
         return Finding("statuses", NOTE, f"not known: {error}")
     unknown = sorted({str(one.get("code")) for one in listed} - {PENDING, RUNNING, COMPLETED, FAILED})
@@ -172,14 +171,13 @@ def _scope(scope: str, probe: Callable[[], object]) -> Finding:
     return Finding(scope, GOOD, "allowed")
 
 
-def _patience() -> Patience:
-    return Patience.of(PATIENCE_S)
+def _patience() -> Deadline:
+    return Deadline.after(PATIENCE_S)
 
 
 _PROBES: dict[str, Callable[[RunflowClient], object]] = {
-    CREATE: lambda client: client.submit(b"{}", idempotency_key=NO_SUCH_ID, patience=_patience()),
-    READ: lambda client: client.get_evaluation(NO_SUCH_ID, patience=_patience()),
-    EDIT: lambda client: client.clear_feedback(NO_SUCH_ID, patience=_patience()),
+    CREATE: lambda client: client.submit(b"{}", idempotency_key=NO_SUCH_ID, deadline=_patience()),
+    READ: lambda client: client.get_evaluation(NO_SUCH_ID, deadline=_patience()),
+    EDIT: lambda client: client.clear_feedback(NO_SUCH_ID, deadline=_patience()),
 }
 """An empty submission is refused before anything is billed; the id is nobody's."""
-

@@ -23,22 +23,22 @@ from PIL import Image
 
 from .. import errors, images
 from ..background import Workers
-from ..evaluation import lookup as follow_up
-from ..evaluation.evaluator import FATAL, OUTAGES, Evaluator, Job, Quote
-from ..evaluation.question import Address, Options, Question, Reference, check_image_url, validate
+from ..evaluation import lookup
+from ..evaluation.evaluator import FATAL, OUTAGES, CostEstimate, Evaluator, Job
+from ..evaluation.question import ImageUrl, Options, Question, Reference, check_image_url, validate
 from ..evaluation.verdict import FAILED, LOCAL, OFF, RUNFLOW, UNKNOWN, Policy, Subject, Verdict, not_judged
 from ..report import html as report
-from . import image_files as files
+from . import image_files
 from .exit_codes import CONFIGURATION, INTERRUPTED, JUDGED_FAILED, NOT_JUDGED, OK, USAGE, exit_code
-from .terminal import COLOURS, DIM, Tally, Terminal, duration, plain, waited_for
+from .terminal import COLOURS, DIM, Tally, Terminal, duration, plain, run_cancellable
 
 IN_FLIGHT_PER_REQUEST = 3
 """Evaluations under way for each HTTP request that may be: most of its life an evaluation only waits."""
 PIXELS_IN_FLIGHT = 128_000_000
 """384 MB as RGB; an image that is larger is judged alone."""
-ALWAYS_HOPELESS = tuple(kind for kind in FATAL if kind is not errors.InvalidInputError)
+ALWAYS_STOPS_ALL = tuple(kind for kind in FATAL if kind is not errors.InvalidInputError)
 """What every other image would meet too, whatever the policy."""
-HOPELESS = (*OUTAGES, errors.InsufficientCreditError, errors.BudgetError)
+STOPS_ALL = (*OUTAGES, errors.InsufficientCreditError, errors.BudgetError)
 """What the next image would meet too, for now."""
 NEVER_PASSES = Policy()
 """For invalid input, which no policy lets pass."""
@@ -49,7 +49,7 @@ _KIND = re.compile(r"([A-Za-z_][A-Za-z0-9_ -]*)=(.+)", re.DOTALL)
 class Item:
     """One image on its way to a verdict: a file, or an address that is passed on."""
 
-    source: Path | Address
+    source: Path | ImageUrl
     name: str
     question: Question
     options: Options
@@ -64,7 +64,7 @@ class Item:
 
 
 @dataclass
-class Work:
+class EvaluateRun:
     """What ``evaluate`` was asked to do, and how far it is."""
 
     evaluator: Evaluator
@@ -108,7 +108,7 @@ def run(args: argparse.Namespace, terminal: Terminal, evaluator: Evaluator) -> i
     return _conclusion(work)
 
 
-def _work(args: argparse.Namespace, terminal: Terminal, evaluator: Evaluator) -> Work:
+def _work(args: argparse.Namespace, terminal: Terminal, evaluator: Evaluator) -> EvaluateRun:
     """Everything is checked before a file is opened."""
     question = Question(
         generation_prompt=args.prompt or "",
@@ -137,20 +137,20 @@ def _work(args: argparse.Namespace, terminal: Terminal, evaluator: Evaluator) ->
     report.check_target(args.report)
     sources = _sources(args, evaluator, options)
     items = [Item(source, name, question, each) for source, name, each in sources]
-    return Work(evaluator, terminal, items, args.judge, policy, args.wait, bool(args.report))
+    return EvaluateRun(evaluator, terminal, items, args.judge, policy, args.wait, bool(args.report))
 
 
-Source = tuple[Path | Address, str, Options]
+Source = tuple[Path | ImageUrl, str, Options]
 
 
 def _sources(args: argparse.Namespace, evaluator: Evaluator, options: Options) -> list[Source]:
     """What is to be judged, in the order given: files, then addresses, then outputs of runs."""
     addresses = [given for given in args.files if "://" in given]
     paths = [given for given in args.files if "://" not in given]
-    found: list[Source] = [(path, str(path), options) for path in files.find(paths, recursive=args.recursive)]
+    found: list[Source] = [(path, str(path), options) for path in image_files.find(paths, recursive=args.recursive)]
     for address in dict.fromkeys(addresses):
         check_image_url("FILE", address)
-        found.append((Address(address), address, options))
+        found.append((ImageUrl(address), address, options))
     for run_id in dict.fromkeys(args.run_output):
         of_run = replace(options, run_id=options.run_id or run_id)
         found += [(each, each.identity, of_run) for each in _outputs(evaluator, run_id)]
@@ -159,11 +159,13 @@ def _sources(args: argparse.Namespace, evaluator: Evaluator, options: Options) -
     return found
 
 
-def _outputs(evaluator: Evaluator, run_id: str) -> list[Address]:
+def _outputs(evaluator: Evaluator, run_id: str) -> list[ImageUrl]:
     """The images that a run made. Their addresses change at every look, so they are known by run and place."""
-    run = waited_for(follow_up.run(evaluator, run_id, wait=False))
+    run = run_cancellable(lookup.run(evaluator, run_id, wait=False))
     found = [
-        Address(url, f"run {run_id}{place}") for place, url in follow_up.media(run.output) if files.is_image_url(url)
+        ImageUrl(url, f"run {run_id}{place}")
+        for place, url in lookup.media(run.output)
+        if image_files.is_image_url(url)
     ]
     if not found:
         raise errors.InvalidInputError("--run-output", f"run {run_id} is {run.status_code} and has no image to judge.")
@@ -184,13 +186,13 @@ def _reference(given: str, description: str) -> Reference:
     if "://" in source or source.startswith("data:"):
         check_image_url("--reference", source)
         return Reference(url=source, kind=kind, description=description)
-    return Reference(files.read(Path(source)).pixels, kind=kind, description=description)
+    return Reference(image_files.read(Path(source)).pixels, kind=kind, description=description)
 
 
 # --- the first pass: what there is --------------------------------------------------------------------
 
 
-def _read_all(work: Work, prompts_from_files: bool) -> None:
+def _read_all(work: EvaluateRun, prompts_from_files: bool) -> None:
     """Learn every file's hash and prompt; what cannot be read ends here, and the others go on."""
     read: list[Item] = []
 
@@ -203,11 +205,11 @@ def _read_all(work: Work, prompts_from_files: bool) -> None:
     def show() -> None:
         work.terminal.bar(f"reading {len(read)}/{len(work.items)}")
 
-    waited_for(_all(one(item) for item in work.items), show)
+    run_cancellable(_all(one(item) for item in work.items), show)
     _say_what_has_no_prompt(work)
 
 
-def _say_what_has_no_prompt(work: Work) -> None:
+def _say_what_has_no_prompt(work: EvaluateRun) -> None:
     """Said before anything is paid: without the prompt nobody can judge whether the image follows it."""
     if not work.pays:
         return
@@ -217,12 +219,12 @@ def _say_what_has_no_prompt(work: Work) -> None:
 
 
 def _look_at(item: Item, take_prompt: bool) -> None:
-    if isinstance(item.source, Address):
+    if isinstance(item.source, ImageUrl):
         item.pixel_hash = item.source.hash
         item.no_prompt = "an address is not fetched" if take_prompt else ""
         return
     try:
-        picture = files.read(item.source)
+        picture = image_files.read(item.source)
     except errors.InvalidInputError as error:
         item.error = error
         return
@@ -238,7 +240,7 @@ def _look_at(item: Item, take_prompt: bool) -> None:
 # --- the sum ------------------------------------------------------------------------------------------
 
 
-def _may_pay(work: Work, yes: bool) -> bool:
+def _may_pay(work: EvaluateRun, yes: bool) -> bool:
     """Say what will be paid and ask, unless that is nothing. Raises ``BudgetError`` where a limit forbids it."""
     readable = [(item.pixel_hash, item.question, item.options) for item in work.items if item.error is None]
     if not readable:
@@ -255,29 +257,29 @@ def _may_pay(work: Work, yes: bool) -> bool:
     return bool(answer)
 
 
-def _quote(work: Work, readable: list[tuple[str, Question, Options]]) -> Quote:
+def _quote(work: EvaluateRun, readable: list[tuple[str, Question, Options]]) -> CostEstimate:
     """What is new and what it costs. Where all is known already, nobody is asked for anything."""
     limited = work.evaluator.config.max_credits_per_day is not None
     if limited:
         _check_key(work)
-    quote = waited_for(work.evaluator.quote(readable, work.token))
+    quote = run_cancellable(work.evaluator.quote(readable, work.token))
     if limited or not quote.new:
         return quote
     _check_key(work)
-    return replace(quote, price=waited_for(work.evaluator.price(readable[0][2].job_class)))
+    return replace(quote, price=run_cancellable(work.evaluator.price(readable[0][2].job_class)))
 
 
-def _check_key(work: Work) -> None:
+def _check_key(work: EvaluateRun) -> None:
     """A key that is not accepted is told once, instead of for every image."""
     try:
-        waited_for(work.evaluator.ask(work.evaluator.client.check_account))
+        run_cancellable(work.evaluator.ask(work.evaluator.client.check_account))
     except errors.AuthenticationError:
         raise
     except errors.RunflowError:
         pass  # the account need not be readable to evaluate; an outage is waited out later
 
 
-def _sum(quote: Quote) -> str:
+def _sum(quote: CostEstimate) -> str:
     known = f"{quote.known} known or under way already, paid once" if quote.known else ""
     total = "the price is not known" if quote.total is None else f"{plain(quote.total)} credits"
     each = "" if quote.price is None else f" at {plain(quote.price)}"
@@ -288,7 +290,7 @@ def _sum(quote: Quote) -> str:
 # --- the second pass: verdicts ------------------------------------------------------------------------
 
 
-def _judge_all(work: Work) -> None:
+def _judge_all(work: EvaluateRun) -> None:
     tally = Tally(len(work.items))
 
     def show() -> None:
@@ -300,28 +302,28 @@ def _judge_all(work: Work) -> None:
         work.terminal.bar(tally.bar("judged" if work.wait else "submitted"))
 
     try:
-        waited_for(_judge_each(work), show)
+        run_cancellable(_judge_each(work), show)
     finally:
         show()
         work.terminal.say(_totals(work, tally))
 
 
-async def _judge_each(work: Work) -> None:
+async def _judge_each(work: EvaluateRun) -> None:
     slots = asyncio.Semaphore(IN_FLIGHT_PER_REQUEST * work.evaluator.config.concurrency)
-    room = Room(PIXELS_IN_FLIGHT)
+    budget = PixelBudget(PIXELS_IN_FLIGHT)
     turns: defaultdict[tuple[str, str], asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def one(item: Item) -> None:
         # Copies of an image go one after the other: the first is paid, and the others reuse its verdict.
         turn = turns[item.pixel_hash, item.question.generation_prompt]
-        async with turn, slots, room.for_pixels(item.pixels):
+        async with turn, slots, budget.for_pixels(item.pixels):
             if work.stopped is None:
                 _end(work, item, await _verdict(work, item))
 
     await _all(one(item) for item in work.items if item.verdict is None)
 
 
-async def _verdict(work: Work, item: Item) -> Verdict:
+async def _verdict(work: EvaluateRun, item: Item) -> Verdict:
     """The file's verdict. Whatever would meet the next one too keeps that from being started."""
     policy = replace(work.policy, if_not_judged="fail") if work.policy.if_not_judged == "stop" else work.policy
     try:
@@ -331,35 +333,35 @@ async def _verdict(work: Work, item: Item) -> Verdict:
     except errors.RunflowError as error:
         subject = Subject(item.question.generation_prompt)
         verdict = not_judged(error, NEVER_PASSES, subject, judge=work.judged_by)
-    if _is_hopeless(work, item, verdict.error):
+    if _stops_all(work, item, verdict.error):
         work.stopped = work.stopped or verdict.error
     return verdict
 
 
-def _is_hopeless(work: Work, item: Item, error: errors.RunflowError | None) -> bool:
+def _stops_all(work: EvaluateRun, item: Item, error: errors.RunflowError | None) -> bool:
     """Whether the next image would meet the same, so that it is not worth starting."""
-    if isinstance(error, errors.ValidationError) and isinstance(item.source, Address):
+    if isinstance(error, errors.ValidationError) and isinstance(item.source, ImageUrl):
         return False  # of an address, which Runflow alone looks at, it may be the image that is refused
     stops = work.policy.if_not_judged == "stop"
-    return isinstance(error, ALWAYS_HOPELESS) or (stops and isinstance(error, HOPELESS))
+    return isinstance(error, ALWAYS_STOPS_ALL) or (stops and isinstance(error, STOPS_ALL))
 
 
-def _image(work: Work, item: Item) -> files.Pixels | Address:
-    if isinstance(item.source, Address):
+def _image(work: EvaluateRun, item: Item) -> image_files.Pixels | ImageUrl:
+    if isinstance(item.source, ImageUrl):
         return item.source
-    pixels = files.read(item.source).pixels
+    pixels = image_files.read(item.source).pixels
     if work.keep_thumbnails:
         shown = pixels[:, :, 0] if pixels.shape[2] == 1 else pixels  # Pillow refuses a channel axis of 1
         item.thumbnail = report.thumbnail(Image.fromarray(shown))
     return pixels
 
 
-def _end(work: Work, item: Item, verdict: Verdict) -> None:
+def _end(work: EvaluateRun, item: Item, verdict: Verdict) -> None:
     item.verdict = verdict
     work.ended.put(item)
 
 
-class Room:
+class PixelBudget:
     """Lets images in while there is room for their pixels; one that is larger than all room goes alone."""
 
     def __init__(self, pixels: int) -> None:
@@ -382,14 +384,14 @@ class Room:
 
 @dataclass(frozen=True)
 class _Place:
-    room: Room
+    budget: PixelBudget
     pixels: int
 
     async def __aenter__(self) -> None:
-        await self.room.take(self.pixels)
+        await self.budget.take(self.pixels)
 
     async def __aexit__(self, *_: object) -> None:
-        await self.room.give(self.pixels)
+        await self.budget.give(self.pixels)
 
 
 async def _all(work: Iterable[Coroutine[Any, Any, None]]) -> None:
@@ -405,7 +407,7 @@ async def _all(work: Iterable[Coroutine[Any, Any, None]]) -> None:
 # --- what is said -------------------------------------------------------------------------------------
 
 
-def _line(work: Work, item: Item) -> str:
+def _line(work: EvaluateRun, item: Item) -> str:
     verdict = item.verdict
     assert verdict is not None
     paint = work.terminal.colour
@@ -435,7 +437,7 @@ def _record(item: Item) -> dict[str, Any]:
     }
 
 
-def _totals(work: Work, tally: Tally) -> str:
+def _totals(work: EvaluateRun, tally: Tally) -> str:
     left = len(work.items) - tally.done
     if not work.wait:
         sent = sum(_is_submitted(item.verdict) for item in work.items)
@@ -446,7 +448,7 @@ def _totals(work: Work, tally: Tally) -> str:
     return " · ".join([*parts, duration(tally.seconds)])
 
 
-def _say_how_to_go_on(work: Work) -> None:
+def _say_how_to_go_on(work: EvaluateRun) -> None:
     waiting = sum(item.verdict is None for item in work.items)
     work.terminal.say(
         f"Interrupted. {len(work.items) - waiting} of {len(work.items)} have their verdict. What was submitted goes on "
@@ -455,7 +457,7 @@ def _say_how_to_go_on(work: Work) -> None:
     )
 
 
-def _conclusion(work: Work) -> int:
+def _conclusion(work: EvaluateRun) -> int:
     """The exit code of all: what could not be judged outranks what failed."""
     if work.stopped is not None:
         work.terminal.say(f"Stopped: {work.stopped}\nRun the same command again to go on; nothing is paid twice.")
@@ -475,10 +477,10 @@ def _conclusion(work: Work) -> int:
 
 def _short_name(item: Item) -> str:
     """Without the folder, which may name a customer; of an address without what signs it."""
-    return item.name.partition("?")[0] if isinstance(item.source, Address) else item.source.name
+    return item.name.partition("?")[0] if isinstance(item.source, ImageUrl) else item.source.name
 
 
-def _write_report(work: Work, args: argparse.Namespace) -> None:
+def _write_report(work: EvaluateRun, args: argparse.Namespace) -> None:
     entries = [
         report.Entry(_short_name(item), item.verdict, item.thumbnail, item.size)
         for item in work.items

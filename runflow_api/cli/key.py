@@ -10,35 +10,33 @@ from pathlib import Path
 
 from ..api.client import RunflowClient
 from ..errors import InvalidInputError
-from ..settings import config
-from ..settings import key_file as keys
-from ..settings import locations as places
+from ..settings import config, key_file, locations
 from .exit_codes import OK
 from .terminal import Terminal
 
 
 def run(args: argparse.Namespace, terminal: Terminal) -> int:
     """Carry out one of ``ACTIONS``; the exit code."""
-    ACTIONS[args.action](places.settings_directory(args.comfyui), args.comfyui, terminal)
+    ACTIONS[args.action](locations.settings_directory(args.comfyui), args.comfyui, terminal)
     return OK
 
 
 def _set(directory: Path, comfyui: Path | None, terminal: Terminal) -> None:
-    _stored(keys.store(directory, _entered()), directory, terminal)
+    _stored(key_file.store(directory, _entered()), directory, terminal)
 
 
 def _entered() -> str:
     """Typed without an echo, else the first line of standard input: arguments show in process lists."""
     if sys.stdin.isatty():
         return getpass.getpass("Runflow API key (not shown): ")
-    return sys.stdin.readline(keys.MAX_KEY_CHARACTERS + 2)
+    return sys.stdin.readline(key_file.MAX_KEY_CHARACTERS + 2)
 
 
 def _import(directory: Path, comfyui: Path | None, terminal: Terminal) -> None:
-    source = comfyui or places.comfyui_of()
+    source = comfyui or locations.comfyui_of()
     if source is None:
         raise InvalidInputError("--comfyui", "is needed to import: this pack is in no ComfyUI's custom_nodes folder.")
-    _stored(keys.store(directory, keys.official(source)), directory, terminal)
+    _stored(key_file.store(directory, key_file.official(source)), directory, terminal)
     terminal.say(
         "The setting of the deploy pack stays where it is: every page in the browser can read it. Delete it in "
         "ComfyUI's settings if you no longer use that pack."
@@ -79,7 +77,7 @@ def _check(directory: Path, comfyui: Path | None, terminal: Terminal) -> None:
 
 
 def _remove(directory: Path, comfyui: Path | None, terminal: Terminal) -> None:
-    was_there = keys.remove(directory)
+    was_there = key_file.remove(directory)
     terminal.say("Removed." if was_there else f"There is no key file in {directory}.")
     _show(directory, None, terminal)
 

@@ -9,14 +9,14 @@ from datetime import datetime, timezone
 from decimal import Decimal
 from typing import Any
 
-from ..api.models import EVALUATION_EMBEDS, RUN_EMBEDS, RUN_TERMINAL, Evaluation, EvaluationSummary, Judge
-from ..evaluation import lookup as follow_up
-from ..evaluation import question as request
+from ..api.models import EVALUATION_EMBEDS, RUN_EMBEDS, RUN_TERMINAL, Evaluation, EvaluationSummary, JudgeOpinion
+from ..evaluation import lookup
 from ..evaluation.evaluator import Evaluator
+from ..evaluation.question import require_choices
 from ..evaluation.verdict import UNKNOWN, Policy, Verdict
 from ..journal.journal import Row
 from .exit_codes import JUDGED_FAILED, NOT_JUDGED, OK
-from .terminal import COLOURS, DIM, Terminal, plain, waited_for
+from .terminal import COLOURS, DIM, Terminal, plain, run_cancellable
 
 
 def get(args: argparse.Namespace, terminal: Terminal, evaluator: Evaluator) -> int:
@@ -24,7 +24,7 @@ def get(args: argparse.Namespace, terminal: Terminal, evaluator: Evaluator) -> i
     ids, embed = list(dict.fromkeys(args.ids)), embeds(args.embed, EVALUATION_EMBEDS)
     # What stops a workflow must not keep the others' verdicts from being printed here.
     policy = Policy(args.min_score, "fail" if args.if_not_judged == "stop" else args.if_not_judged)
-    work = follow_up.evaluations(
+    work = lookup.evaluations(
         evaluator,
         ids,
         policy,
@@ -33,7 +33,7 @@ def get(args: argparse.Namespace, terminal: Terminal, evaluator: Evaluator) -> i
         embed=embed,
         report=lambda progress: terminal.bar(progress.text),
     )
-    verdicts = waited_for(work)
+    verdicts = run_cancellable(work)
     for verdict in verdicts:
         record = {**verdict.to_ui(), "cost": verdict.evaluation.cost, "answer": verdict.evaluation.to_json()}
         terminal.result(_verdict(verdict, terminal), record)
@@ -47,7 +47,7 @@ def embeds(given: str, known: Collection[str]) -> list[str]:
     names = [name.strip() for name in given.split(",") if name.strip()]
     if names == ["all"]:
         return sorted(known)
-    request.chosen_all("--embed", names, [*known, "all"])
+    require_choices("--embed", names, [*known, "all"])
     return names
 
 
@@ -63,7 +63,7 @@ def _verdict(verdict: Verdict, terminal: Terminal) -> str:
     return "\n".join(lines)
 
 
-def _opinion(judge: Judge) -> str:
+def _opinion(judge: JudgeOpinion) -> str:
     said = {True: "passed", False: "failed", None: "no verdict"}[judge.passed]
     sure = f", {judge.confidence:.0%} sure" if judge.confidence is not None else ""
     reasoning = f": {' '.join(judge.reasoning.split())}" if judge.reasoning else ""
@@ -73,7 +73,7 @@ def _opinion(judge: Judge) -> str:
 def feedback(args: argparse.Namespace, terminal: Terminal, evaluator: Evaluator) -> int:
     """Set or clear the rating of every id."""
     ids = list(dict.fromkeys(args.ids))
-    for set_ in waited_for(follow_up.feedback(evaluator, ids, args.rating, args.reason)):
+    for set_ in run_cancellable(lookup.feedback(evaluator, ids, args.rating, args.reason)):
         terminal.result(f"{args.rating:<5} {set_.id}", rating_record(set_))
     return OK
 
@@ -89,7 +89,7 @@ def rating_record(evaluation: Evaluation) -> dict[str, Any]:
 def run(args: argparse.Namespace, terminal: Terminal, evaluator: Evaluator) -> int:
     """One run. Exits 0 where it succeeded, 1 where it failed, in part or as a whole, 3 while it is under way."""
     embed = embeds(args.embed, RUN_EMBEDS)
-    work = follow_up.run(
+    work = lookup.run(
         evaluator,
         args.id,
         wait=args.wait,
@@ -97,8 +97,8 @@ def run(args: argparse.Namespace, terminal: Terminal, evaluator: Evaluator) -> i
         embed=embed,
         report=lambda progress: terminal.bar(progress.text),
     )
-    found = waited_for(work)
-    summary, failure = found.current_evaluation_summary, follow_up.run_failure(found)
+    found = run_cancellable(work)
+    summary, failure = found.current_evaluation_summary, lookup.run_failure(found)
     cost = f" · {found.cost} credits" if found.cost else ""
     lines = [f"{found.status_code} · {found.id} · {_summary(summary)}{cost}"]
     lines += [failure] if failure else []
@@ -118,9 +118,7 @@ def _summary(summary: EvaluationSummary | None) -> str:
 
 def history(args: argparse.Namespace, terminal: Terminal, evaluator: Evaluator) -> int:
     """A page of the journal."""
-    rows = evaluator.journal().history(
-        before=args.before, limit=args.limit, outcome=args.outcome, search=args.search
-    )
+    rows = evaluator.journal().history(before=args.before, limit=args.limit, outcome=args.outcome, search=args.search)
     for row in rows:
         terminal.result(_row(row, terminal), _row_record(row))
     if not rows:
@@ -192,5 +190,3 @@ def _balance(answer: dict[str, Any]) -> str:
     names = ("balance", "credits", "available", "amount")
     found = next((answer[name] for name in names if isinstance(answer.get(name), str | int | float)), None)
     return json.dumps(answer, ensure_ascii=False) if found is None else f"{found} credits"
-
-

@@ -82,7 +82,7 @@ class Terminal:
         return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
-def waited_for(work: Coroutine[Any, Any, T], show: Callable[[], None] = lambda: None) -> T:
+def run_cancellable(work: Coroutine[Any, Any, T], show: Callable[[], None] = lambda: None) -> T:
     """Wait in the main thread, where Ctrl-C arrives, and ``show`` meanwhile.
 
     Ctrl-C cancels the work here; what was submitted goes on at Runflow, and is in the journal.

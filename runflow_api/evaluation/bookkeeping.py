@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ..api.models import COMPLETED, Evaluation
-from ..journal.journal import Ask, Journal, JournalError, Limits, Row
+from ..journal.journal import Journal, JournalError, Limits, Request, Row
 from ..settings.config import Config
 from . import polling
 from .job import Job
@@ -25,7 +25,7 @@ log = logging.getLogger("runflow_evaluate")
 T = TypeVar("T")
 
 
-class Books:
+class Bookkeeper:
     """``now`` is Unix time."""
 
     def __init__(self, config: Config, directory: Path, now: Callable[[], float]) -> None:
@@ -50,9 +50,9 @@ class Books:
                 self._journal = Journal.open(url, self._directory, now=self._now, keep_prompts=keep)
             return self._journal
 
-    def ask(self, job: Job, pixel_hash: str, price: Decimal | None) -> Ask:
+    def ask(self, job: Job, pixel_hash: str, price: Decimal | None) -> Request:
         """``price`` in credits, ``None`` where it is not known."""
-        return Ask(
+        return Request(
             request_hash=request_hash(pixel_hash, job.question, job.options, self._config.base_url),
             account="",
             price=price,
@@ -63,25 +63,25 @@ class Books:
             pixel_hash=pixel_hash,
         )
 
-    def begin(self, asks: Sequence[Ask], notes: list[str]) -> tuple[Journal, list[Row]]:
+    def begin(self, asks: Sequence[Request], notes: list[str]) -> tuple[Journal, list[Row]]:
         """The journal in use and a row for each: all of them may be paid for, or ``BudgetError``."""
         try:
             journal = self.journal()
             return journal, journal.begin(self._with_account(journal, asks), self._limits())
         except JournalError as error:
             notes.append(f"it is not known whether this was paid before: {error}")
-            journal = self._forget(error)
+            journal = self._fall_back(error)
             return journal, journal.begin(self._with_account(journal, asks), self._limits())
 
-    def preview(self, asks: Sequence[Ask]) -> list[bool]:
+    def preview(self, asks: Sequence[Request]) -> list[bool]:
         """Which of these would be new. Raises ``BudgetError`` as ``begin`` would."""
         try:
             journal = self.journal()
             return journal.preview(self._with_account(journal, asks), self._limits())
         except JournalError as error:
-            return self._forget(error).preview(asks, self._limits())
+            return self._fall_back(error).preview(asks, self._limits())
 
-    def _forget(self, error: JournalError) -> Journal:
+    def _fall_back(self, error: JournalError) -> Journal:
         """Go on with a journal in memory: this process still pays nothing twice."""
         with self._opening:
             if self._journal is not None and self._journal is self._fallback:
@@ -91,7 +91,7 @@ class Books:
             self._journal = self._fallback = Journal.in_memory()
             return self._journal
 
-    def _with_account(self, journal: Journal, asks: Sequence[Ask]) -> list[Ask]:
+    def _with_account(self, journal: Journal, asks: Sequence[Request]) -> list[Request]:
         account = journal.account(self._config.require_key(), self._config.organization_id)
         return [replace(ask, account=account) for ask in asks]
 
@@ -104,17 +104,17 @@ class Books:
         )
 
     def expected(self, journal: Journal, job_class: str) -> polling.Window | None:
-        return polling.window(self.noted(lambda: journal.durations(job_class), []))
+        return polling.window(self.best_effort(lambda: journal.durations(job_class), []))
 
     def note_submitted(self, journal: Journal, row: Row, evaluation: Evaluation) -> None:
         def note() -> None:
             org_id = evaluation.org_id
-            journal.submitted(row, str(evaluation.id), org_id)
+            journal.record_submission(row, str(evaluation.id), org_id)
             if org_id and not self._config.organization_id and org_id not in self._learned:
                 journal.learn_account(self._config.require_key(), org_id)
                 self._learned.add(org_id)
 
-        self.noted(note, None)
+        self.best_effort(note, None)
 
     def note_answer(self, journal: Journal, row: Row, evaluation: Evaluation, waited_s: float | None = None) -> None:
         """``waited_s``: how long it took where Runflow does not tell; ``None`` where that is not known."""
@@ -122,7 +122,7 @@ class Books:
         took = polling.seconds_between(evaluation.submitted_at, evaluation.completed_at)
 
         def note() -> None:
-            journal.finished(
+            journal.record_result(
                 row,
                 evaluation.to_json(),
                 completed=evaluation.status_code == COMPLETED,
@@ -131,18 +131,18 @@ class Books:
                 duration_s=took or waited_s,
             )
 
-        self.noted(note, None)
+        self.best_effort(note, None)
 
-    def tidy(self, journal: Journal, rows: Sequence[Row]) -> None:
+    def clean_up(self, journal: Journal, rows: Sequence[Row]) -> None:
         """Give back the budget of what was never sent, and once in a while forget what is old."""
         for row in {row.id: row for row in rows if row.is_new}.values():
-            self.noted(functools.partial(journal.release, row), False)
+            self.best_effort(functools.partial(journal.release, row), False)
         if not self._pruned:
             self._pruned = True
             days, count = self._config.retention_days, self._config.retention_evaluations
-            self.noted(lambda: journal.prune(older_than_days=days, at_most=count), 0)
+            self.best_effort(lambda: journal.prune(older_than_days=days, at_most=count), 0)
 
-    def noted(self, use: Callable[[], T], otherwise: T) -> T:
+    def best_effort(self, use: Callable[[], T], otherwise: T) -> T:
         """Use the journal; where it fails, say so and go on."""
         try:
             return use()

@@ -37,7 +37,7 @@ NEVER_ARRIVED = " Nothing arrived at Runflow and nothing was paid: run again."
 MAYBE_ACCEPTED = " The submission may have been accepted; nothing is paid twice: run again, and it is recognised."
 
 
-def settled(verdicts: Sequence[Verdict], policy: Policy, *, pays: bool = True) -> BatchVerdict:
+def raise_or_batch(verdicts: Sequence[Verdict], policy: Policy, *, pays: bool = True) -> BatchVerdict:
     """The batch, or the error that stops the workflow: any fatal one, else the first where stop is the policy.
 
     ``pays``: whether running again may pay for what has no verdict.
@@ -47,7 +47,7 @@ def settled(verdicts: Sequence[Verdict], policy: Policy, *, pays: bool = True) -
     if not failed or not (fatal or policy.if_not_judged == "stop"):
         return BatchVerdict(tuple(verdicts))
     error = fatal or failed[0][1]
-    error.unjudged = tuple(index for index, _ in failed)
+    error.unjudged_indices = tuple(index for index, _ in failed)
     if len(verdicts) > 1:
         kept = len(verdicts) - len(failed)
         again = sum(_is_paid_anew(each) for _, each in failed) if pays else 0
@@ -104,7 +104,7 @@ def too_old_to_resend(age_s: float) -> RunflowError:
     )
 
 
-def not_taken(row: Row) -> RunflowError:
+def not_accepted(row: Row) -> RunflowError:
     """Somebody else's request for the same ended while this one was about to send it."""
     if row.state == ABANDONED:
         return errors.NotJudgedError(

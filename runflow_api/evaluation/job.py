@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy.typing as npt
 
-from ..api.transport import Patience
-from . import question as request
+from ..api.transport import Deadline
+from .question import ImageUrl, JudgeChoice, Options, Question
 from .verdict import Policy, Subject
 
 Image = npt.NDArray[Any]
@@ -25,11 +25,11 @@ class Job:
     Without ``wait`` a member ends when Runflow has taken it: its verdict is unknown and carries the id.
     """
 
-    images: Sequence[Image | request.Address]
-    question: request.Question = field(default_factory=request.Question)
-    judge: request.Judge = "auto"
+    images: Sequence[Image | ImageUrl]
+    question: Question = field(default_factory=Question)
+    judge: JudgeChoice = "auto"
     policy: Policy = field(default_factory=Policy)
-    options: request.Options = field(default_factory=request.Options)
+    options: Options = field(default_factory=Options)
     prompt_token: str = ""
     wait: bool = True
 
@@ -39,7 +39,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Quote:
+class CostEstimate:
     """What judging would add: evaluations that are not known yet, and the price of one in credits, if known."""
 
     new: int
@@ -52,13 +52,13 @@ class Quote:
 
 
 @dataclass(eq=False)
-class Member:
+class BatchItem:
     """One image of a batch on its way."""
 
     index: int
-    image: Image | request.Address
+    image: Image | ImageUrl
     subject: Subject
-    patience: Patience
+    deadline: Deadline
     started: float
     notes: list[str] = field(default_factory=list)
 

@@ -13,13 +13,12 @@ from typing import Any, TypeVar
 
 from .. import errors
 from ..api.models import FAILED, RUN_EMBEDS, Evaluation, Run
-from ..api.transport import Patience
+from ..api.transport import Deadline
 from ..journal.journal import OPEN, Journal, Row
 from . import polling
-from . import question as request
 from .evaluator import Evaluator
-from .failures import FATAL, OUTAGES, ended_without_verdict, settled
-from .question import RATINGS, Rating
+from .failures import FATAL, OUTAGES, ended_without_verdict, raise_or_batch
+from .question import MAX_TIMEOUT_S, RATINGS, Rating, require_choice, require_choices
 from .verdict import (
     IF_NOT_JUDGED,
     RUNFLOW,
@@ -31,7 +30,7 @@ from .verdict import (
     from_evaluation,
     not_judged,
 )
-from .waiting import Progress, Report, tick, watch
+from .waiting import Progress, Report, poll_until_terminal, report_progress
 
 MAX_IDS = 200
 MAX_REASON_CHARACTERS = 2_000
@@ -63,22 +62,22 @@ async def evaluations(
     """
     _check(ids, policy, timeout_s)
     evaluator.config.require_key()
-    patience, progress = Patience.of(timeout_s), Progress(len(ids), submitted=len(ids))
+    deadline, progress = Deadline.after(timeout_s), Progress(len(ids), submitted=len(ids))
     names = tuple(embed)
 
     async def one(index: int, evaluation_id: str) -> Verdict:
         try:
-            return await _verdict(evaluator, evaluation_id, policy, names, wait, patience, progress)
+            return await _verdict(evaluator, evaluation_id, policy, names, wait, deadline, progress)
         finally:
             progress.judged.add(index)
 
-    ticker = asyncio.create_task(tick(progress, report))
+    ticker = asyncio.create_task(report_progress(progress, report))
     try:
         verdicts = await asyncio.gather(*(one(*pair) for pair in enumerate(ids)))
     finally:
         ticker.cancel()
-        patience.cancelled.set()
-    return settled(verdicts, policy, pays=False)
+        deadline.cancelled.set()
+    return raise_or_batch(verdicts, policy, pays=False)
 
 
 def split_ids(text: str) -> list[str]:
@@ -87,7 +86,7 @@ def split_ids(text: str) -> list[str]:
 
 
 def _check(ids: Sequence[str], policy: Policy, timeout_s: int) -> None:
-    request.chosen("if_not_judged", policy.if_not_judged, IF_NOT_JUDGED)
+    require_choice("if_not_judged", policy.if_not_judged, IF_NOT_JUDGED)
     if not 0.0 <= policy.min_score <= 1.0:
         raise errors.InvalidInputError("min_score", f"{policy.min_score:g} is not between 0 and 1.")
     if not 1 <= len(ids) <= MAX_IDS:
@@ -96,8 +95,8 @@ def _check(ids: Sequence[str], policy: Policy, timeout_s: int) -> None:
 
 
 def _check_timeout(timeout_s: int) -> None:
-    if not 1 <= timeout_s <= request.MAX_TIMEOUT_S:
-        raise errors.InvalidInputError("timeout_s", f"{timeout_s} is not between 1 and {request.MAX_TIMEOUT_S}.")
+    if not 1 <= timeout_s <= MAX_TIMEOUT_S:
+        raise errors.InvalidInputError("timeout_s", f"{timeout_s} is not between 1 and {MAX_TIMEOUT_S}.")
 
 
 async def _verdict(
@@ -106,18 +105,18 @@ async def _verdict(
     policy: Policy,
     embed: tuple[str, ...],
     wait: bool,
-    patience: Patience,
+    deadline: Deadline,
     progress: Progress,
 ) -> Verdict:
     began = time.monotonic()
 
     def look(full: bool) -> Evaluation:
-        return evaluator.client.get_evaluation(evaluation_id, embed=embed if full else (), patience=patience)
+        return evaluator.client.get_evaluation(evaluation_id, embed=embed if full else (), deadline=deadline)
 
     row = await evaluator.ask(lambda: _noted(evaluator, lambda journal: journal.find_evaluation(evaluation_id)))
     evaluation = Evaluation(id=evaluation_id)
     try:
-        evaluation = await _look_until_terminal(evaluator, look, wait, patience, progress)
+        evaluation = await _look_until_terminal(evaluator, look, wait, deadline, progress)
         if evaluation.status_code == FAILED:
             raise ended_without_verdict(evaluation)
         if wait and not evaluation.is_terminal:
@@ -180,12 +179,12 @@ def _note(evaluator: Evaluator, row: Row | None, evaluation: Evaluation) -> None
     """A verdict that the journal still waits for is there for the next Evaluate of the same image."""
     if row is None or row.state != OPEN or not evaluation.is_terminal:
         return
-    _noted(evaluator, lambda journal: evaluator.books.note_answer(journal, row, evaluation))
+    _noted(evaluator, lambda journal: evaluator.bookkeeper.note_answer(journal, row, evaluation))
 
 
 def _noted(evaluator: Evaluator, use: Callable[[Journal], N]) -> N | None:
     """Use the journal; what is read here is Runflow's to know, so its troubles stop nothing."""
-    return evaluator.books.noted(lambda: use(evaluator.journal()), None)
+    return evaluator.bookkeeper.best_effort(lambda: use(evaluator.journal()), None)
 
 
 # --- runs ---------------------------------------------------------------------------------------------
@@ -207,21 +206,21 @@ async def run(
     _check_timeout(timeout_s)
     evaluator.config.require_key()
     names = tuple(embed)
-    request.chosen_all("embed", names, RUN_EMBEDS)
-    patience, progress = Patience.of(timeout_s), Progress(1, submitted=1, what="the run")
-    ticker = asyncio.create_task(tick(progress, report))
+    require_choices("embed", names, RUN_EMBEDS)
+    deadline, progress = Deadline.after(timeout_s), Progress(1, submitted=1, what="the run")
+    ticker = asyncio.create_task(report_progress(progress, report))
 
     def look(full: bool) -> Run:
-        return evaluator.client.get_run(run_id, embed=names if full else (), patience=patience)
+        return evaluator.client.get_run(run_id, embed=names if full else (), deadline=deadline)
 
     try:
-        found = await _look_until_terminal(evaluator, look, wait, patience, progress)
+        found = await _look_until_terminal(evaluator, look, wait, deadline, progress)
     except errors.NotFoundError as error:
         error.message = f"Runflow has no run {run_id} that this key can see. Nothing was paid. Check the id."
         raise
     finally:
         ticker.cancel()
-        patience.cancelled.set()
+        deadline.cancelled.set()
     if wait and not found.is_terminal:
         raise errors.EvaluationTimeoutError(
             f"Run {run_id} is still {found.status_code or 'under way'} after {timeout_s} s. Waiting cost nothing: "
@@ -259,23 +258,23 @@ async def feedback(evaluator: Evaluator, ids: Sequence[str], rating: Rating, rea
     """
     check_feedback(rating, reason)
     evaluator.config.require_key()
-    patience = Patience.of(len(ids) + 120.0)
+    deadline = Deadline.after(len(ids) + 120.0)
     reason = reason.strip()
 
     def send(evaluation_id: str) -> Evaluation:
         if rating == "clear":
-            now = evaluator.client.clear_feedback(evaluation_id, patience=patience)
+            now = evaluator.client.clear_feedback(evaluation_id, deadline=deadline)
         else:
-            now = evaluator.client.set_feedback(evaluation_id, rating == "good", reason or None, patience=patience)
+            now = evaluator.client.set_feedback(evaluation_id, rating == "good", reason or None, deadline=deadline)
         kept = now.feedback_is_positive, now.feedback_reason
-        _noted(evaluator, lambda journal: journal.rated(evaluation_id, *kept))
+        _noted(evaluator, lambda journal: journal.record_feedback(evaluation_id, *kept))
         return now
 
     sending = [evaluator.ask(lambda one=one: send(one)) for one in ids]  # type: ignore[misc]
     try:
         sent = await asyncio.gather(*sending, return_exceptions=True)
     finally:
-        patience.cancelled.set()
+        deadline.cancelled.set()
     done = [each for each in sent if isinstance(each, Evaluation)]
     for each in sent:
         if isinstance(each, errors.RunflowError):
@@ -286,7 +285,7 @@ async def feedback(evaluator: Evaluator, ids: Sequence[str], rating: Rating, rea
 
 
 def check_feedback(rating: str, reason: str) -> None:
-    request.chosen("rating", rating, RATINGS)
+    require_choice("rating", rating, RATINGS)
     if len(reason) > MAX_REASON_CHARACTERS:
         limit = f"at most {MAX_REASON_CHARACTERS} allowed"
         raise errors.InvalidInputError("reason", f"has {len(reason)} characters, {limit}.")
@@ -296,7 +295,7 @@ def check_feedback(rating: str, reason: str) -> None:
 
 
 async def _look_until_terminal(
-    evaluator: Evaluator, look: Callable[[bool], R], wait: bool, patience: Patience, progress: Progress
+    evaluator: Evaluator, look: Callable[[bool], R], wait: bool, deadline: Deadline, progress: Progress
 ) -> R:
     """Look once, or until it has ended or the time is up; while waiting an outage is waited out.
 
@@ -315,7 +314,7 @@ async def _look_until_terminal(
     def next_delay() -> float:
         return polling.next_delay(time.monotonic() - began)
 
-    seen = await watch(once, patience, progress, first_delay=0.0, next_delay=next_delay)
+    seen = await poll_until_terminal(once, deadline, progress, first_delay=0.0, next_delay=next_delay)
     if seen.latest is None:
         assert seen.trouble is not None
         raise seen.trouble

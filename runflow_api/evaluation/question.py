@@ -22,11 +22,11 @@ from ..api.models import EvaluationRequest, Json, ReferenceImage
 from ..errors import InvalidInputError
 from ..settings.config import Config
 
-Judge = Literal["auto", "runflow", "local", "off"]
+JudgeChoice = Literal["auto", "runflow", "local", "off"]
 Upload = Literal["auto", "data_uri", "asset"]
 Preflight = Literal["off", "broken", "full"]
 Rating = Literal["none", "good", "bad", "clear"]
-JUDGES: tuple[Judge, ...] = get_args(Judge)
+JUDGES: tuple[JudgeChoice, ...] = get_args(JudgeChoice)
 UPLOADS: tuple[Upload, ...] = get_args(Upload)
 PREFLIGHTS: tuple[Preflight, ...] = get_args(Preflight)
 RATINGS: tuple[Rating, ...] = get_args(Rating)
@@ -58,14 +58,14 @@ class Reference:
     kind: str = "identity"
     description: str = ""
 
-    def named(self) -> Json:
+    def hash_fields(self) -> Json:
         """What identifies it in a request hash: its pixels or address, never an encoding."""
         what = images.pixel_hash(images.to_pixels(self.pixels)) if self.pixels is not None else self.url
         return {"what": what, "kind": self.kind, "description": self.description}
 
 
 @dataclass(frozen=True)
-class Address:
+class ImageUrl:
     """An image by its address, which is passed on and never fetched: https or a Runflow asset.
 
     ``identity`` names the image where its address changes at every look, as presigned ones do.
@@ -111,16 +111,16 @@ class Options:
     preflight: Preflight = "broken"
 
 
-def chosen(field: str, value: str, choices: Sequence[str]) -> None:
+def require_choice(field: str, value: str, choices: Sequence[str]) -> None:
     """Refuse a choice that is none: ComfyUI 0.3.75 does not check what a prompt puts into a combo."""
     if value not in choices:
         raise InvalidInputError(field, f"{_quoted(str(value))} is not one of {', '.join(choices)}.")
 
 
-def chosen_all(field: str, values: Iterable[str], choices: Iterable[str]) -> None:
-    """``chosen`` for each of several."""
+def require_choices(field: str, values: Iterable[str], choices: Iterable[str]) -> None:
+    """``require_choice`` for each of several."""
     for value in values:
-        chosen(field, value, sorted(choices))
+        require_choice(field, value, sorted(choices))
 
 
 def validate(question: Question, options: Options, config: Config) -> None:
@@ -137,8 +137,8 @@ def validate(question: Question, options: Options, config: Config) -> None:
     _check_callback(options.callback_url, config)
     if not 1 <= options.timeout_s <= MAX_TIMEOUT_S:
         raise InvalidInputError("timeout_s", f"{options.timeout_s} is not between 1 and {MAX_TIMEOUT_S} seconds.")
-    chosen("upload", options.upload, UPLOADS)
-    chosen("preflight", options.preflight, PREFLIGHTS)
+    require_choice("upload", options.upload, UPLOADS)
+    require_choice("preflight", options.preflight, PREFLIGHTS)
     given = len(question.references)
     if given > MAX_REFERENCES:
         raise InvalidInputError("references", f"{given} given, at most {MAX_REFERENCES} allowed.")
@@ -168,16 +168,16 @@ def parse_attributes(text: str) -> Json | None:
 
 def request_hash(pixel_hash: str, question: Question, options: Options, base_url: str) -> str:
     """SHA-256 of everything that decides what the API is asked, and of nothing that only this pack reads."""
-    named = {
+    hash_fields = {
         "image": pixel_hash,
-        "references": [reference.named() for reference in question.references],
+        "references": [reference.hash_fields() for reference in question.references],
         "base_url": base_url,
         **_fields(question, options),
     }
-    return hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(hash_fields, sort_keys=True).encode()).hexdigest()
 
 
-def request(
+def build_request(
     image_url: str, reference_urls: Sequence[str], question: Question, options: Options
 ) -> EvaluationRequest:
     """The body that is submitted. ``reference_urls``: one for each reference of the question, in order."""
@@ -287,7 +287,7 @@ def _quoted(text: str, longest: int = 60) -> str:
     return f"“{text[:longest]}…”" if len(text) > longest else f"“{text}”"
 
 
-def finite(image: npt.NDArray[Any], field: str) -> None:
+def require_finite(image: npt.NDArray[Any], field: str) -> None:
     """Refuse an image with values that are no numbers: there is no telling what would be judged."""
     if not images.is_finite(image):
         bad = int(image.size - np.isfinite(image).sum())

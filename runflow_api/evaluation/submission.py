@@ -19,11 +19,11 @@ from ..background import Workers
 from ..errors import RunflowError
 from ..journal.journal import OPEN, Journal, Row
 from . import polling
-from . import question as request
-from .bookkeeping import Books
-from .failures import MAYBE_ACCEPTED, NEVER_ARRIVED, OUTAGES, id_unknown, not_taken, too_old_to_resend
-from .job import Job, Member
-from .waiting import Progress, within
+from .bookkeeping import Bookkeeper
+from .failures import MAYBE_ACCEPTED, NEVER_ARRIVED, OUTAGES, id_unknown, not_accepted, too_old_to_resend
+from .job import BatchItem, Job
+from .question import ImageUrl, Reference, Upload, build_request
+from .waiting import Progress, with_deadline
 
 OWNER_POLL_S = 1.0
 OWNER_WITHIN_S = 180.0
@@ -61,10 +61,15 @@ class Submitter:
     """
 
     def __init__(
-        self, client: RunflowClient, books: Books, network: Workers, processor: Workers, now: Callable[[], float]
+        self,
+        client: RunflowClient,
+        bookkeeper: Bookkeeper,
+        network: Workers,
+        processor: Workers,
+        now: Callable[[], float],
     ) -> None:
         self._client = client
-        self._books = books
+        self._bookkeeper = bookkeeper
         self._network = network
         self._processor = processor
         self._now = now
@@ -75,71 +80,71 @@ class Submitter:
         self._placing = asyncio.Lock()
         self._placed: dict[tuple[str, str], tuple[str, list[str]]] = {}
 
-    async def submit(self, batch: Batch, member: Member, row: Row) -> Evaluation:
+    async def submit(self, batch: Batch, item: BatchItem, row: Row) -> Evaluation:
         """The pending evaluation of ``row``, which has no id yet. Raises what stands in its way."""
         if row.spooled and (age := self._now() - row.created_at) > RESEND_WITHIN_S:
-            await self._processor.run(lambda: self._books.noted(lambda: batch.journal.abandon(row), None))
+            await self._processor.run(lambda: self._bookkeeper.best_effort(lambda: batch.journal.abandon(row), None))
             raise too_old_to_resend(age)
         spooled = await self._processor.run(lambda: self._spooled(batch, row))
         reference_urls: list[str] = []
         if not spooled:
-            reference_urls = await within(member.patience, self._reference_urls(batch, member), NEVER_ARRIVED)
+            reference_urls = await with_deadline(item.deadline, self._reference_urls(batch, item), NEVER_ARRIVED)
         self._submitting[row.id] += 1
         try:
-            evaluation = await within(member.patience, self._send(batch, member, row, reference_urls), MAYBE_ACCEPTED)
+            evaluation = await with_deadline(
+                item.deadline, self._send(batch, item, row, reference_urls), MAYBE_ACCEPTED
+            )
         finally:
             self._submitting[row.id] -= 1
-        return evaluation or await self._id_from_owner(batch, member, row)
+        return evaluation or await self._id_from_owner(batch, item, row)
 
-    async def _send(self, batch: Batch, member: Member, row: Row, reference_urls: list[str]) -> Evaluation | None:
+    async def _send(self, batch: Batch, item: BatchItem, row: Row, reference_urls: list[str]) -> Evaluation | None:
         async with self._sending:
-            return await self._network.run(lambda: self._send_in_thread(batch, member, row, reference_urls))
+            return await self._network.run(lambda: self._send_in_thread(batch, item, row, reference_urls))
 
-    def _send_in_thread(self, batch: Batch, member: Member, row: Row, reference_urls: list[str]) -> Evaluation | None:
+    def _send_in_thread(self, batch: Batch, item: BatchItem, row: Row, reference_urls: list[str]) -> Evaluation | None:
         """Encode, spool, send, and note the id, all in one thread, so that no cancel comes in between.
 
         Returns ``None`` where the body is elsewhere: whoever has it gets the id.
         """
         if batch.fatal is not None:
             raise batch.fatal
-        if member.patience.cancelled.is_set():
+        if item.deadline.cancelled.is_set():
             raise errors.Cancelled
-        body = self._body(batch, member, row, reference_urls)
+        body = self._body(batch, item, row, reference_urls)
         if body is None:
             return None
         try:
-            evaluation = self._post(batch, member, row, body)
+            evaluation = self._post(batch, item, row, body)
         except OUTAGES as error:
             error.message += NEVER_ARRIVED if row.is_new and never_arrived(error) else MAYBE_ACCEPTED
             raise
         except errors.ApiError as error:
             raise self._refused(batch, row, error) from error
-        self._books.note_submitted(batch.journal, row, evaluation)
+        self._bookkeeper.note_submitted(batch.journal, row, evaluation)
         return evaluation
 
-    def _post(self, batch: Batch, member: Member, row: Row, body: bytes) -> Evaluation:
+    def _post(self, batch: Batch, item: BatchItem, row: Row, body: bytes) -> Evaluation:
         """Submit; a conflict on a first send is final, unless somebody else is sending the same."""
-        post = functools.partial(
-            self._client.submit, body, idempotency_key=row.idempotency_key, patience=member.patience
-        )
+        post = functools.partial(self._client.submit, body, idempotency_key=row.idempotency_key, deadline=item.deadline)
         try:
             return post(may_have_arrived=not row.is_new)
         except errors.ConflictError as error:
-            if error.is_resend or not self._is_shared(batch, row):
+            if error.may_have_been_accepted or not self._is_shared(batch, row):
                 raise
             return post(may_have_arrived=True)
 
     def _is_shared(self, batch: Batch, row: Row) -> bool:
         """Whether another prompt or process, or another node of this one, has asked for the same row."""
-        return self._submitting[row.id] > 1 or self._books.noted(lambda: batch.journal.askers(row), 1) > 1
+        return self._submitting[row.id] > 1 or self._bookkeeper.best_effort(lambda: batch.journal.askers(row), 1) > 1
 
     def _refused(self, batch: Batch, row: Row, error: errors.ApiError) -> RunflowError:
         """What a refusal means for money: the row is closed only where nothing that was sent can have been taken."""
-        if error.is_resend:
+        if error.may_have_been_accepted:
             error.message += MAYBE_ACCEPTED
             return error
         error.message += " Nothing was paid."
-        self._books.noted(lambda: batch.journal.refused(row, error.code), None)
+        self._bookkeeper.best_effort(lambda: batch.journal.record_refusal(row, error.code), None)
         if isinstance(error, errors.NotFoundError):
             return errors.ConfigurationError(
                 f"{error.message} There is no evaluation API at {self._client.config.base_url}: check "
@@ -148,42 +153,42 @@ class Submitter:
             )
         return error
 
-    async def _id_from_owner(self, batch: Batch, member: Member, row: Row) -> Evaluation:
+    async def _id_from_owner(self, batch: Batch, item: BatchItem, row: Row) -> Evaluation:
         """The id that whoever fixed the body notes; what nobody can be expected to note is not waited for."""
         age = max(0.0, self._now() - row.created_at)
-        ends = time.monotonic() + min(max(OWNER_AT_LEAST_S, OWNER_WITHIN_S - age), member.patience.remaining)
+        ends = time.monotonic() + min(max(OWNER_AT_LEAST_S, OWNER_WITHIN_S - age), item.deadline.remaining)
         while True:
             current = await self._processor.run(lambda: batch.journal.get(row.id))
             if current.evaluation_id:
                 return Evaluation(id=current.evaluation_id)
             if current.state != OPEN:
-                raise not_taken(current)
+                raise not_accepted(current)
             if (left := ends - time.monotonic()) <= 0:
                 raise id_unknown()
             await asyncio.sleep(min(OWNER_POLL_S, left))
 
     # --- what is sent -----------------------------------------------------------------------------
 
-    def _body(self, batch: Batch, member: Member, row: Row, reference_urls: list[str]) -> bytes | None:
+    def _body(self, batch: Batch, item: BatchItem, row: Row, reference_urls: list[str]) -> bytes | None:
         """The bytes that must be sent: those spooled first, by whichever process that was."""
         spooled = self._spooled(batch, row)
         if spooled is not None:
             return spooled
         job = batch.job
-        url = self._image_url(job, member)
-        mine = encode_request(request.request(url, reference_urls, job.question, job.options))
+        url = self._image_url(job, item)
+        mine = encode_request(build_request(url, reference_urls, job.question, job.options))
         otherwise: bytes | None = mine
-        return self._books.noted(lambda: batch.journal.spool(row, mine), otherwise)
+        return self._bookkeeper.best_effort(lambda: batch.journal.fix_body(row, mine), otherwise)
 
     def _spooled(self, batch: Batch, row: Row) -> bytes | None:
-        return None if row.is_new else self._books.noted(lambda: batch.journal.body(row), None)
+        return None if row.is_new else self._bookkeeper.best_effort(lambda: batch.journal.body(row), None)
 
-    def _image_url(self, job: Job, member: Member) -> str:
-        if isinstance(member.image, request.Address):
-            return member.image.url
-        return self._place(images.to_pixels(member.image), job.options.upload, member)
+    def _image_url(self, job: Job, item: BatchItem) -> str:
+        if isinstance(item.image, ImageUrl):
+            return item.image.url
+        return self._place(images.to_pixels(item.image), job.options.upload, item)
 
-    def _place(self, pixels: images.PixelImage, upload: request.Upload, member: Member) -> str:
+    def _place(self, pixels: images.PixelImage, upload: Upload, item: BatchItem) -> str:
         """An address for the image: a lossless data URI, else an asset, else a lossy data URI that is told."""
         with self._encoders:
             encoded = images.encode_lossless(pixels)
@@ -191,43 +196,43 @@ class Submitter:
             return images.data_uri(encoded)
         if upload != "data_uri" and len(encoded.data) <= images.MAX_ASSET_BYTES:
             try:
-                return self._client.upload_asset(encoded, patience=member.patience)
+                return self._client.upload_asset(encoded, deadline=item.deadline)
             except (errors.PermissionDeniedError, errors.NotFoundError, errors.ValidationError) as error:
                 if upload == "asset":
                     raise
                 log.info("The image upload was refused (%s); a lossy data URI is sent.", error.code)
         encoded = images.encode_lossy(pixels)
-        member.notes.append(encoded.loss)
+        item.notes.append(encoded.loss)
         return images.data_uri(encoded)
 
     # --- references -------------------------------------------------------------------------------
 
-    async def _reference_urls(self, batch: Batch, member: Member) -> list[str]:
+    async def _reference_urls(self, batch: Batch, item: BatchItem) -> list[str]:
         """The references' addresses, made once for the whole batch."""
         if not batch.job.question.references:
             return []
         if batch.reference_urls is None:
-            batch.reference_urls = asyncio.create_task(self._place_references(batch, member))
+            batch.reference_urls = asyncio.create_task(self._place_references(batch, item))
         return await asyncio.shield(batch.reference_urls)
 
-    async def _place_references(self, batch: Batch, member: Member) -> list[str]:
+    async def _place_references(self, batch: Batch, item: BatchItem) -> list[str]:
         """One after the other: what another job has just encoded or uploaded is taken from there."""
         if all(reference.pixels is None for reference in batch.job.question.references):
             return [reference.url for reference in batch.job.question.references]
         async with self._placing:
-            return [await self._place_reference(batch, member, each) for each in batch.job.question.references]
+            return [await self._place_reference(batch, item, each) for each in batch.job.question.references]
 
-    async def _place_reference(self, batch: Batch, member: Member, reference: request.Reference) -> str:
+    async def _place_reference(self, batch: Batch, item: BatchItem, reference: Reference) -> str:
         if reference.pixels is None:
             return reference.url
         pixels, upload = images.to_pixels(reference.pixels), batch.job.options.upload
         key = await self._processor.run(lambda: (images.pixel_hash(pixels), upload))
         if key not in self._placed:
-            before = len(member.notes)
-            url = await self._network.run(lambda: self._place(pixels, upload, member))
+            before = len(item.notes)
+            url = await self._network.run(lambda: self._place(pixels, upload, item))
             while len(self._placed) >= REFERENCES_KEPT:
                 del self._placed[next(iter(self._placed))]
-            self._placed[key] = url, member.notes[before:]
+            self._placed[key] = url, item.notes[before:]
         else:
-            member.notes += self._placed[key][1]
+            item.notes += self._placed[key][1]
         return self._placed[key][0]

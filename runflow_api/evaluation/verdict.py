@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from typing import Any, Literal, get_args
 
-from ..api.models import COMPLETED, Evaluation, Judge, JudgeIssue
+from ..api.models import COMPLETED, Evaluation, JudgeIssue, JudgeOpinion
 from ..errors import RunflowError
 
 PASSED, FAILED, UNKNOWN = "passed", "failed", "unknown"
@@ -311,7 +311,7 @@ def _issue_lines(evaluation: Evaluation) -> Iterator[str]:
             yield from _judge_lines(judge, said)
 
 
-def _judge_lines(judge: Judge, said: set[str]) -> Iterator[str]:
+def _judge_lines(judge: JudgeOpinion, said: set[str]) -> Iterator[str]:
     details = [_detail(issue) for issue in judge.issues]
     for detail in details or [judge.reasoning or "failed"]:
         if _folded(detail) not in said:
@@ -341,7 +341,7 @@ def _distinct(lines: Iterable[str]) -> tuple[str, ...]:
     return tuple(kept.values())
 
 
-def _check(judge: Judge) -> dict[str, Any]:
+def _check(judge: JudgeOpinion) -> dict[str, Any]:
     """One local check: what it measured, and its limit. Runflow's judges are in the journal, these nowhere else."""
     return {
         "name": judge.name,

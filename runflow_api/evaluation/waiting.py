@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 
 from .. import errors
 from ..api.models import Evaluation, Run
-from ..api.transport import Patience
+from ..api.transport import Deadline
 from .failures import OUTAGES
 
 GRACE_S = 0.5
@@ -48,7 +48,7 @@ class Progress:
 Report = Callable[[Progress], None]
 
 
-async def tick(progress: Progress, report: Report) -> None:
+async def report_progress(progress: Progress, report: Report) -> None:
     while True:
         report(progress)
         await asyncio.sleep(TICK_S)
@@ -62,9 +62,9 @@ class Watched(Generic[R]):
     trouble: errors.RunflowError | None = None
 
 
-async def watch(
+async def poll_until_terminal(
     look: Callable[[R | None], Awaitable[R]],
-    patience: Patience,
+    deadline: Deadline,
     progress: Progress,
     *,
     first_delay: float,
@@ -76,10 +76,10 @@ async def watch(
     """
     seen: Watched[R] = Watched()
     delay = first_delay
-    while (left := patience.remaining - LAST_LOOK_S) > 0:
+    while (left := deadline.remaining - LAST_LOOK_S) > 0:
         await asyncio.sleep(min(delay, left))
         try:
-            seen.latest = await within(patience, look(seen.latest))
+            seen.latest = await with_deadline(deadline, look(seen.latest))
         except OUTAGES as error:
             if error.code == "REDIRECT_REFUSED":
                 raise
@@ -93,13 +93,13 @@ async def watch(
     return seen
 
 
-async def within(patience: Patience, work: Awaitable[T], cost: str = "") -> T:
+async def with_deadline(deadline: Deadline, work: Awaitable[T], cost: str = "") -> T:
     """Wait for ``work`` no longer than patience lasts: a server that drips its answer is left behind.
 
     ``cost`` is what the error says about money then.
     """
     try:
-        return await asyncio.wait_for(work, max(patience.remaining, 0.0) + GRACE_S)
+        return await asyncio.wait_for(work, max(deadline.remaining, 0.0) + GRACE_S)
     except asyncio.TimeoutError as error:
         text = f"Runflow did not finish its answer in the time that timeout_s allows.{cost}"
-        raise errors.NetworkError(text, code="TIMEOUT", tried=("timed out",)) from error
+        raise errors.NetworkError(text, code="TIMEOUT", attempts=("timed out",)) from error

@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ..errors import BudgetError
-from .rows import Ask
+from .rows import Request
 from .schema import AMOUNT, CLOSED, EPOCH, R, clean, decimal_of, stored_amount
 
 EXACT = Context(prec=60)
@@ -47,7 +47,7 @@ class DayTotal:
     credits: Decimal
 
 
-def check_limits(connection: sa.Connection, new: list[Ask], limits: Limits, today: int) -> None:
+def check_limits(connection: sa.Connection, new: list[Request], limits: Limits, today: int) -> None:
     """Refuse where the rows just inserted, which the counts include, are too many. The caller rolls back."""
     for token, asked in Counter(clean(ask.prompt_token) for ask in new).items():
         counted = sa.select(sa.func.count()).where(R.prompt_token == token, R.state != CLOSED)
@@ -63,7 +63,7 @@ def check_limits(connection: sa.Connection, new: list[Ask], limits: Limits, toda
         _check_credits(new, spent.credits, limits.credits_per_day)
 
 
-def _check_credits(new: list[Ask], total: Decimal, limit: Decimal) -> None:
+def _check_credits(new: list[Request], total: Decimal, limit: Decimal) -> None:
     prices = [decimal_of(stored_amount(ask.price)) for ask in new]
     known = [price for price in prices if price is not None]
     asked = _sum((price, 1) for price in known)

@@ -47,7 +47,7 @@ _BELOW = (SQLAlchemyError, sqlite3.Error, OSError, ImportError, ValueError, Over
 
 
 @contextmanager
-def explained(where: str) -> Iterator[None]:
+def translate_errors(where: str) -> Iterator[None]:
     try:
         yield
     except RunflowError:
@@ -58,10 +58,10 @@ def explained(where: str) -> Iterator[None]:
             f"{error.known}). Update the pack. Nothing in it was touched."
         ) from error
     except _BELOW as error:
-        raise trouble(error, where) from error
+        raise to_journal_error(error, where) from error
 
 
-def trouble(error: BaseException, where: str) -> JournalError:
+def to_journal_error(error: BaseException, where: str) -> JournalError:
     """What fits, in our own words: a driver may put anything into its text."""
     if isinstance(error, OSError):
         remedy = _BY_ERRNO.get(error.errno or 0)

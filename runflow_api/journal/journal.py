@@ -26,8 +26,20 @@ from sqlalchemy.exc import IntegrityError
 
 from . import history
 from .budget import DayTotal, Limits, Spend, check_limits, per_day, spend
-from .errors import JournalError, explained
-from .rows import OUTCOMES, Ask, Row, add_to_answer, insert, latest, move, needs_another, note_prompt, one_row, update
+from .errors import JournalError, translate_errors
+from .rows import (
+    OUTCOMES,
+    Request,
+    Row,
+    add_to_answer,
+    insert,
+    latest,
+    move,
+    needs_another,
+    note_prompt,
+    one_row,
+    update,
+)
 from .schema import (
     ABANDONED,
     ACCOUNTS,
@@ -36,9 +48,9 @@ from .schema import (
     COMPLETED,
     DAY_S,
     FAILED,
+    NOT_ACCEPTED,
     OPEN,
     PROMPTS,
-    UNTAKEN,
     R,
     chunks,
     clean,
@@ -63,11 +75,11 @@ __all__ = [
     "OPEN",
     "OUTCOMES",
     "SPOOL_FOLDER",
-    "Ask",
     "DayTotal",
     "Journal",
     "JournalError",
     "Limits",
+    "Request",
     "Row",
     "Spend",
 ]
@@ -84,12 +96,12 @@ PROMPTS_OF_AN_ANSWER = frozenset(
 """What an answer repeats of the request: not kept where prompts are not. The improved prompt stays, being an output."""
 
 
-def _told(method: Callable[Concatenate[Journal, P], T]) -> Callable[Concatenate[Journal, P], T]:
+def translates_errors(method: Callable[Concatenate[Journal, P], T]) -> Callable[Concatenate[Journal, P], T]:
     """Turn whatever goes wrong below into a ``JournalError`` that a person can act on."""
 
     @functools.wraps(method)
     def told(self: Journal, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        with explained(self.where):
+        with translate_errors(self.where):
             return method(self, *args, **kwargs)
 
     return told
@@ -134,7 +146,7 @@ class Journal:
 
     # --- accounts ---------------------------------------------------------------------------------
 
-    @_told
+    @translates_errors
     def account(self, key: str, organization_id: str | None) -> str:
         """Who pays: the configured organisation, else the one learned for this key, else a provisional label.
 
@@ -145,7 +157,7 @@ class Journal:
         with self._store.reading() as connection:
             return self._resolved(connection, self._provisional(key))
 
-    @_told
+    @translates_errors
     def learn_account(self, key: str, org_id: str) -> None:
         """Remember which organisation a key belongs to, and move the rows that were begun before it was known.
 
@@ -176,8 +188,8 @@ class Journal:
 
     # --- one evaluation's life --------------------------------------------------------------------
 
-    @_told
-    def begin(self, asks: Sequence[Ask], limits: Limits) -> list[Row]:
+    @translates_errors
+    def begin(self, asks: Sequence[Request], limits: Limits) -> list[Row]:
         """One row per ask, in order: what exists already, else a new one. All of the batch, or nothing.
 
         A completed row is taken again where the ask reuses, a failed one where this prompt has asked for it
@@ -195,8 +207,8 @@ class Journal:
                     raise
         raise AssertionError("unreachable")
 
-    @_told
-    def preview(self, asks: Sequence[Ask], limits: Limits) -> list[bool]:
+    @translates_errors
+    def preview(self, asks: Sequence[Request], limits: Limits) -> list[bool]:
         """For which of these ``begin`` would insert a row now: for equal ones, the first. Nothing is inserted.
 
         Raises ``BudgetError`` as ``begin`` would.
@@ -208,8 +220,8 @@ class Journal:
         first = {row.id: index for index, row in reversed(list(enumerate(rows)))}
         return [row.is_new and first[row.id] == index for index, row in enumerate(rows)]
 
-    @_told
-    def spool(self, row: Row, body: bytes) -> bytes | None:
+    @translates_errors
+    def fix_body(self, row: Row, body: bytes) -> bytes | None:
         """Fix the bytes to send for ``row``, and give them back: ``body``, or what was fixed before.
 
         Where the file is on another machine, or lost, ``body`` will do if it is the same: its digest is known.
@@ -219,20 +231,20 @@ class Journal:
         name = self._spool_name(row.id)
         if name is None:
             mine = self._spool.write(row.id, body)
-            if self._change(row.id, R.spool.is_(None) & UNTAKEN, spool=mine):
+            if self._change(row.id, R.spool.is_(None) & NOT_ACCEPTED, spool=mine):
                 return body
             self._spool.remove(mine)
             name = self._spool_name(row.id)
         fixed = self._spool.read(name)
         return body if fixed is None and name is not None and is_name_of(name, body) else fixed
 
-    @_told
+    @translates_errors
     def body(self, row: Row) -> bytes | None:
         """The bytes that were fixed for ``row``; ``None`` where there are none, or where they are not here."""
         return self._spool.read(self._spool_name(row.id))
 
-    @_told
-    def submitted(self, row: Row, evaluation_id: str, org_id: str | None) -> Row:
+    @translates_errors
+    def record_submission(self, row: Row, evaluation_id: str, org_id: str | None) -> Row:
         """The API took it: keep its id, then forget the body. The first id wins; the row as it now is comes back.
 
         A row that was closed or abandoned meanwhile is open again, since it is being billed.
@@ -247,8 +259,8 @@ class Journal:
             failure_code=None,
         )
 
-    @_told
-    def finished(
+    @translates_errors
+    def record_result(
         self,
         row: Row,
         answer: Mapping[str, Any],
@@ -273,15 +285,15 @@ class Journal:
             failure_code=clean(failure_code),
         )
 
-    @_told
-    def refused(self, row: Row, code: str) -> Row:
+    @translates_errors
+    def record_refusal(self, row: Row, code: str) -> Row:
         """The API refused to take it (401, 402, 403, 422): closed, not billed, its share of the budget free again.
 
         Changes nothing where somebody else's submit of the same row was taken.
         """
-        return self._settle(row.id, UNTAKEN, state=CLOSED, finished_at=self._now(), failure_code=clean(code))
+        return self._settle(row.id, NOT_ACCEPTED, state=CLOSED, finished_at=self._now(), failure_code=clean(code))
 
-    @_told
+    @translates_errors
     def release(self, row: Row) -> bool:
         """Nothing will be sent for ``row`` after all: close it and free its budget.
 
@@ -289,10 +301,10 @@ class Journal:
         where another prompt has asked for it, which may be about to send it.
         """
         others = sa.select(PROMPTS.c.row_id).where(PROMPTS.c.row_id == row.id)
-        free = UNTAKEN & R.spool.is_(None) & ~others.exists()
+        free = NOT_ACCEPTED & R.spool.is_(None) & ~others.exists()
         return self._change(row.id, free, state=CLOSED, finished_at=self._now(), failure_code="NOT_SENT")
 
-    @_told
+    @translates_errors
     def abandon(self, row: Row) -> Row:
         """Nobody will wait for it any more. It may have been billed, so it goes on counting against its day.
 
@@ -301,7 +313,7 @@ class Journal:
         known = R.evaluation_id.is_not_distinct_from(row.evaluation_id) & (R.state == OPEN)
         return self._settle(row.id, known, state=ABANDONED, finished_at=self._now())
 
-    @_told
+    @translates_errors
     def askers(self, row: Row) -> int:
         """How many prompts have asked for ``row``: with more than one, another may be sending it right now."""
         others = sa.select(sa.func.count()).where(
@@ -310,8 +322,8 @@ class Journal:
         with self._store.reading() as connection:
             return 1 + (connection.scalar(others) or 0)
 
-    @_told
-    def rated(self, evaluation_id: str, is_positive: bool | None, reason: str | None) -> None:
+    @translates_errors
+    def record_feedback(self, evaluation_id: str, is_positive: bool | None, reason: str | None) -> None:
         """Keep the feedback that Runflow has taken in the answer of that evaluation's newest row."""
         rating = {"feedback_is_positive": is_positive, "feedback_reason": reason}
         with self._store.writing() as connection:
@@ -320,31 +332,31 @@ class Journal:
 
     # --- looking back -----------------------------------------------------------------------------
 
-    @_told
+    @translates_errors
     def get(self, row_id: int) -> Row:
         """The row as it now is; ``JournalError`` where it was pruned."""
         with self._store.reading() as connection:
             return one_row(connection, row_id)
 
-    @_told
+    @translates_errors
     def find_evaluation(self, evaluation_id: str) -> Row | None:
         """The newest row of that evaluation."""
         with self._store.reading() as connection:
             return history.newest(connection, evaluation_id)
 
-    @_told
+    @translates_errors
     def durations(self, job_class: str, limit: int = 50) -> list[float]:
         """How long the latest evaluations of this job class took, in seconds, newest first."""
         with self._store.reading() as connection:
             return history.durations(connection, job_class, limit)
 
-    @_told
+    @translates_errors
     def spent_today(self) -> Spend:
         """What this UTC day has used up, reservations included."""
         with self._store.reading() as connection:
             return spend(connection, self._today())
 
-    @_told
+    @translates_errors
     def history(
         self, *, before: int | None = None, limit: int = 50, outcome: str | None = None, search: str = ""
     ) -> list[Row]:
@@ -355,13 +367,13 @@ class Journal:
         with self._store.reading() as connection:
             return history.page(connection, before, limit, outcome, search)
 
-    @_told
+    @translates_errors
     def per_day(self, days: int) -> list[DayTotal]:
         """One total for each of the last ``days`` UTC days, today's last; days without evaluations are zeros."""
         with self._store.reading() as connection:
             return per_day(connection, self._today(), page_size(days))
 
-    @_told
+    @translates_errors
     def prune(self, *, older_than_days: int, at_most: int, spool_older_than_days: int = 2) -> int:
         """Forget rows by age and count, and bodies that can no longer be resent; the number of rows forgotten.
 
@@ -381,8 +393,8 @@ class Journal:
 
     # --- begin, in pieces -------------------------------------------------------------------------
 
-    def _begin(self, connection: sa.Connection, asks: Sequence[Ask], limits: Limits) -> list[Row]:
-        now, new, rows = self._now(), dict[int, Ask](), list[Row]()
+    def _begin(self, connection: sa.Connection, asks: Sequence[Request], limits: Limits) -> list[Row]:
+        now, new, rows = self._now(), dict[int, Request](), list[Row]()
         for ask in asks:
             account = self._resolved(connection, clean(ask.account))
             asked = ask if self._keep_prompts else replace(ask, generation_prompt="")
@@ -415,7 +427,7 @@ class Journal:
             changed = update(connection, row_id, condition, **values)
             if changed and packed is not None:
                 connection.execute(ANSWERS.insert().values(row_id=row_id, packed=packed))
-            name = connection.scalar(sa.select(R.spool).where(R.id == row_id, sa.not_(UNTAKEN)))
+            name = connection.scalar(sa.select(R.spool).where(R.id == row_id, sa.not_(NOT_ACCEPTED)))
             if name is not None:
                 update(connection, row_id, sa.true(), spool=None)
             row = one_row(connection, row_id)

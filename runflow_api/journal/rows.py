@@ -35,7 +35,7 @@ OUTCOMES = ("open", "passed", "failed", "unknown", "error", "closed", "abandoned
 
 
 @dataclass(frozen=True)
-class Ask:
+class Request:
     """One image, one request.
 
     ``request_hash`` leaves the account out (the journal keeps it beside, because it may be learned later).
@@ -133,7 +133,7 @@ def update(connection: sa.Connection, row_id: int, condition: sa.ColumnElement[b
     return connection.execute(ROWS.update().where(R.id == row_id, condition).values(**values)).rowcount == 1
 
 
-def needs_another(connection: sa.Connection, ask: Ask, row: Row) -> bool:
+def needs_another(connection: sa.Connection, ask: Request, row: Row) -> bool:
     if row.state == OPEN:
         return False
     if row.state == COMPLETED:
@@ -153,7 +153,7 @@ def note_prompt(connection: sa.Connection, row: Row, prompt_token: str) -> None:
         connection.execute(PROMPTS.insert().values(row_id=row.id, prompt_token=clean(prompt_token)))
 
 
-def insert(connection: sa.Connection, ask: Ask, account: str, generation: int, now: float) -> Row:
+def insert(connection: sa.Connection, ask: Request, account: str, generation: int, now: float) -> Row:
     done = connection.execute(
         ROWS.insert().values(
             account=account,

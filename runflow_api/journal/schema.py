@@ -80,7 +80,7 @@ R = ROWS.c
 WHOLE_ROWS = sa.select(ROWS, ANSWERS.c.packed).select_from(ROWS.outerjoin(ANSWERS, ANSWERS.c.row_id == R.id))
 AMOUNT = sa.func.coalesce(R.cost, R.price)
 """What a row counts for: what it cost, else what was quoted."""
-UNTAKEN = (R.state == OPEN) & R.evaluation_id.is_(None)
+NOT_ACCEPTED = (R.state == OPEN) & R.evaluation_id.is_(None)
 
 
 def clean(text: Any) -> Any:

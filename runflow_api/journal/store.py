@@ -13,7 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-from .errors import BUSY_S, LOCKED, JournalError, explained
+from .errors import BUSY_S, LOCKED, JournalError, translate_errors
 from .migrations import migrate, require_known
 from .schema import SALT_ROW
 from .spool import private_file, private_folder
@@ -44,7 +44,7 @@ class Store:
         self._writer = engine.execution_options(**{_WRITES: True})
         self._closed = False
         # SQLite lets one writer in, and others poll: within a process a lock is fairer and faster.
-        self.turn = threading.Lock() if engine.dialect.name == "sqlite" else None
+        self.write_lock = threading.Lock() if engine.dialect.name == "sqlite" else None
 
     def close(self) -> None:
         self._closed = True
@@ -58,27 +58,27 @@ class Store:
             with self.engine.begin() as connection:
                 yield connection
         finally:
-            self._give_back()
+            self.dispose_if_closed()
 
     @contextmanager
     def writing(self) -> Iterator[sa.Connection]:
         """A transaction that holds the database's write lock from its first moment."""
         self._require_open()
         try:
-            with self._in_turn(), self._writer.begin() as connection:
+            with self.locked(), self._writer.begin() as connection:
                 yield connection
         finally:
-            self._give_back()
+            self.dispose_if_closed()
 
     @contextmanager
-    def _in_turn(self) -> Iterator[None]:
-        if self.turn is None:
+    def locked(self) -> Iterator[None]:
+        if self.write_lock is None:
             yield
-        elif self.turn.acquire(timeout=BUSY_S):
+        elif self.write_lock.acquire(timeout=BUSY_S):
             try:
                 yield
             finally:
-                self.turn.release()
+                self.write_lock.release()
         else:
             raise JournalError(f"The journal ({self.where}) cannot be used: {LOCKED}")
 
@@ -86,7 +86,7 @@ class Store:
         if self._closed:
             raise JournalError(f"The journal ({self.where}) is closed. Nothing was written.")
 
-    def _give_back(self) -> None:
+    def dispose_if_closed(self) -> None:
         if self._closed:  # closed while this thread was inside: nobody else will close its connection
             self.engine.pool.dispose()
 
@@ -95,7 +95,7 @@ def open_store(url: str | None, directory: Path) -> tuple[Store, Path]:
     """The database at ``url`` or in ``directory``, its schema up to date, and the folder of the spool; both private."""
     location = _location(url, directory)
     where = _named(location)
-    with explained(where):
+    with translate_errors(where):
         file = _sqlite_file(location)
         if file is not None:
             _create_private(file)
@@ -109,7 +109,7 @@ def open_store(url: str | None, directory: Path) -> tuple[Store, Path]:
 
 
 def store_in_memory() -> Store:
-    with explained("memory"):
+    with translate_errors("memory"):
         # One connection, because each has a database of its own; whoever comes second waits for it.
         engine = _sqlite_engine(sa.URL.create("sqlite"), poolclass=sa.QueuePool, pool_size=1, max_overflow=0)
         _migrate(engine)

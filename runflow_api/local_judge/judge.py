@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from ..api.models import Action, Evaluation, GateFailure, Judge, JudgeIssue
+from ..api.models import Action, Evaluation, GateFailure, JudgeIssue, JudgeOpinion
 from ..errors import InvalidInputError
 
 Array = npt.NDArray[Any]
@@ -651,9 +651,9 @@ def _pass_rate(findings: Sequence[_Finding]) -> float:
     return round(sum(f.check.weight for f in measured if f.passed) / sum(f.check.weight for f in measured), 4)
 
 
-def _judge(finding: _Finding) -> Judge:
+def _judge(finding: _Finding) -> JudgeOpinion:
     issue = JudgeIssue(category="pixels", subcategory=finding.check.name, detail=finding.text)
-    return Judge(
+    return JudgeOpinion(
         name=finding.check.name,
         description=finding.check.description,
         category="pixels",

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 from ..evaluation.verdict import FAILED, PASSED, UNKNOWN, Verdict
 from . import fonts as lettering
 from .html import Audience, cost, issues_of, judged_by, strengths_of
-from .labels import LANGUAGES, Words, words
+from .labels import LANGUAGES, Labels, labels
 
 WIDTH, MARGIN, GAP = 1320, 40, 40
 PICTURE = 640
@@ -59,7 +59,7 @@ class _Column:
 
 def language_of(wanted: str) -> str:
     """``wanted``, one of ``LANGUAGES``, where the fonts of this machine have its letters, else English."""
-    letters = "".join(vars(words(wanted)).values())
+    letters = "".join(vars(labels(wanted)).values())
     return wanted if lettering.is_complete(letters, wanted) else LANGUAGES[0]
 
 
@@ -117,7 +117,7 @@ def _draw_picture(card: Image.Image, canvas: ImageDraw.ImageDraw, picture: Image
 
 
 def _laid_out(verdict: Verdict, name: str, title: str, audience: Audience, language: str) -> _Column:
-    said = words(language)
+    said = labels(language)
     column = _Column(MARGIN + PICTURE + GAP, MARGIN + 104, language)
     column.write(" ".join(title.split()) or said.title, 28, bold=True, lines=LINES["title"])
     column.y += 4
@@ -132,7 +132,7 @@ def _laid_out(verdict: Verdict, name: str, title: str, audience: Audience, langu
     return column
 
 
-def _list(column: _Column, name: str, lines: Sequence[str], most: int, colour: str, said: Words) -> None:
+def _list(column: _Column, name: str, lines: Sequence[str], most: int, colour: str, said: Labels) -> None:
     if not lines:
         return
     column.heading(name)
@@ -142,7 +142,7 @@ def _list(column: _Column, name: str, lines: Sequence[str], most: int, colour: s
         column.write(said.more.format(n=len(lines) - most), 17, SOFT, indent=22)
 
 
-def _internal(column: _Column, verdict: Verdict, said: Words) -> None:
+def _internal(column: _Column, verdict: Verdict, said: Labels) -> None:
     prompt, improved = verdict.subject.prompt, verdict.improved_prompt
     for name, text in ((said.prompt, prompt), (said.improved_prompt, improved if improved != prompt else "")):
         if text.strip():
@@ -166,7 +166,7 @@ def _pill(card: Image.Image, box: tuple[float, float, float, float], colour: str
 
 def _draw_verdict(card: Image.Image, canvas: ImageDraw.ImageDraw, verdict: Verdict, language: str) -> None:
     """Badge, score and bar, at the top of the column."""
-    said = words(language)
+    said = labels(language)
     left, top, tone = MARGIN + PICTURE + GAP, MARGIN, TONES[verdict.outcome]
     word = said.of(verdict.outcome)
     right = left + lettering.length(word, 28, language) + 48

@@ -22,10 +22,10 @@ from typing import Any, Literal, get_args
 
 from PIL import Image
 
-from ..api.models import Judge
+from ..api.models import JudgeOpinion
 from ..errors import InvalidInputError
 from ..evaluation.verdict import FAILED, PASSED, RUNFLOW, UNKNOWN, Verdict, total_cost
-from .labels import LANGUAGES, Words, words
+from .labels import LANGUAGES, Labels, labels
 
 Audience = Literal["internal", "client"]
 AUDIENCES: tuple[Audience, ...] = get_args(Audience)
@@ -78,14 +78,14 @@ def strengths_of(verdict: Verdict, audience: Audience) -> tuple[str, ...]:
     return tuple(said if audience == "internal" else (_UUID.sub("…", each) for each in said))
 
 
-def judged_by(verdict: Verdict, said: Words) -> str:
+def judged_by(verdict: Verdict, said: Labels) -> str:
     """Who judged; "" where nobody could."""
     if verdict.is_practice:
         return said.sandbox
     return "" if verdict.judge == RUNFLOW and verdict.error is not None else said.of(verdict.judge)
 
 
-def cost(verdict: Verdict, said: Words) -> str:
+def cost(verdict: Verdict, said: Labels) -> str:
     """What was paid, in words; "" where nothing is known of it."""
     if verdict.reused:
         return said.reused
@@ -151,7 +151,7 @@ def html(
     entries: Sequence[Entry], *, title: str = "", audience: Audience = "internal", language: str = LANGUAGES[0]
 ) -> str:
     """The whole report as one document, in one of ``LANGUAGES``."""
-    said = words(language)
+    said = labels(language)
     cards = "\n".join(_card(number, entry, audience, said) for number, entry in enumerate(ranked(entries), 1))
     return _PAGE.format(
         language=language,
@@ -171,7 +171,7 @@ def _is_control(c: str) -> bool:
     return ord(c) < 32 or 127 <= ord(c) < 160 or 0xD800 <= ord(c) <= 0xDFFF
 
 
-def _totals(entries: Sequence[Entry], audience: Audience, said: Words) -> str:
+def _totals(entries: Sequence[Entry], audience: Audience, said: Labels) -> str:
     counts = Counter(entry.verdict.outcome for entry in entries)
     totals = [
         _total(said.of(f"count_{outcome}"), str(counts[outcome]), outcome)
@@ -191,7 +191,7 @@ def _total(text: str, number: str, kind: str = "") -> str:
     return f'<li class="{kind}">{text.format(n=f"<b>{_text(number)}</b>")}</li>'
 
 
-def _card(number: int, entry: Entry, audience: Audience, said: Words) -> str:
+def _card(number: int, entry: Entry, audience: Audience, said: Labels) -> str:
     verdict = entry.verdict
     size = f"{entry.size[0]} × {entry.size[1]} px" if all(entry.size) else ""
     meta = " · ".join(part for part in (size, judged_by(verdict, said)) if part)
@@ -208,14 +208,14 @@ def _card(number: int, entry: Entry, audience: Audience, said: Words) -> str:
     return f'<article class="{verdict.outcome}" aria-label="{number}">{"".join(parts)}</article>'
 
 
-def _picture(entry: Entry, said: Words) -> str:
+def _picture(entry: Entry, said: Labels) -> str:
     if not entry.thumbnail:
         return f'<div class="picture none">{said.no_picture}</div>'
     data = base64.b64encode(entry.thumbnail).decode("ascii")
     return f'<div class="picture"><img alt="{_text(entry.name)}" src="data:image/jpeg;base64,{data}"></div>'
 
 
-def _score(verdict: Verdict, said: Words) -> str:
+def _score(verdict: Verdict, said: Labels) -> str:
     if _has_no_score(verdict):
         return f'<span class="score none">{said.no_score}</span>'
     percent = round(100 * verdict.score)
@@ -230,7 +230,7 @@ def _list(name: str, lines: Sequence[str]) -> str:
     return f"<h3>{name}</h3><ul>{items}</ul>" if items else ""
 
 
-def _internal(verdict: Verdict, said: Words) -> str:
+def _internal(verdict: Verdict, said: Labels) -> str:
     """What only the team reads: prompts, judges, ids, cost."""
     evaluation = verdict.evaluation
     prompt, improved = verdict.subject.prompt, verdict.improved_prompt
@@ -251,13 +251,13 @@ def _paragraph(name: str, text: str) -> str:
     return f'<h3>{name}</h3><p class="prompt" dir="auto">{_text(text)}</p>' if text.strip() else ""
 
 
-def _judges(judges: Sequence[Judge], said: Words) -> str:
+def _judges(judges: Sequence[JudgeOpinion], said: Labels) -> str:
     rows = "".join(_judge_row(judge, said) for judge in judges)
     headline = said.judges.format(n=len(judges))
     return f"<details><summary>{headline}</summary><table>{rows}</table></details>" if rows else ""
 
 
-def _judge_row(judge: Judge, said: Words) -> str:
+def _judge_row(judge: JudgeOpinion, said: Labels) -> str:
     kind = {True: PASSED, False: FAILED, None: UNKNOWN}[judge.passed]
     reason = judge.reasoning or "; ".join(issue.detail or "" for issue in judge.issues)
     return (

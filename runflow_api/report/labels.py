@@ -16,7 +16,7 @@ FOLDER = Path(__file__).parent / "texts"
 
 
 @dataclass(frozen=True)
-class Words:
+class Labels:
     """Headlines, labels and sentences: plain text, neither HTML nor anything that HTML would have to escape."""
 
     title: str
@@ -58,6 +58,6 @@ class Words:
 
 
 @functools.cache
-def words(language: str) -> Words:
+def labels(language: str) -> Labels:
     """One of ``LANGUAGES``; ``TypeError`` for a file that misses a text or has one too many."""
-    return Words(**json.loads((FOLDER / f"{language}.json").read_text("utf-8")))
+    return Labels(**json.loads((FOLDER / f"{language}.json").read_text("utf-8")))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..api.models import Evaluation, Judge
+from ..api.models import Evaluation, JudgeOpinion
 
 _COLUMNS = ("judge", "category", "passed", "confidence", "weight", "reasoning", "evidence", "issues")
 
@@ -24,7 +24,7 @@ def gate_failures(evaluation: Evaluation) -> str:
     return "\n".join(" ".join(line.split()) for line in lines)
 
 
-def _row(judge: Judge) -> tuple[str, ...]:
+def _row(judge: JudgeOpinion) -> tuple[str, ...]:
     issues = (
         ": ".join(
             part for part in (" / ".join(filter(None, (issue.category, issue.subcategory))), issue.detail) if part

@@ -53,15 +53,15 @@ from .state import (
     Replay,
     StoredEvaluation,
     StoredRun,
-    empty,
+    empty_fields,
+    evaluation_json,
     iso,
     now,
     outcome_of,
     references_of,
-    shown,
     submitted_fields,
 )
-from .validation import Answer, Refusal
+from .validation import HttpError, Response
 
 __all__ = ["Fault", "RequestRecord", "Sandbox", "ScriptedVerdict", "StoredEvaluation", "add_arguments", "run"]
 
@@ -202,7 +202,7 @@ class Sandbox:
         run_id = str(fields.pop("id", None) or uuid.uuid4()).lower()
         fixed = {"id": run_id, "org_id": self._org({}), "status_code": status_code, "created_at": iso(now())}
         with self._changed:
-            self._runs[run_id] = StoredRun(self.clock() + latency, {**empty(Run, RUN_EMBEDS), **fixed, **fields})
+            self._runs[run_id] = StoredRun(self.clock() + latency, {**empty_fields(Run, RUN_EMBEDS), **fixed, **fields})
         return run_id
 
     def wait_for_requests(
@@ -236,7 +236,7 @@ class Sandbox:
         if self._on_request is not None:
             self._on_request(record)
 
-    def answer(self, request: Request) -> Answer:
+    def answer(self, request: Request) -> Response:
         """Carry ``request`` out. Raises ``Stopped`` only."""
         try:
             route, ids = _find_route(request.method, request.path)
@@ -245,16 +245,16 @@ class Sandbox:
             if route.action is not Sandbox._submit:  # which pauses with its idempotency key taken
                 request.pause()
             return route.action(self, request, *ids)
-        except Refusal as refusal:
+        except HttpError as refusal:
             return refusal.answer()
 
     def _authenticated(self, request: Request, scope: str | None) -> str:
         """The bearer key, if it is one of ours and holds ``scope``: else 401 ``UNAUTHORIZED`` or a 403."""
         scheme, _, key = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or (key != self.api_key and key not in self._keys):
-            raise Refusal(401, "The API key is missing or not valid.")
+            raise HttpError(401, "The API key is missing or not valid.")
         if scope is not None and not self._holds(key, scope):
-            raise Refusal(403, f"The API key does not have the scope {scope}.")
+            raise HttpError(403, f"The API key does not have the scope {scope}.")
         self._org(request.headers)
         return key
 
@@ -264,12 +264,12 @@ class Sandbox:
     def _org(self, headers: Mapping[str, str]) -> str:
         named = headers.get("x-organization-id")
         if named and self.org_id and named.lower() != self.org_id.lower():
-            raise Refusal(403, "The API key does not belong to this organization.")
+            raise HttpError(403, "The API key does not belong to this organization.")
         return self.org_id or named or DEFAULT_ORG
 
     # --- evaluations
 
-    def _submit(self, request: Request) -> Answer:
+    def _submit(self, request: Request) -> Response:
         """``POST /v1/evaluations``: 202, and with an ``Idempotency-Key`` the same 202 every time."""
         payload = request.json()
         body = rules.checked(rules.SubmissionBody, payload)
@@ -279,7 +279,7 @@ class Sandbox:
         digest = hashlib.sha256(json.dumps(payload, sort_keys=True).encode()).hexdigest()
         return self._once((request.key, token), digest, lambda: self._create(request, body))
 
-    def _once(self, key: tuple[str, str], digest: str, create: Callable[[], Answer]) -> Answer:
+    def _once(self, key: tuple[str, str], digest: str, create: Callable[[], Response]) -> Response:
         with self._changed:
             earlier = self._replays.get(key)
             if earlier is not None:
@@ -293,7 +293,7 @@ class Sandbox:
             raise
         return replay.answer
 
-    def _create(self, request: Request, body: rules.SubmissionBody) -> Answer:
+    def _create(self, request: Request, body: rules.SubmissionBody) -> Response:
         request.pause()
         if body.run_id is not None:
             self._find_run(body.run_id)
@@ -303,7 +303,7 @@ class Sandbox:
         evaluation_id, price = str(uuid.uuid4()), Decimal(self.price)
         self._reserve(evaluation_id, price)
         evaluation = self._store(evaluation_id, self._org(request.headers), body, image, references, price)
-        return rules.json_answer(202, shown(evaluation, {"status_code": PENDING}, frozenset()))
+        return rules.json_answer(202, evaluation_json(evaluation, {"status_code": PENDING}, frozenset()))
 
     def _reserve(self, evaluation_id: str, price: Decimal) -> None:
         """Submit page: "Admission requires credits covering the job class's price"."""
@@ -311,7 +311,7 @@ class Sandbox:
             return
         self._settle_all()  # what failed unbilled gives its reservation back
         if not self._ledger.reserve(evaluation_id, price):
-            raise Refusal(402, f"The balance does not cover the price of {price} credits.")
+            raise HttpError(402, f"The balance does not cover the price of {price} credits.")
 
     def _store(
         self,
@@ -356,12 +356,12 @@ class Sandbox:
             raise rules.invalid(name, "there is no confirmed asset with this id")
         return asset.data
 
-    def _get_evaluation(self, request: Request, evaluation_id: str) -> Answer:
+    def _get_evaluation(self, request: Request, evaluation_id: str) -> Response:
         """``GET /v1/evaluations/{id}``; judges, gate failures and action only where embedded."""
         embeds = rules.embeds(request.query, EVALUATION_EMBEDS)
         return rules.json_answer(200, self._view(self._find(request, evaluation_id), embeds))
 
-    def _feedback(self, request: Request, evaluation_id: str) -> Answer:
+    def _feedback(self, request: Request, evaluation_id: str) -> Response:
         """``PATCH …/feedback``: "reason is dropped when is_positive is null"."""
         evaluation = self._find(request, evaluation_id)
         body = rules.checked(rules.FeedbackBody, request.json())
@@ -373,12 +373,12 @@ class Sandbox:
         with self._changed:
             evaluation = self._evaluations.get(evaluation_id.lower())
         if evaluation is None or evaluation.org_id != self._org(request.headers):
-            raise Refusal(404, "There is no such evaluation.", code="EVALUATION_NOT_FOUND")
+            raise HttpError(404, "There is no such evaluation.", code="EVALUATION_NOT_FOUND")
         return evaluation
 
     def _view(self, evaluation: StoredEvaluation, embeds: frozenset[str]) -> Json:
         outcome = self._settle(evaluation)
-        answer = shown(evaluation, outcome.fields if outcome else self._unfinished(evaluation), embeds)
+        answer = evaluation_json(evaluation, outcome.fields if outcome else self._unfinished(evaluation), embeds)
         if "run" in embeds and evaluation.body.run_id:
             answer["run"] = self._run_view(self._find_run(evaluation.body.run_id), frozenset())
         return answer
@@ -403,7 +403,7 @@ class Sandbox:
 
     # --- runs, account, prices
 
-    def _get_run(self, request: Request, run_id: str) -> Answer:
+    def _get_run(self, request: Request, run_id: str) -> Response:
         """``GET /v1/runs/{id}``; the page says that the summary "is gated behind evaluations:read"."""
         embeds = rules.embeds(request.query, RUN_EMBEDS)
         answer = self._run_view(self._find_run(run_id), embeds)
@@ -415,7 +415,7 @@ class Sandbox:
         with self._changed:
             found = self._runs.get(run_id.lower())
         if found is None:
-            raise Refusal(404, "There is no such run.", code="RUN_NOT_FOUND")
+            raise HttpError(404, "There is no such run.", code="RUN_NOT_FOUND")
         return found
 
     def _run_view(self, stored: StoredRun, embeds: frozenset[str]) -> Json:
@@ -425,28 +425,28 @@ class Sandbox:
             answer.update(dict.fromkeys(unknown_yet), status_code="running", current_evaluation_summary=None)
         return answer
 
-    def _job_classes(self, request: Request) -> Answer:
+    def _job_classes(self, request: Request) -> Response:
         classes = [
             {"code": code, "name": code.capitalize(), "price": str(self.price), "is_active": active}
             for code, active in rules.JOB_CLASSES.items()
         ]
         return rules.json_answer(200, classes)
 
-    def _statuses(self, request: Request) -> Answer:
+    def _statuses(self, request: Request) -> Response:
         codes = (PENDING, RUNNING, COMPLETED, FAILED)
         return rules.json_answer(200, [{"code": c, "is_terminal": c in EVALUATION_TERMINAL} for c in codes])
 
-    def _me(self, request: Request) -> Answer:
+    def _me(self, request: Request) -> Response:
         scopes = ["*"] if request.key == self.api_key else sorted(self._keys[request.key])
         return rules.json_answer(200, {"type": "api_key", "org_id": self._org(request.headers), "scopes": scopes})
 
-    def _get_balance(self, request: Request) -> Answer:
+    def _get_balance(self, request: Request) -> Response:
         self._settle_all()
         return rules.json_answer(200, self._ledger.summary())
 
     # --- uploads
 
-    def _start_upload(self, request: Request) -> Answer:
+    def _start_upload(self, request: Request) -> Response:
         """``POST /v1/asset-uploads`` -> the address for the bytes, which nobody can guess."""
         body = rules.checked(rules.UploadBody, request.json())
         asset = Asset(str(uuid.uuid4()), secrets.token_urlsafe(32), body.mime_type, body.size_bytes)
@@ -454,40 +454,40 @@ class Sandbox:
             self._assets[asset.id] = asset
         return rules.json_answer(201, {"asset_id": asset.id, "upload_url": f"{self.url}/uploads/{asset.token}"})
 
-    def _put_upload(self, request: Request, token: str) -> Answer:
+    def _put_upload(self, request: Request, token: str) -> Response:
         """``PUT upload_url``, as a signed storage URL: no Authorization, and what was announced."""
         with self._changed:
             asset = next((a for a in self._assets.values() if a.token == token), None)
         if asset is None or asset.confirmed:
-            raise Refusal(403, "The upload URL is not valid or was used.")
+            raise HttpError(403, "The upload URL is not valid or was used.")
         if "authorization" in request.headers:
-            raise Refusal(400, "An upload URL carries its own signature: send no Authorization header.")
+            raise HttpError(400, "An upload URL carries its own signature: send no Authorization header.")
         if request.headers.get("content-type") != asset.mime_type:
-            raise Refusal(403, f"The Content-Type must be {asset.mime_type}, as announced.")
+            raise HttpError(403, f"The Content-Type must be {asset.mime_type}, as announced.")
         if len(request.body) != asset.size:
-            raise Refusal(400, f"{len(request.body)} bytes arrived, {asset.size} were announced.")
+            raise HttpError(400, f"{len(request.body)} bytes arrived, {asset.size} were announced.")
         asset.data = request.body
-        return Answer(200, b"", "text/plain")
+        return Response(200, b"", "text/plain")
 
-    def _confirm_upload(self, request: Request, asset_id: str) -> Answer:
+    def _confirm_upload(self, request: Request, asset_id: str) -> Response:
         rules.checked(rules.EmptyBody, request.json())
         with self._changed:
             asset = self._assets.get(asset_id.lower())
         if asset is None:
-            raise Refusal(404, "There is no such upload.", code="ASSET_NOT_FOUND")
+            raise HttpError(404, "There is no such upload.", code="ASSET_NOT_FOUND")
         if asset.data is None:
-            raise Refusal(409, "Nothing was uploaded yet.")
+            raise HttpError(409, "Nothing was uploaded yet.")
         asset.confirmed = True
         return rules.json_answer(200, {"asset_id": asset.id, "url": f"runflow://assets/{asset.id}"})
 
-    def _greet(self, request: Request) -> Answer:
-        return Answer(200, GREETING.encode(), "text/plain; charset=utf-8")
+    def _greet(self, request: Request) -> Response:
+        return Response(200, GREETING.encode(), "text/plain; charset=utf-8")
 
 
 class Route(NamedTuple):
     method: str
     path: str
-    action: Callable[..., Answer]
+    action: Callable[..., Response]
     scope: str | None = None
     needs_key: bool = True
 
@@ -514,9 +514,9 @@ def _find_route(method: str, path: str) -> tuple[Route, tuple[str, ...]]:
         if route.method == method:
             return route, match.groups()
     if not found:
-        raise Refusal(404, "There is nothing at this path.")
+        raise HttpError(404, "There is nothing at this path.")
     allowed = ", ".join(sorted({route.method for route, _ in found}))
-    raise Refusal(405, f"{method} is not allowed here.", headers={"Allow": allowed})
+    raise HttpError(405, f"{method} is not allowed here.", headers={"Allow": allowed})
 
 
 # --- command line ---------------------------------------------------------------------------------
@@ -531,9 +531,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--price", type=_credits, default=Decimal("0.10"), help="credits of one evaluation")
     parser.add_argument("--balance", type=_credits, default=Decimal("100"), help="credits to begin with")
     parser.add_argument("--key", type=_test_key, default=DEFAULT_KEY, help="the key to accept; no real one")
-    parser.add_argument(
-        "--script", type=Path, metavar="FILE.json", help='{"verdicts": [], "faults": [], "runs": []}'
-    )
+    parser.add_argument("--script", type=Path, metavar="FILE.json", help='{"verdicts": [], "faults": [], "runs": []}')
     parser.add_argument(
         "--fault",
         action="append",

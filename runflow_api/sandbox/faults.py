@@ -17,7 +17,7 @@ from pydantic import ConfigDict, Field, TypeAdapter
 
 from ..api.models import Json
 from ..errors import InvalidInputError
-from .validation import Answer, Refusal, field_errors
+from .validation import HttpError, Response, field_errors
 
 T = TypeVar("T")
 
@@ -102,13 +102,13 @@ class Fault:
             headers["Retry-After"] = _retry_after(self.retry_after)
         return headers
 
-    def distort(self, answer: Answer | None) -> Answer:
+    def distort(self, answer: Response | None) -> Response:
         """What is sent in place of ``answer`` (``None``: the request was not carried out)."""
         status = self.status or _DEFAULT_STATUS.get(self.kind) or (answer.status if answer else 200)
         content_type, body = _DISTORTED[self.kind](status)
         if self.body is not None:
             body = _raw(self.body)
-        return Answer(status, body, content_type, self.headers())
+        return Response(status, body, content_type, self.headers())
 
 
 def _retry_after(value: str) -> str:
@@ -130,7 +130,7 @@ def _page(status: int) -> tuple[str, bytes]:
 
 
 def _json_error(status: int) -> tuple[str, bytes]:
-    return "application/json", Refusal(status, f"A scripted {status} of the sandbox.").answer().body
+    return "application/json", HttpError(status, f"A scripted {status} of the sandbox.").answer().body
 
 
 _DISTORTED: dict[str, Callable[[int], tuple[str, bytes]]] = {

@@ -18,7 +18,7 @@ from typing import Any, NoReturn, Protocol
 from urllib.parse import parse_qs
 
 from .faults import Fault
-from .validation import LARGEST_BODY, Answer, Refusal, parse_json
+from .validation import LARGEST_BODY, HttpError, Response, parse_json
 
 DRIPS = 20
 JOIN_S = 5.0
@@ -63,7 +63,7 @@ class Request:
 
     def json(self) -> Any:
         if not self.headers.get("content-type", "").lower().startswith("application/json"):
-            raise Refusal(400, "The Content-Type must be application/json.")
+            raise HttpError(400, "The Content-Type must be application/json.")
         return parse_json(self.body)
 
 
@@ -79,7 +79,7 @@ class Application(Protocol):
 
     def answered(self, record: RequestRecord) -> None: ...
 
-    def answer(self, request: Request) -> Answer: ...
+    def answer(self, request: Request) -> Response: ...
 
 
 class Server(ThreadingHTTPServer):
@@ -175,7 +175,7 @@ class Handler(BaseHTTPRequestHandler):
             self._hang()
         try:
             raw = self._read_body()
-        except Refusal as refusal:
+        except HttpError as refusal:
             self.close_connection = True  # what was not read cannot be skipped
             sandbox.arrived(record)
             return self._send(refusal.answer())
@@ -187,11 +187,11 @@ class Handler(BaseHTTPRequestHandler):
     def _read_body(self) -> bytes:
         length = self.headers.get("Content-Length", "0")
         if "Transfer-Encoding" in self.headers:
-            raise Refusal(411, "Send a Content-Length.")
+            raise HttpError(411, "Send a Content-Length.")
         if not re.fullmatch(r"[0-9]{1,12}", length):
-            raise Refusal(400, "The Content-Length is no number.")
+            raise HttpError(400, "The Content-Length is no number.")
         if int(length) > LARGEST_BODY:
-            raise Refusal(413, f"A body has at most {LARGEST_BODY} bytes.")
+            raise HttpError(413, f"A body has at most {LARGEST_BODY} bytes.")
         raw = self.rfile.read(int(length))
         if len(raw) < int(length):
             raise ConnectionAbortedError("the client left in the middle of its request")
@@ -217,7 +217,7 @@ class Handler(BaseHTTPRequestHandler):
             return self._mangle(fault, answer or self.server.sandbox.answer(request))
         return self._send(fault.distort(answer))
 
-    def _mangle(self, fault: Fault, answer: Answer) -> int | None:
+    def _mangle(self, fault: Fault, answer: Response) -> int | None:
         """Send the real answer, but not as it should be."""
         answer = replace(answer, headers={**answer.headers, **fault.headers()})
         if fault.kind == "late":
@@ -227,7 +227,7 @@ class Handler(BaseHTTPRequestHandler):
             return self._send(answer, answer.body[: len(answer.body) // 2])
         return self._drip(answer, fault.seconds)
 
-    def _drip(self, answer: Answer, seconds: float) -> int:
+    def _drip(self, answer: Response, seconds: float) -> int:
         self._send(answer, b"")
         size = max(1, -(-len(answer.body) // DRIPS))
         for start in range(0, len(answer.body), size):
@@ -243,7 +243,7 @@ class Handler(BaseHTTPRequestHandler):
         if seconds and self.server.stopping.wait(seconds):
             raise Stopped
 
-    def _send(self, answer: Answer, body: bytes | None = None) -> int:
+    def _send(self, answer: Response, body: bytes | None = None) -> int:
         """``body``, where given, is sent in place of the answer's, under the answer's Content-Length."""
         self.send_response(answer.status)
         self.send_header("Content-Type", answer.content_type)

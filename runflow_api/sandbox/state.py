@@ -59,14 +59,14 @@ class Replay:
     """What an idempotency key stands for: the body it came with, and the answer once there is one."""
 
     digest: str
-    answer: rules.Answer | None = None
+    answer: rules.Response | None = None
 
-    def answer_for(self, digest: str) -> rules.Answer:
+    def answer_for(self, digest: str) -> rules.Response:
         """Guides, "Idempotency": the same request gives the same evaluation; another one is a conflict."""
         if digest != self.digest:
-            raise rules.Refusal(409, "The Idempotency-Key was used with another body.")
+            raise rules.HttpError(409, "The Idempotency-Key was used with another body.")
         if self.answer is None:
-            raise rules.Refusal(409, "A request with this Idempotency-Key is still being handled.")
+            raise rules.HttpError(409, "A request with this Idempotency-Key is still being handled.")
         return self.answer
 
 
@@ -137,7 +137,7 @@ _VERDICT_FIELDS = (
 )
 
 
-def empty(kind: type[Evaluation] | type[Run], embeds: frozenset[str]) -> Json:
+def empty_fields(kind: type[Evaluation] | type[Run], embeds: frozenset[str]) -> Json:
     """Every field of the reference: lists of embeds empty, all else null."""
     lists = {"top_issues", "top_strengths", "judges", "gate_failures", "node_runs", "logs"}
     return {name: [] if name in lists else None for name in {**kind.model_fields, **dict.fromkeys(embeds)}}
@@ -157,7 +157,7 @@ def submitted_fields(evaluation_id: str, org_id: str, body: rules.SubmissionBody
     """What a submission fixes for good."""
     echoed = body.model_dump(exclude={"generated_image_url", "reference_images", "job_class"})
     return {
-        **empty(Evaluation, EVALUATION_EMBEDS),
+        **empty_fields(Evaluation, EVALUATION_EMBEDS),
         **echoed,
         "id": evaluation_id,
         "org_id": org_id,
@@ -171,7 +171,7 @@ def submitted_fields(evaluation_id: str, org_id: str, body: rules.SubmissionBody
     }
 
 
-def shown(evaluation: StoredEvaluation, state: Json, embeds: frozenset[str]) -> Json:
+def evaluation_json(evaluation: StoredEvaluation, state: Json, embeds: frozenset[str]) -> Json:
     """The answer about an evaluation in ``state``: without the embeds that were not asked for."""
     submitted = iso(evaluation.submitted_at)
     moments = dict.fromkeys(("submitted_at", "created_at", "updated_at"), submitted)

@@ -60,7 +60,7 @@ _DATA = re.compile(r"data:image/[a-zA-Z0-9.+-]+(?:;[a-zA-Z0-9-]+=[^;,\s]*)*;base
 
 
 @dataclass(frozen=True)
-class Answer:
+class Response:
     """One HTTP answer, complete."""
 
     status: int
@@ -69,7 +69,7 @@ class Answer:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-class Refusal(Exception):
+class HttpError(Exception):
     """The sandbox says no; ``details`` maps a field to what is wrong with it."""
 
     def __init__(
@@ -87,7 +87,7 @@ class Refusal(Exception):
         self.details = details
         self.headers = headers or {}
 
-    def answer(self) -> Answer:
+    def answer(self) -> Response:
         """The API's error shape, ``{code, message, errors[]}``."""
         errors = [{"field": name, "message": text} for name, text in self.details]
         return json_answer(self.status, {"code": self.code, "message": str(self), "errors": errors}, self.headers)
@@ -97,13 +97,13 @@ def error_code(status: int) -> str:
     return CODES.get(status, "ERROR" if status < 500 else "SERVER_ERROR")
 
 
-def json_answer(status: int, payload: Any, headers: Mapping[str, str] | None = None) -> Answer:
-    return Answer(status, json.dumps(payload).encode(), headers=headers or {})
+def json_answer(status: int, payload: Any, headers: Mapping[str, str] | None = None) -> Response:
+    return Response(status, json.dumps(payload).encode(), headers=headers or {})
 
 
-def invalid(name: str, message: str) -> Refusal:
+def invalid(name: str, message: str) -> HttpError:
     """A 422 about one field."""
-    return Refusal(422, f"The request is invalid: {name}.", details=[(name, message)])
+    return HttpError(422, f"The request is invalid: {name}.", details=[(name, message)])
 
 
 # --- bodies ---------------------------------------------------------------------------------------
@@ -211,7 +211,7 @@ def parse_json(raw: bytes) -> Any:
     try:
         return json.loads(raw.decode(), parse_constant=refuse)
     except (ValueError, RecursionError) as error:
-        raise Refusal(400, "The body is not JSON.") from error
+        raise HttpError(400, "The body is not JSON.") from error
 
 
 def checked(kind: type[B], payload: Any) -> B:
@@ -221,7 +221,7 @@ def checked(kind: type[B], payload: Any) -> B:
     except pydantic.ValidationError as error:
         details = field_errors(error)
         named = ", ".join(name for name, _ in details)
-        raise Refusal(422, f"The request is invalid: {named}.", details=details) from None
+        raise HttpError(422, f"The request is invalid: {named}.", details=details) from None
 
 
 def field_errors(error: pydantic.ValidationError) -> list[tuple[str, str]]:

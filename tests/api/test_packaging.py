@@ -15,8 +15,7 @@ import yaml
 from PIL import Image
 
 from runflow_api import _version as version
-from runflow_api.settings import config
-from runflow_api.settings import user_settings as preferences
+from runflow_api.settings import config, user_settings
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -82,7 +81,7 @@ def test_every_setting_is_documented_with_its_variable_and_default() -> None:
 
 def test_every_setting_that_the_page_shows_has_a_name_there() -> None:
     names = json.loads((ROOT / "locales" / "en" / "main.json").read_text("utf-8"))["runflow"]["settings"]["names"]
-    assert names.keys() == set(preferences.CHANGEABLE)
+    assert names.keys() == set(user_settings.CHANGEABLE)
 
 
 # --- what the registry wants (docs.comfy.org/registry/specifications) ---------------------------------

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from runflow_api.api.models import Action, Evaluation, Judge
+from runflow_api.api.models import Action, Evaluation, JudgeOpinion
 from runflow_api.errors import EvaluationTimeoutError, InvalidInputError
 from runflow_api.evaluation.verdict import LOCAL, RUNFLOW, Policy, Subject, Verdict, from_evaluation, not_judged
 from runflow_api.report import card as cards
@@ -34,7 +34,7 @@ def verdict(score: float | None = 0.5, passed: bool | None = False, judge: str =
         cost="0.10",
         top_issues=[text],
         top_strengths=[f"sharp {text}"],
-        judges=[Judge(name=text, passed=False, reasoning=text)],
+        judges=[JudgeOpinion(name=text, passed=False, reasoning=text)],
         action=Action(improved_prompt=f"improved {text}"),
         **fields,
     )
