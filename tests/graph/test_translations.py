@@ -15,7 +15,7 @@ from graphs import evaluate, load_image, node
 from PIL import Image
 
 from runflow_api import images
-from runflow_api.report.labels import LANGUAGES, words
+from runflow_api.report.labels import LANGUAGES, labels
 
 LOCALES = Path(__file__).resolve().parents[2] / "locales"
 FILES = ("nodeDefs", "settings", "commands")
@@ -66,15 +66,15 @@ def saved(server: ComfyUI, folder: str, seed: int, **inputs: str) -> tuple[str, 
 def test_a_report_speaks_the_language_of_the_editor(comfyui: ComfyUI, locale: str) -> None:
     page, records = saved(comfyui, "editor", 71)
     assert f'<html lang="{locale}">' in page
-    assert words(locale).title in page
-    assert words(locale).image.format(n=1) in page
+    assert labels(locale).title in page
+    assert labels(locale).image.format(n=1) in page
     assert (records["title"], records["images"][0]["image"]) == ("Quality report", "Image 1")
 
 
 def test_a_report_speaks_the_language_that_was_chosen(comfyui: ComfyUI, locale: str) -> None:
     page, _ = saved(comfyui, "chosen", 72, language="zh")
     assert '<html lang="zh">' in page
-    assert words("zh").title in page
+    assert labels("zh").title in page
 
 
 def test_a_language_that_the_report_has_not_is_english(comfyui: ComfyUI, locale: str) -> None:
