@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import helpers
 import node_texts
 import pytest
-from comfyui_server import ComfyUI
-from graphs import evaluate, load_image, node
 from PIL import Image
+from support.pictures import picture
+from support.prompts import evaluate, load_image, node
+from support.server import ComfyUI
 
 from runflow_api import images
 from runflow_api.report.labels import LANGUAGES, labels
@@ -50,8 +50,8 @@ def locale(comfyui: ComfyUI) -> Iterator[str]:
 
 def saved(server: ComfyUI, folder: str, seed: int, **inputs: str) -> tuple[str, Any]:
     """The page and the JSON of a report of one local verdict."""
-    picture = Image.fromarray(images.to_pixels(helpers.picture(seed)))
-    picture.save(server.base / "input" / f"{folder}.png")
+    drawn = Image.fromarray(images.to_pixels(picture(seed)))
+    drawn.save(server.base / "input" / f"{folder}.png")
     prompt = {
         **load_image("1", f"{folder}.png"),
         **evaluate("2", ["1", 0], judge="local"),
