@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from support.prompts import Prompt, evaluate, example, node, show
 from support.events import History
+from support.prompts import Prompt, evaluate, example, node, show
 from support.server import ComfyUI, PromptFailed
 
 from runflow_api.sandbox.app import Fault, Sandbox, ScriptedVerdict
