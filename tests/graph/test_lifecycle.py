@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -30,16 +31,15 @@ def sandbox() -> Iterator[Sandbox]:
 
 @pytest.fixture
 def start(comfyui_factory: Callable[..., ComfyUI], sandbox: Sandbox) -> Iterator[Callable[..., ComfyUI]]:
-    started: list[ComfyUI] = []
+    env = {"RUNFLOW_BASE_URL": sandbox.url, "RUNFLOW_API_KEY": sandbox.api_key}
+    with ExitStack() as running:
 
-    def make(base: Path | None = None) -> ComfyUI:
-        env = {"RUNFLOW_BASE_URL": sandbox.url, "RUNFLOW_API_KEY": sandbox.api_key}
-        started.append(comfyui_factory(base=base, env=env, extra_nodes=(SLOW_NODES,)))
-        return started[-1]
+        def make(base: Path | None = None) -> ComfyUI:
+            server = comfyui_factory(base=base, env=env, extra_nodes=(SLOW_NODES,))
+            running.callback(server.stop)
+            return server
 
-    yield make
-    for server in started:
-        server.stop()
+        yield make
 
 
 def gate(server: ComfyUI, seed: int | None = None, count: int = 1) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import copy
 import itertools
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,28 +18,8 @@ from support.server import ComfyUI, PromptFailed
 
 from runflow_api.sandbox.app import Fault, Sandbox, ScriptedVerdict
 
-LATENCY = 0.1
 CANCEL_WITHIN_S = 1.0
 _numbers = itertools.count(1)
-
-
-@pytest.fixture(scope="module")
-def sandbox() -> Iterator[Sandbox]:
-    with Sandbox(latency=LATENCY, balance="1000") as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def server(comfyui_factory: Callable[..., ComfyUI], sandbox: Sandbox) -> ComfyUI:
-    env = {"RUNFLOW_BASE_URL": sandbox.url, "RUNFLOW_API_KEY": sandbox.api_key}
-    return comfyui_factory(env={**env, "RUNFLOW_MAX_EVALUATIONS_PER_PROMPT": "100"})
-
-
-@pytest.fixture(autouse=True)
-def as_before(sandbox: Sandbox) -> Iterator[None]:
-    yield
-    sandbox.clear_faults()
-    sandbox.latency = LATENCY
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ import aiohttp
 
 from support.process import ServerError
 
+CLOSE_TIMEOUT = 10
 TEXT_MESSAGE = 3  # BinaryEventTypes.TEXT in ComfyUI's protocol.py
 
 
@@ -130,7 +131,7 @@ class EventLog:
     def close(self) -> None:
         if self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._task.cancel)
-            self._thread.join()
+            self._thread.join(CLOSE_TIMEOUT)
 
     def wait(self, condition: Callable[[], bool], timeout: float) -> bool:
         """Wait until `condition()`, looked at after each event; false after `timeout` seconds."""

@@ -48,14 +48,17 @@ class ComfyUI(Server):
 
     def stop(self, timeout: float = STOP_TIMEOUT) -> float:
         """End it as Ctrl-C does; how many seconds that took."""
-        took = super().stop(timeout)
-        self._close_events()
-        return took
+        try:
+            return super().stop(timeout)
+        finally:
+            self._close_events()
 
     def kill(self) -> None:
         """End it like a crash."""
-        super().kill()
-        self._close_events()
+        try:
+            super().kill()
+        finally:
+            self._close_events()
 
     def __enter__(self) -> ComfyUI:
         super().__enter__()
