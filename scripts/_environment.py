@@ -208,11 +208,6 @@ def _install_requirements() -> None:
     _pip("install", "--requirement", merged)
 
 
-def install_into(folder: Path, requirement: str) -> None:
-    """A tool in a folder of its own, to be put on PYTHONPATH: what it needs stays out of `.venv`."""
-    _pip("install", "--target", folder, requirement)
-
-
 def requirements() -> list[str]:
     """What is installed besides torch: ComfyUI's requirements less LEFT_OUT, the pack's own, the test tools."""
     comfyui = _lines(COMFYUI / "requirements.txt")
