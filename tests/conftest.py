@@ -41,6 +41,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xdist_group("browser" if in_browser else "comfyui"))
         if "sandbox" in fixtures:
             item.add_marker("slow")
+        if os.environ.get("RUNFLOW_TEST_JOURNAL_URL") and item.path.name == "test_journal.py":
+            item.add_marker(pytest.mark.xdist_group("journal"))  # its tests empty the one database
         if item.get_closest_marker("timing"):
             item.add_marker(pytest.mark.flaky(reruns=RETRIES))
 

@@ -281,6 +281,7 @@ def surroundings(tmp_path: Path) -> Iterator[dict[str, str]]:
 
 
 @pytest.mark.parametrize("command", OF_THIS_PACK, ids=lambda command: f"{command.page}: {command.line}")
+@pytest.mark.slow
 def test_a_command_runs_as_printed(command: Command, pack: Path, surroundings: dict[str, str]) -> None:
     words = [sys.executable, *shlex.split(command.line)[1:]]
     name = words[3]

@@ -99,6 +99,7 @@ def test_a_batch_gets_a_verdict_for_each_image_in_order(server: ComfyUI, sandbox
         assert np.array_equal(sent, np.asarray(Image.open(server.base / "input" / name)))
 
 
+@pytest.mark.timing
 def test_a_verdict_is_in_the_graph_soon_after_it_is_ready(server: ComfyUI, sandbox: Sandbox) -> None:
     sandbox.latency = 1.5
     prompt = gate(photo(server))
@@ -107,6 +108,7 @@ def test_a_verdict_is_in_the_graph_soon_after_it_is_ready(server: ComfyUI, sandb
     assert time.monotonic() - started < 1.5 + 1.5
 
 
+@pytest.mark.timing
 def test_nine_evaluations_of_one_prompt_wait_together(server: ComfyUI, sandbox: Sandbox) -> None:
     sandbox.latency = 4.0
     prompt = {}

@@ -166,6 +166,7 @@ def test_a_failed_evaluation_stops_or_counts_as_the_person_chose(server: ComfyUI
     assert history.outputs["6"]["runflow"][0]["verdict"] == "unknown"
 
 
+@pytest.mark.timing
 def test_waiting_ends_with_cancel(server: ComfyUI, sandbox: Sandbox) -> None:
     evaluation_id = submitted(server, sandbox, passed=True)
     sandbox.add_fault(Fault("GET", f"/v1/evaluations/{evaluation_id}", "hang", times=None))

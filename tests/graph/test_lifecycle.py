@@ -64,6 +64,7 @@ def seconds_to_cancel(server: ComfyUI, prompt_id: str) -> float:
     return took
 
 
+@pytest.mark.timing
 def test_cancel_takes_effect_in_every_state_of_the_wait_and_the_next_queue_pays_once(start, sandbox: Sandbox) -> None:
     server = start()
     hangs = {
@@ -123,6 +124,7 @@ def test_a_restart_after_completion_pays_nothing(start, sandbox: Sandbox) -> Non
 
 
 @pytest.mark.parametrize("fault", [Fault("POST", SUBMIT, "hang", times=None), Fault("GET", READ, "hang", times=None)])
+@pytest.mark.timing
 def test_exit_does_not_wait_for_the_network(start, sandbox: Sandbox, fault: Fault) -> None:
     sandbox.add_fault(fault)
     server = start()
@@ -131,6 +133,7 @@ def test_exit_does_not_wait_for_the_network(start, sandbox: Sandbox, fault: Faul
     assert server.stop() < 3.0
 
 
+@pytest.mark.timing
 def test_evaluations_go_on_beside_a_node_that_blocks(start, sandbox: Sandbox) -> None:
     sandbox.latency = 2.0
     server = start()

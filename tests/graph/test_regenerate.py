@@ -846,6 +846,7 @@ def cancelled_after(server: ComfyUI, prompt_id: str) -> tuple[float, History]:
     return server.wait_for("execution_interrupted", prompt_id).at - began, history
 
 
+@pytest.mark.timing
 def test_cancel_while_attempt_2_is_judged_stops_at_once_and_its_verdict_is_not_paid_again(
     server: ComfyUI, sandbox: Sandbox, since: Since, prompt: str
 ) -> None:
@@ -865,6 +866,7 @@ def test_cancel_while_attempt_2_is_judged_stops_at_once_and_its_verdict_is_not_p
     assert set(since.generated[2:]) <= {(prompt, 8)}
 
 
+@pytest.mark.timing
 def test_cancel_while_attempt_2_is_made_stops_at_once(
     server: ComfyUI, sandbox: Sandbox, since: Since, prompt: str
 ) -> None:
@@ -882,6 +884,7 @@ def test_cancel_while_attempt_2_is_made_stops_at_once(
     assert since.bills == 1
 
 
+@pytest.mark.timing
 def test_cancel_is_heard_while_the_price_is_not_answered(
     server: ComfyUI, sandbox: Sandbox, since: Since, prompt: str
 ) -> None:
