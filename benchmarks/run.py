@@ -25,6 +25,7 @@ PARTS = {
     "memory": "Peak extra memory",
     "waiting": "From ready at the server to in the graph",
     "batches": "Batches",
+    "command_line": "A folder from the command line",
     "beside": "Beside a synchronous sampler",
     "startup": "What the pack adds to ComfyUI's start",
     "requests_made": "Requests and bytes for one verdict",
