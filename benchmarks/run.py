@@ -27,6 +27,7 @@ PARTS = {
     "batches": "Batches",
     "command_line": "A folder from the command line",
     "beside": "Beside a synchronous sampler",
+    "cancelling": "From Cancel to stopped",
     "startup": "What the pack adds to ComfyUI's start",
     "requests_made": "Requests and bytes for one verdict",
     "pending": "A hundred pending evaluations",
