@@ -23,6 +23,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # Whoever ends the tests ends their servers: by itself Python would go without clearing anything up.
 signal.signal(signal.SIGTERM, signal.default_int_handler)
 
+WITH_PROCESSES = ("test_journal_processes", "test_paid_once")
+"""Files whose tests start processes and kill them."""
 RETRIES = 2
 """Of a test marked `timing`, when it fails: its bound in seconds may be missed on a busy machine."""
 
@@ -39,10 +41,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("comfyui")
         if in_browser or "comfyui_factory" in fixtures:
             item.add_marker(pytest.mark.xdist_group("browser" if in_browser else "comfyui"))
-        if "sandbox" in fixtures:
+        if "sandbox" in fixtures or item.path.stem in WITH_PROCESSES:
             item.add_marker("slow")
-        if os.environ.get("RUNFLOW_TEST_JOURNAL_URL") and item.path.name == "test_journal.py":
-            item.add_marker(pytest.mark.xdist_group("journal"))  # its tests empty the one database
+        if os.environ.get("RUNFLOW_TEST_JOURNAL_URL") and item.path.stem.startswith("test_journal"):
+            item.add_marker(pytest.mark.xdist_group("journal"))  # they empty the one database
         if item.get_closest_marker("timing"):
             item.add_marker(pytest.mark.flaky(reruns=RETRIES))
 

@@ -714,7 +714,6 @@ def shared_url(request: pytest.FixtureRequest) -> str | None:
     return emptied(request.param)
 
 
-@pytest.mark.slow
 def test_two_processes_asking_the_same_get_the_same_rows(tmp_path: Path, shared_url: str | None) -> None:
     seen = [entry for entries in both(tmp_path, "race", shared_url) for entry in entries]
     assert len(seen) == 80
@@ -727,7 +726,6 @@ def test_two_processes_asking_the_same_get_the_same_rows(tmp_path: Path, shared_
         assert len(list((tmp_path / "spool").iterdir())) == 21
 
 
-@pytest.mark.slow
 def test_two_processes_at_the_budgets_edge_do_not_overshoot(tmp_path: Path, shared_url: str | None) -> None:
     won = [entry for entries in both(tmp_path, "spend", shared_url) for entry in entries]
     assert won.count(True) == 8
@@ -737,7 +735,6 @@ def test_two_processes_at_the_budgets_edge_do_not_overshoot(tmp_path: Path, shar
 
 @posix
 @pytest.mark.parametrize("moment", ["inserting", "begun", "spooled", "submitted"])
-@pytest.mark.slow
 def test_a_killed_process_leaves_what_it_had_done(tmp_path: Path, moment: str) -> None:
     with child(tmp_path, "one", moment) as process:
         assert hear(process) == "ready"
@@ -795,7 +792,6 @@ HAPPENINGS = ("begin", "begin without reuse", "spool", "submit", "complete", "fa
 @hypothesis.given(
     happenings=st.lists(st.tuples(st.sampled_from(HAPPENINGS), st.integers(0, 2), st.integers(0, 1)), max_size=40)
 )
-@pytest.mark.slow
 def test_no_order_of_events_makes_two_of_one(happenings: list[tuple[str, int, int]]) -> None:
     """Of one request at most one row is under way, its key and its bytes never change, and the sums agree."""
     with tempfile.TemporaryDirectory() as name:
@@ -1022,7 +1018,6 @@ with Journal.open(None, Path(sys.argv[1])) as book:
 
 
 @posix
-@pytest.mark.slow
 def test_a_full_disk_is_told_and_nothing_half_written_stays(tmp_path: Path) -> None:
     command = [sys.executable, "-W", "error", "-c", FULL_DISK, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, env=child_environment(), timeout=60)
