@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -22,6 +23,10 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 # Whoever ends the tests ends their servers: by itself Python would go without clearing anything up.
 signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+# Seconds of one example say how busy the machine is, and nothing of the code.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 WITH_PROCESSES = ("test_journal_processes", "test_paid_once")
 """Files whose tests start processes and kill them."""
