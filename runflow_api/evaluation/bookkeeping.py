@@ -14,7 +14,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TypeVar
 
-from ..api.models import COMPLETED, Evaluation
+from ..api.models import Evaluation, EvaluationStatus
 from ..journal.journal import Journal, JournalError, Limits, Request, Row
 from ..settings.config import Config
 from . import polling
@@ -125,8 +125,8 @@ class Bookkeeper:
             journal.record_result(
                 row,
                 evaluation.to_json(),
-                completed=evaluation.status_code == COMPLETED,
-                cost=evaluation.cost,
+                completed=evaluation.status_code == EvaluationStatus.COMPLETED,
+                cost=None if evaluation.cost is None else str(evaluation.cost),
                 failure_code=evaluation.failure_code,
                 duration_s=took or waited_s,
             )

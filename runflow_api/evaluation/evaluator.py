@@ -15,13 +15,14 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import replace
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from pathlib import Path
 from typing import TypeVar
 
 from .. import background, errors, images
 from ..api.client import RunflowClient
-from ..api.models import COMPLETED, FAILED, Evaluation
+from ..api.models import Evaluation, EvaluationStatus
+from ..api.prices import PriceList
 from ..api.transport import Deadline
 from ..background import Workers
 from ..errors import RunflowError
@@ -89,6 +90,7 @@ class Evaluator:
     ) -> None:
         self.config = config
         self.client = client or RunflowClient(config)
+        self.prices = PriceList(self.client)
         self._next_delay = next_delay
         self._now = now
         self._pending = 0
@@ -226,7 +228,7 @@ class Evaluator:
         )
         if evaluation.overall_passed:
             return None
-        evaluation = evaluation.model_copy(update={"weighted_pass_rate": 0.0, "cost": "0"})
+        evaluation = evaluation.model_copy(update={"weighted_pass_rate": 0.0, "cost": Decimal(0)})
         return from_evaluation(evaluation, Policy(), item.subject, judge=PREFLIGHT, seconds=item.seconds)
 
     # --- Runflow ----------------------------------------------------------------------------------
@@ -272,7 +274,7 @@ class Evaluator:
         first = {row.id: item.index for item, row in reversed(list(zip(asked, rows, strict=True)))}
         verdicts = [tasks[row.id].result() for row in rows]
         return [
-            verdict if first[row.id] == item.index or verdict.error else replace(verdict, reused=True, cost="0")
+            verdict if first[row.id] == item.index or verdict.error else replace(verdict, reused=True, cost=Decimal(0))
             for item, row, verdict in zip(asked, rows, verdicts, strict=True)
         ]
 
@@ -282,7 +284,7 @@ class Evaluator:
         evaluation = Evaluation(id=row.evaluation_id)
         try:
             evaluation = await self._answer(batch, item, row)
-            if evaluation.status_code == FAILED:
+            if evaluation.status_code == EvaluationStatus.FAILED:
                 raise ended_without_verdict(evaluation)
         except RunflowError as error:
             if isinstance(error, FATAL):
@@ -314,7 +316,7 @@ class Evaluator:
             return evaluation
         if not evaluation.is_terminal:
             evaluation = await self._wait(batch, item, row, str(evaluation.id))
-        if evaluation.status_code == COMPLETED:
+        if evaluation.status_code == EvaluationStatus.COMPLETED:
             full = await self._read_full(item, evaluation)
             if full is None:  # not noted as finished: the next run reads what is missing, for free
                 return evaluation
@@ -376,7 +378,7 @@ class Evaluator:
             # The verdict itself is known and paid: it is not thrown away for want of its details.
             item.notes.append(f"the details of the verdict could not be read: {error}")
             return None
-        return full if full.status_code == COMPLETED else None
+        return full if full.status_code == EvaluationStatus.COMPLETED else None
 
     # --- rows and prices -----------------------------------------------------------------------
 
@@ -392,16 +394,7 @@ class Evaluator:
 
     async def price(self, job_class: str) -> Decimal | None:
         """The quoted price of a class in credits; ``None`` where it cannot be read."""
-        try:
-            classes = await self._network.run(self.client.job_classes)
-        except RunflowError as error:
-            log.warning("The price of an evaluation could not be read: %s", error)
-            return None
-        price = next((known.price for known in classes if known.code == job_class), None)
-        try:
-            return Decimal(price) if price else None
-        except InvalidOperation:
-            return None
+        return await self._network.run(lambda: self.prices.price(job_class))
 
     async def _in_thread(self, call: Callable[[], T]) -> T:
         return await self._processor.run(call)

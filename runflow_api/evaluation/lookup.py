@@ -9,10 +9,11 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from decimal import Decimal
 from typing import Any, TypeVar
 
 from .. import errors
-from ..api.models import FAILED, RUN_EMBEDS, Evaluation, Run
+from ..api.models import RUN_EMBEDS, Evaluation, EvaluationStatus, Run
 from ..api.transport import Deadline
 from ..journal.journal import OPEN, Journal, Row
 from . import polling
@@ -117,7 +118,7 @@ async def _verdict(
     evaluation = Evaluation(id=evaluation_id)
     try:
         evaluation = await _look_until_terminal(evaluator, look, wait, deadline, progress)
-        if evaluation.status_code == FAILED:
+        if evaluation.status_code == EvaluationStatus.FAILED:
             raise ended_without_verdict(evaluation)
         if wait and not evaluation.is_terminal:
             raise _still_under_way(evaluation)
@@ -148,7 +149,7 @@ def _not_yet(evaluation: Evaluation, policy: Policy, subject: Subject) -> Verdic
         judge=RUNFLOW,
         subject=subject,
         evaluation=evaluation,
-        cost="0",
+        cost=Decimal(0),
         reused=True,
     )
 
