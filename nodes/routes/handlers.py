@@ -213,11 +213,8 @@ class Handlers:
         reason = str(params.get("reason", ""))
         if rating not in ("good", "bad", "clear"):
             raise InvalidInputError("rating", "must be good, bad or clear.")
-        evaluator = self._evaluator()
-        (now,) = await run_with_timeout(follow_up.feedback(evaluator, [evaluation_id], rating, reason), CHECK_WITHIN_S)
-        await _in_thread(
-            lambda: evaluator.journal().record_feedback(evaluation_id, now.feedback_is_positive, now.feedback_reason)
-        )
+        sending = follow_up.feedback(self._evaluator(), [evaluation_id], rating, reason)
+        (now,) = await run_with_timeout(sending, CHECK_WITHIN_S)
         return {"feedback": views.feedback(now.to_json())}
 
     async def read_settings(self, params: Json, is_local: bool) -> Json:

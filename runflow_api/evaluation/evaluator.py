@@ -125,10 +125,12 @@ class Evaluator:
 
         def preview() -> list[bool]:
             asks = [
-                self.bookkeeper.ask(Job((), question, options=options, prompt_token=prompt_token), pixel_hash, price)
+                self.bookkeeper.request(
+                    Job((), question, options=options, prompt_token=prompt_token), pixel_hash, price
+                )
                 for pixel_hash, question, options in asked
             ]
-            return self.bookkeeper.preview(asks)
+            return self.bookkeeper.estimate(asks)
 
         new = await self._in_thread(preview)
         return CostEstimate(sum(new), len(new) - sum(new), price)
@@ -243,17 +245,17 @@ class Evaluator:
 
     async def _ask_about(self, job: Job, asked: list[BatchItem], report: Report) -> list[Verdict]:
         try:
-            journal, rows = await self._begin(job, asked)
+            rows = await self._begin(job, asked)
         except errors.BudgetError as error:
             return [not_judged(error, job.policy, item.subject, judge=RUNFLOW) for item in asked]
-        batch = Batch(job, Progress(len(asked)), journal)
+        batch = Batch(job, Progress(len(asked)))
         ticker = asyncio.create_task(report_progress(batch.progress, report))
         try:
-            batch.expected = await self._in_thread(lambda: self.bookkeeper.expected(journal, job.options.job_class))
+            batch.expected = await self._in_thread(lambda: self.bookkeeper.usual_durations(job.options.job_class))
             return await self._ask_each(batch, asked, rows)
         finally:
             ticker.cancel()
-            cleaning_up = background.call(lambda: self.bookkeeper.clean_up(journal, rows))
+            cleaning_up = background.call(lambda: self.bookkeeper.release(rows))
             self._cleaning_up.add(cleaning_up)
             cleaning_up.add_done_callback(self._cleaning_up.discard)
 
@@ -322,7 +324,7 @@ class Evaluator:
                 return evaluation
             evaluation = full
         waited = item.seconds if row.is_new else None
-        await self._in_thread(lambda: self.bookkeeper.note_answer(batch.journal, row, evaluation, waited))
+        await self._in_thread(lambda: self.bookkeeper.record_result(row, evaluation, waited))
         return evaluation
 
     async def _wait(self, batch: Batch, item: BatchItem, row: Row, evaluation_id: str) -> Evaluation:
@@ -331,7 +333,7 @@ class Evaluator:
         try:
             return await self._look_until_terminal(batch, item, row, evaluation_id)
         except errors.NotFoundError as error:
-            await self._in_thread(lambda: self.bookkeeper.best_effort(lambda: batch.journal.abandon(row), None))
+            await self._in_thread(lambda: self.bookkeeper.abandon(row))
             raise unknown_by_now(evaluation_id, error) from error
         except errors.ApiError as error:
             error.message += f" Evaluation {evaluation_id} was submitted and is paid once: run again to pick it up."
@@ -382,15 +384,32 @@ class Evaluator:
 
     # --- rows and prices -----------------------------------------------------------------------
 
-    async def _begin(self, job: Job, asked: list[BatchItem]) -> tuple[Journal, list[Row]]:
-        """The journal in use and a row for each member: all of them may be paid for, or none is sent."""
+    async def _begin(self, job: Job, asked: list[BatchItem]) -> list[Row]:
+        """A row for each member: all of them may be paid for, or none is sent.
+
+        Cancelled while rows are being reserved, it leaves none behind.
+        """
         price = await self.price(job.options.job_class) if self.config.max_credits_per_day is not None else None
 
-        def begin() -> tuple[Journal, list[Row]]:
-            asks = [self.bookkeeper.ask(job, item.subject.pixel_hash, price) for item in asked]
-            return self.bookkeeper.begin(asks, asked[0].notes)
+        def begin() -> list[Row]:
+            return self.bookkeeper.begin(
+                [self.bookkeeper.request(job, each.subject.pixel_hash, price) for each in asked]
+            )
 
-        return await self._in_thread(begin)
+        beginning = background.call(begin)
+        try:
+            rows = await asyncio.wrap_future(beginning)
+        except asyncio.CancelledError:
+            beginning.add_done_callback(self._release_unseen)
+            raise
+        if self.bookkeeper.trouble:
+            asked[0].notes.append(self.bookkeeper.trouble)
+        return rows
+
+    def _release_unseen(self, beginning: Future[list[Row]]) -> None:
+        """In the thread that reserved the rows, once it has."""
+        if not beginning.cancelled() and beginning.exception() is None:
+            self.bookkeeper.release(beginning.result())
 
     async def price(self, job_class: str) -> Decimal | None:
         """The quoted price of a class in credits; ``None`` where it cannot be read."""
