@@ -281,6 +281,7 @@ class Evaluator:
     async def _ask(self, batch: Batch, item: BatchItem, row: Row) -> Verdict:
         """The verdict of one image; an error becomes an unknown verdict that carries it."""
         policy, known = batch.job.policy, row.answer is not None
+        item.notes += [row.note] if row.note else []
         evaluation = Evaluation(id=row.evaluation_id)
         try:
             evaluation = await self._answer(batch, item, row)
@@ -299,7 +300,7 @@ class Evaluator:
             item.subject,
             judge=RUNFLOW,
             seconds=seconds,
-            reused=known,
+            reused=known or item.is_billed_elsewhere,
             notes=item.notes,
         )
 
@@ -322,7 +323,8 @@ class Evaluator:
                 return evaluation
             evaluation = full
         waited = item.seconds if row.is_new else None
-        await self._in_thread(lambda: self.bookkeeper.record_result(row, evaluation, waited))
+        bill = await self._in_thread(lambda: self.bookkeeper.record_result(row, evaluation, waited))
+        item.is_billed_elsewhere = not bill
         return evaluation
 
     async def _wait(self, batch: Batch, item: BatchItem, row: Row, evaluation_id: str) -> Evaluation:

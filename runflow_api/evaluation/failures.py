@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from .. import errors
 from ..api.models import Evaluation
 from ..errors import RunflowError
-from ..journal.journal import ABANDONED, Row
+from ..journal.journal import Row, RowState
 from ..settings.config import WHERE_TO_SET_THE_KEY
 from .verdict import BatchVerdict, Policy, Verdict
 
@@ -106,7 +106,7 @@ def too_old_to_resend(age_s: float) -> RunflowError:
 
 def not_accepted(row: Row) -> RunflowError:
     """Somebody else's request for the same ended while this one was about to send it."""
-    if row.state == ABANDONED:
+    if row.state == RowState.ABANDONED:
         return errors.NotJudgedError(
             "Another process asked the same and gave it up: it may have been billed. Nothing was sent from here. Run "
             "again to start, and pay, a new evaluation.",

@@ -61,6 +61,8 @@ class BatchItem:
     deadline: Deadline
     started: float
     notes: list[str] = field(default_factory=list)
+    is_billed_elsewhere: bool = False
+    """Whether another node shows the bill of the same evaluation."""
 
     @property
     def seconds(self) -> float:

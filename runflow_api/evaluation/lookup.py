@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from .. import errors
 from ..api.models import FAILED, RUN_EMBEDS, Evaluation, Run
 from ..api.transport import Deadline
-from ..journal.journal import OPEN, Row
+from ..journal.journal import Row, RowState
 from . import polling
 from .evaluator import Evaluator
 from .failures import FATAL, OUTAGES, ended_without_verdict, raise_or_batch
@@ -176,7 +176,7 @@ def _still_under_way(evaluation: Evaluation) -> errors.RunflowError:
 
 def _note(evaluator: Evaluator, row: Row | None, evaluation: Evaluation) -> None:
     """A verdict that the journal still waits for is there for the next Evaluate of the same image."""
-    if row is None or row.state != OPEN or not evaluation.is_terminal:
+    if row is None or row.state != RowState.OPEN or not evaluation.is_terminal:
         return
     evaluator.bookkeeper.record_result(row, evaluation)
 

@@ -17,7 +17,7 @@ from ..api.models import Evaluation
 from ..api.transport import never_arrived
 from ..background import Workers
 from ..errors import RunflowError
-from ..journal.journal import OPEN, Row
+from ..journal.journal import Row, RowState
 from . import polling
 from .bookkeeping import Bookkeeper
 from .failures import MAYBE_ACCEPTED, NEVER_ARRIVED, OUTAGES, id_unknown, not_accepted, too_old_to_resend
@@ -160,7 +160,7 @@ class Submitter:
             current = await self._processor.run(lambda: self._bookkeeper.current(row))
             if current.evaluation_id:
                 return Evaluation(id=current.evaluation_id)
-            if current.state != OPEN:
+            if current.state != RowState.OPEN:
                 raise not_accepted(current)
             if (left := ends - time.monotonic()) <= 0:
                 raise id_unknown()

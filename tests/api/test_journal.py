@@ -167,7 +167,7 @@ def test_what_was_given_up_is_a_new_evaluation_at_the_next_ask(book: Journal, en
     (first,) = begin(book)
     give_up: dict[str, Callable[[], object]] = {
         "refused": lambda: book.record_refusal(first, "UNAUTHORIZED"),
-        "release": lambda: book.release(first),
+        "release": lambda: book.release([first]),
         "abandon": lambda: book.abandon(first),
     }
     give_up[end]()
@@ -329,7 +329,7 @@ def test_a_refusal_does_not_close_what_another_process_got_taken(book: Journal) 
     book.record_submission(row, "ev-1", ORG)
     assert book.record_refusal(row, "UNAUTHORIZED").state == "open"
     assert book.abandon(row).state == "open"
-    assert not book.release(row)
+    assert not book.release([row])
 
 
 def test_an_id_opens_a_closed_row_again_because_it_is_billed(book: Journal) -> None:
@@ -349,18 +349,18 @@ def test_an_answer_to_an_abandoned_row_is_kept_with_its_cost(book: Journal) -> N
 def test_a_body_that_may_have_been_sent_is_not_released(book: Journal) -> None:
     (row,) = begin(book)
     book.fix_body(row, b"body")
-    assert not book.release(row) and book.get(row.id).state == "open"
+    assert not book.release([row]) and book.get(row.id).state == "open"
 
 
 def test_what_another_prompt_has_asked_for_is_not_released(book: Journal) -> None:
     (row,) = begin(book)
     begin(book, ask(prompt_token="p2"))
-    assert not book.release(row) and book.get(row.id).state == "open"
+    assert not book.release([row]) and book.get(row.id).state == "open"
 
 
 def test_a_closed_row_takes_no_body(book: Journal) -> None:
     (row,) = begin(book)
-    assert book.release(row)
+    assert book.release([row])
     assert book.fix_body(row, b"body") is None
 
 
@@ -419,9 +419,9 @@ def test_what_exists_already_is_given_however_used_up_the_budget_is(book: Journa
 
 def test_a_preview_says_what_would_be_new_and_reserves_nothing(book: Journal) -> None:
     (row,) = begin(book)
-    assert book.preview([ask(prompt_token="p2"), ask("b", prompt_token="p2")], PLENTY) == [False, True]
+    assert book.estimate([ask(prompt_token="p2"), ask("b", prompt_token="p2")], PLENTY) == [False, True]
     with pytest.raises(BudgetError, match="add 2 to the 1 used"):
-        book.preview([ask("b"), ask("c")], Limits(per_prompt=2, per_day=9))
+        book.estimate([ask("b"), ask("c")], Limits(per_prompt=2, per_day=9))
     assert [found.id for found in book.history()] == [row.id] and book.spent_today().evaluations == 1
     fail(book, row)
     assert begin(book, ask(prompt_token="p2"))[0].is_new, "looking is not asking"
@@ -439,7 +439,7 @@ def test_the_days_limit_holds_over_prompts_and_ends_with_the_day(book: Journal, 
 def test_a_refused_or_released_row_gives_its_budget_back(book: Journal) -> None:
     limits = Limits(per_prompt=1, per_day=1, credits_per_day=Decimal("0.5"))
     book.record_refusal(begin(book, ask("a"), limits=limits)[0], "INSUFFICIENT_CREDIT")
-    book.release(begin(book, ask("b"), limits=limits)[0])
+    book.release(begin(book, ask("b"), limits=limits))
     assert begin(book, ask("c"), limits=limits)[0].is_new
 
 
@@ -868,13 +868,13 @@ def calls(book: Journal, row: Row) -> dict[str, Callable[[], object]]:
         "account": lambda: book.account(KEY, None),
         "learn_account": lambda: book.learn_account(KEY, ORG),
         "begin": lambda: begin(book, ask("new")),
-        "preview": lambda: book.preview([ask("new")], PLENTY),
+        "preview": lambda: book.estimate([ask("new")], PLENTY),
         "spool": lambda: book.fix_body(row, b"body"),
         "body": lambda: book.body(row),
         "submitted": lambda: book.record_submission(row, "ev-1", ORG),
         "finished": lambda: fail(book, row),
         "refused": lambda: book.record_refusal(row, "UNAUTHORIZED"),
-        "release": lambda: book.release(row),
+        "release": lambda: book.release([row]),
         "abandon": lambda: book.abandon(row),
         "askers": lambda: book.askers(row),
         "rated": lambda: book.record_feedback("ev-1", True, None),
@@ -912,7 +912,7 @@ def test_every_method_says_that_a_journal_is_damaged(tmp_path: Path) -> None:
     with Journal.open(None, tmp_path) as book:
         (row,) = begin(book)
     with Journal.open(None, tmp_path) as book:
-        book._store.engine.pool.dispose()
+        book.store.engine.pool.dispose()
         (tmp_path / "journal.sqlite3").write_bytes(b"\xff" * 65_536)
         for name, call in calls(book, row).items():
             with pytest.raises(JournalError, match=r"^\[JOURNAL_UNUSABLE\] .*damaged. Move it away"):
@@ -947,8 +947,8 @@ def test_every_write_says_that_the_journal_is_locked(tmp_path: Path, monkeypatch
 def test_a_thread_does_not_wait_for_ever_for_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(journal_store, "BUSY_S", 0.05)
     with Journal.open(None, tmp_path) as book:
-        assert book._store.write_lock is not None
-        with book._store.write_lock, pytest.raises(JournalError, match="locked"):
+        assert book.store.write_lock is not None
+        with book.store.write_lock, pytest.raises(JournalError, match="locked"):
             begin(book)
 
 
@@ -1057,7 +1057,7 @@ def test_closing_waits_for_nobody_and_leaves_no_connection(tmp_path: Path) -> No
     book.close()
     go_on.set()
     thread.join()
-    assert failed == [] and book._store.engine.pool.checkedout() == 0 and book._store.engine.pool.checkedin() == 0
+    assert failed == [] and book.store.engine.pool.checkedout() == 0 and book.store.engine.pool.checkedin() == 0
     with Journal.open(None, tmp_path) as again:
         assert len(again.history()) == 1
 
