@@ -25,7 +25,7 @@ from ..api.models import COMPLETED, FAILED, Evaluation
 from ..api.transport import Deadline
 from ..background import Workers
 from ..errors import RunflowError
-from ..journal.journal import Journal, Row
+from ..journal.journal import Journal, JournalError, Row
 from ..settings.config import Config
 from . import polling
 from .bookkeeping import Bookkeeper
@@ -244,7 +244,7 @@ class Evaluator:
     async def _ask_about(self, job: Job, asked: list[BatchItem], report: Report) -> list[Verdict]:
         try:
             rows = await self._begin(job, asked)
-        except errors.BudgetError as error:
+        except (errors.BudgetError, JournalError) as error:
             return [not_judged(error, job.policy, item.subject, judge=RUNFLOW) for item in asked]
         batch = Batch(job, Progress(len(asked)))
         ticker = asyncio.create_task(report_progress(batch.progress, report))

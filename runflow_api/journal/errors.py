@@ -46,6 +46,7 @@ _BY_TEXT = (
     ("readonly", _RIGHTS),
     ("unable to open", "it cannot be opened. Check that its folder exists, and the rights of both."),
     ("full", _FULL),
+    ("disk i/o error", "its disk takes nothing at the moment. Check it and the room on it, and queue again."),
     ("not a database", _DAMAGED),
     ("malformed", _DAMAGED),
     ("no module named", "the driver of its database is not installed. Install it into ComfyUI's Python."),
