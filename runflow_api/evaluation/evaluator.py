@@ -30,7 +30,7 @@ from ..api.transport import Deadline
 from ..background import Workers
 from ..errors import RunflowError
 from ..images import Picture
-from ..journal.journal import OPEN, Journal, JournalError, Row
+from ..journal.journal import Journal, JournalError, Row, RowState
 from ..settings.config import Config
 from . import failures, polling
 from .bookkeeping import Bookkeeper
@@ -256,7 +256,8 @@ class Evaluator:
     async def _evaluate_item(self, item: BatchItem) -> Verdict:
         """The verdict of one image; an error becomes an unknown verdict that carries it."""
         batch, row = item.batch, item.row
-        evaluation, reused = Evaluation(id=row.evaluation_id), row.state != OPEN
+        evaluation, reused = Evaluation(id=row.evaluation_id), row.state != RowState.OPEN
+        item.notes += [row.note] if row.note else []
         try:
             known = _known_answer(row)
             if known is not None:
@@ -279,7 +280,7 @@ class Evaluator:
             item.subject,
             judge=RUNFLOW,
             seconds=0.0 if reused else batch.seconds,
-            reused=reused,
+            reused=reused or item.is_billed_elsewhere,
             notes=item.all_notes,
         )
 

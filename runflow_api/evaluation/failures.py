@@ -8,7 +8,7 @@ from enum import Enum
 from .. import errors
 from ..api.models import Evaluation, EvaluationRequest
 from ..errors import RunflowError
-from ..journal.journal import ABANDONED, JournalError, Row
+from ..journal.journal import JournalError, Row, RowState
 from ..settings.config import WHERE_TO_SET_THE_KEY
 from .verdict import BatchVerdict, Policy, Verdict, credits_text
 
@@ -184,7 +184,7 @@ def too_old_to_resend(age_s: float) -> RunflowError:
 
 def not_accepted(row: Row) -> RunflowError:
     """Somebody else's request for the same ended while this one was about to send it."""
-    if row.state == ABANDONED:
+    if row.state == RowState.ABANDONED:
         return errors.NotJudgedError(
             "Another process asked the same and gave it up.",
             code="MAY_HAVE_BEEN_BILLED",

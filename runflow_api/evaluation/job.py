@@ -89,6 +89,8 @@ class BatchItem:
     upload: Upload
     too_large: RunflowError | None = None
     """The refusal (413) for which it goes by upload now."""
+    is_billed_elsewhere: bool = False
+    """Whether another node or process shows the bill: one evaluation costs once, however many wait for it."""
     notes: list[str] = field(default_factory=list)
     _row: Row | None = None
 

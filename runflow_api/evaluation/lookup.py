@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from .. import errors
 from ..api.models import RUN_EMBEDS, Evaluation, EvaluationStatus, Run
 from ..api.transport import Deadline
-from ..journal.journal import OPEN, Row
+from ..journal.journal import Row, RowState
 from . import polling
 from .evaluator import Evaluator
 from .failures import ended_without_verdict, raise_or_batch
@@ -116,7 +116,7 @@ async def _verdict(
         return not_judged(_explained(error, evaluation_id), policy, subject, judge=RUNFLOW, evaluation=evaluation)
     finally:
         # A verdict that the journal still waits for is there for the next Evaluate of the same image.
-        if row is not None and row.state == OPEN and evaluation.is_terminal:
+        if row is not None and row.state == RowState.OPEN and evaluation.is_terminal:
             await evaluator.call_api(evaluator.bookkeeper.record_result, row, evaluation)
     if not evaluation.is_terminal:
         return _not_yet(evaluation, policy, _subject(evaluation, row))

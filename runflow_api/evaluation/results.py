@@ -11,7 +11,7 @@ from .. import errors
 from ..api.client import RunflowClient
 from ..api.models import Evaluation, EvaluationStatus
 from ..background import Workers
-from ..journal.journal import OPEN, Row
+from ..journal.journal import Row, RowState
 from . import failures
 from .bookkeeping import Bookkeeper
 from .job import BatchItem
@@ -56,7 +56,7 @@ class Results:
             current = await self._processor.run(self._bookkeeper.current, item.row)
             if current.evaluation_id:
                 return Evaluation(id=current.evaluation_id)
-            if current.state != OPEN:
+            if current.state != RowState.OPEN:
                 raise failures.not_accepted(current)
             if (left := ends - time.monotonic()) <= 0:
                 raise failures.id_unknown()
@@ -93,7 +93,8 @@ class Results:
             raise failures.timed_out(evaluation_id, batch.job.options.timeout_s, polled.trouble)
         if polled.is_whole or latest.status_code == EvaluationStatus.FAILED:
             seconds = batch.seconds if row.is_new else None
-            await self._processor.run(self._bookkeeper.record_result, row, latest, seconds)
+            is_ours = await self._processor.run(self._bookkeeper.record_result, row, latest, seconds)
+            item.is_billed_elsewhere = not is_ours
         else:  # not kept as finished: the next run reads what is missing, for free
             item.notes.append(f"the details of the verdict could not be read: {polled.trouble}")
         return latest

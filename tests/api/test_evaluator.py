@@ -709,7 +709,7 @@ def test_an_old_submission_without_an_answer_is_not_resent_silently(sandbox: San
     evaluator = make_evaluator(sandbox, tmp_path)
     with pytest.raises(errors.NetworkError):
         judge(evaluator, picture(), prompt_token="one")
-    with Journal.open(None, tmp_path / "sandbox") as journal, journal._store.writing() as connection:
+    with Journal.open(None, tmp_path / "sandbox") as journal, journal.store.writing() as connection:
         connection.exec_driver_sql("UPDATE runflow_evaluations SET created_at = created_at - 24 * 3600")
     with pytest.raises(errors.NotJudgedError, match="may have been billed") as caught:
         judge(evaluator, picture(), prompt_token="two")
