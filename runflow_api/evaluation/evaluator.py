@@ -120,7 +120,7 @@ class Evaluator:
         All have one job class, whose price is read only where a limit in credits needs it. Raises ``BudgetError``
         where a limit would be broken. What preflight will fail is counted all the same.
         """
-        price = await self._limiting_price(wanted[0][2].job_class, Deadline())
+        price = await self._limiting_price(wanted[0][2].job_class)
         new = await self._processor.run(self._would_be_new, wanted, prompt_token, price)
         return CostEstimate(sum(new), len(new) - sum(new), price)
 
@@ -136,7 +136,7 @@ class Evaluator:
             ]
         )
 
-    async def _limiting_price(self, job_class: str, deadline: Deadline) -> Decimal | None:
+    async def _limiting_price(self, job_class: str, deadline: Deadline | None = None) -> Decimal | None:
         """The price of one evaluation, looked up only where the person has a limit in credits."""
         if self.config.max_credits_per_day is None:
             return None

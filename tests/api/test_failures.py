@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 
@@ -94,6 +96,19 @@ def test_what_each_image_has_for_itself_concerns_one_image() -> None:
     refused = api_error(errors.ValidationError, 422, "generation_prompt")
     assert scope_of(refused) is Scope.EVERY_IMAGE
     assert scope_of(refused, {"generated_image_url", "generation_prompt"}) is Scope.ONE_IMAGE
+
+
+def test_a_damaged_answer_in_the_journal_is_read_anew_for_free(sandbox: Sandbox, tmp_path: Path) -> None:
+    first = make_evaluator(sandbox, tmp_path)
+    batch = [picture(seed, 64, 64) for seed in range(3)]
+    before = judge(first, *batch, prompt_token="one")
+    first.close()
+    with closing(sqlite3.connect(tmp_path / "sandbox" / "journal.sqlite3")) as connection, connection:
+        connection.execute("UPDATE runflow_answers SET packed = x'00' WHERE row_id = 2")
+    after = judge(make_evaluator(sandbox, tmp_path), *batch, prompt_token="two")
+    assert [each.outcome for each in after] == [each.outcome for each in before]
+    assert ["read again, for free" in " ".join(each.notes) for each in after] == [False, True, False]
+    assert len(sandbox.bills) == 3
 
 
 # --- one bad image of a batch ---------------------------------------------------------------------------
