@@ -5,6 +5,7 @@ Named by the hash of the pixels, so the same image is kept once and a name can b
 
 from __future__ import annotations
 
+import io
 import logging
 import re
 import threading
@@ -15,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from ..runflow_api import images
+from ..runflow_api._files import private_folder, replace_private
 
 FOLDER = "thumbnails"
 SIDE = 192
@@ -33,7 +35,7 @@ def keep(directory: Path, pictures: Sequence[np.ndarray]) -> None:
     """Keep a thumbnail of every picture, a float (H, W, C) array. Trouble is logged: it costs no verdict."""
     folder = directory / FOLDER
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private_folder(folder)
         for picture in pictures:
             _keep(folder, picture)
         _tidy(folder, len(pictures))
@@ -56,10 +58,9 @@ def _keep(folder: Path, picture: np.ndarray) -> None:
         return
     small = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).convert("RGB")
     small.thumbnail((SIDE, SIDE))
-    part = file.with_suffix(f".{threading.get_ident()}.part")
-    small.save(part, "WEBP", quality=QUALITY)
-    part.chmod(0o600)
-    part.replace(file)
+    encoded = io.BytesIO()
+    small.save(encoded, "WEBP", quality=QUALITY)
+    replace_private(file, encoded.getvalue())
 
 
 def _tidy(folder: Path, added: int) -> None:

@@ -134,9 +134,9 @@ class Evaluator:
         return CostEstimate(sum(new), len(new) - sum(new), price)
 
     def resolve(self, judge: JudgeChoice) -> str:
-        """Who answers: auto is runflow where a key is configured, else local."""
+        """Who answers: auto is runflow where a key is configured, or where that cannot be known, else local."""
         if judge == "auto":
-            return RUNFLOW if self.config.api_key else LOCAL
+            return RUNFLOW if self.config.api_key or self.config.trouble else LOCAL
         return judge
 
     async def evaluate(self, job: Job, report: Report = lambda _: None) -> BatchVerdict:
