@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -29,6 +28,7 @@ from ..settings.config import Config
 from . import polling
 from .job import Job
 from .question import request_hash
+from .reservations import Reservations
 
 NOTHING_NEW = Limits(per_prompt=0, per_day=0)
 RETRY_S = 5.0
@@ -54,7 +54,7 @@ class Bookkeeper:
         self._stand_in: StandIn | None = None
         self._seen = Remembered()
         self._ids: dict[str, int] = {}
-        self._waiting: Counter[tuple[str, str]] = Counter()
+        self._reservations = Reservations()
         self._billed: set[str] = set()
         self._organization = ""
         self._is_learned = False
@@ -115,8 +115,7 @@ class Bookkeeper:
         except JournalError as error:
             self._fail(error)
             rows = self._begin_without(requests, error)
-        with self._lock:
-            self._waiting.update(_distinct(rows).keys())
+        self._reservations.join(rows)
         return rows
 
     def estimate(self, requests: Sequence[Request]) -> list[bool]:
@@ -134,7 +133,7 @@ class Bookkeeper:
 
     def release(self, rows: Sequence[Row]) -> None:
         """Whoever began these rows has ended: what was never sent, and nobody else waits for, gives its budget back."""
-        leaving = self._leave(rows)
+        leaving = self._reservations.leave(rows)
         unsent = [row for row in leaving if row.state == RowState.OPEN and row.evaluation_id is None]
         with self._lock:
             elsewhere = self._stand_in.changed if self._stand_in is not None else set[str]()
@@ -163,6 +162,8 @@ class Bookkeeper:
         ``None`` where nothing is to be sent from here: look at ``current(row)`` until the owner's id is there. Raises
         ``JournalError`` where that cannot be noted and the person has set a limit: nothing is to be sent then.
         """
+        if self._is_closed:
+            raise JournalError("The journal is closed. Nothing was sent and nothing was paid.")
         if self._config.has_own_limits or not self._is_kept_elsewhere(row):
             try:
                 fixed = self.journal().fix_body(self._at_home(row), body)
@@ -200,8 +201,7 @@ class Bookkeeper:
 
     def is_shared(self, row: Row) -> bool:
         """Whether another node, prompt or process has asked for the same row, and may be sending it right now."""
-        with self._lock:
-            here = sum(count for (key, _), count in self._waiting.items() if key == row.idempotency_key)
+        here = self._reservations.count(row)
         if here > 1 or self._is_kept_elsewhere(row):
             return here > 1
         try:
@@ -295,9 +295,12 @@ class Bookkeeper:
                 self._journal.store.be_quick(True)
 
     def _begin_without(self, requests: Sequence[Request], error: JournalError) -> list[Row]:
-        """What this process knows is given; anything new only where no limit of the person's could be passed."""
+        """What is known is given; anything new only where no limit of the person's could be passed."""
+        known: list[Row] = []
+        with suppress(JournalError):  # what cannot be written can often be read
+            known = self.journal().known(self._with_account(self.journal(), requests))
         with self._lock:
-            stand_in = self._standing_in()
+            stand_in = self._hold(known)
             limits = NOTHING_NEW if self._config.has_own_limits else self._limits()
             try:
                 rows = stand_in.begin(self._with_account(stand_in.journal, requests), limits)
@@ -426,14 +429,6 @@ class Bookkeeper:
 
     # --- in pieces --------------------------------------------------------------------------------
 
-    def _leave(self, rows: Sequence[Row]) -> list[Row]:
-        """Of the rows of one ``begin`` those that nothing else in this process, for the same prompt, waits for."""
-        with self._lock:
-            self._waiting.subtract(_distinct(rows).keys())
-            leaving = [row for asker, row in _distinct(rows).items() if self._waiting[asker] <= 0]
-            self._waiting = +self._waiting
-            return leaving
-
     def _at_home(self, row: Row) -> Row:
         return row.at(self._ids.get(row.idempotency_key, row.id))
 
@@ -452,11 +447,6 @@ class Bookkeeper:
             per_day=self._config.max_evaluations_per_day,
             credits_per_day=self._config.max_credits_per_day,
         )
-
-
-def _distinct(rows: Sequence[Row]) -> dict[tuple[str, str], Row]:
-    """Equal images of a batch share a row: each once, by its key and the prompt that asks."""
-    return {(row.idempotency_key, row.asked_by): row for row in rows}
 
 
 def _unknown_limits(error: JournalError) -> JournalError:
