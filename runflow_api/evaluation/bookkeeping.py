@@ -382,11 +382,12 @@ class Bookkeeper:
             self.journal().store.be_quick(False)
 
     def _carry_over(self, journal: Journal, stand_in: StandIn) -> None:
-        self._learn_organization(journal)
-        account = journal.account(self._config.require_key(), self._config.organization_id)
-        home = stand_in.go_home(journal, account, stand_in.changed)
-        self._ids |= {key: row.id for key, row in home.items()}
-        self._remember(home.values())
+        if stand_in.changed:
+            self._learn_organization(journal)
+            account = journal.account(self._config.require_key(), self._config.organization_id)
+            home = stand_in.go_home(journal, account, stand_in.changed)
+            self._ids |= {key: row.id for key, row in home.items()}
+            self._seen.add(home.values())
         stand_in.journal.close()
         self._stand_in = None
 
