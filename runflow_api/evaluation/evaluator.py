@@ -107,7 +107,7 @@ class Evaluator:
         return self.bookkeeper.journal()
 
     def resolve(self, judge: JudgeChoice) -> JudgeChoice:
-        """Who answers: auto is runflow where a key is configured, otherwise local."""
+        """Who answers: auto is runflow where a key is configured, or where that cannot be known, otherwise local."""
         return resolve(judge, self.config)
 
     async def call_api(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
