@@ -5,16 +5,15 @@ Named by the hash of the pixels, so the same image is kept once and a name can b
 
 from __future__ import annotations
 
+import io
 import logging
 import re
 import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
 from ..runflow_api import images
+from ..runflow_api._files import private_folder, replace_private
 
 FOLDER = "thumbnails"
 SIDE = 192
@@ -29,11 +28,11 @@ _kept = 0
 _tidying = threading.Lock()
 
 
-def keep(directory: Path, pictures: Sequence[np.ndarray]) -> None:
-    """Keep a thumbnail of every picture, a float (H, W, C) array. Trouble is logged: it costs no verdict."""
+def keep(directory: Path, pictures: Sequence[images.Picture]) -> None:
+    """Keep a thumbnail of every picture. Trouble is logged: it costs no verdict."""
     folder = directory / FOLDER
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private_folder(folder)
         for picture in pictures:
             _keep(folder, picture)
         _tidy(folder, len(pictures))
@@ -49,17 +48,15 @@ def find(directory: Path, name: str) -> Path | None:
     return file if file.is_file() else None
 
 
-def _keep(folder: Path, picture: np.ndarray) -> None:
-    pixels = images.to_pixels(picture)
-    file = folder / f"{images.pixel_hash(pixels)}.webp"
+def _keep(folder: Path, picture: images.Picture) -> None:
+    file = folder / f"{picture.hash}.webp"
     if file.exists():
         return
-    small = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).convert("RGB")
+    small = images.to_pil(picture.pixels).convert("RGB")
     small.thumbnail((SIDE, SIDE))
-    part = file.with_suffix(f".{threading.get_ident()}.part")
-    small.save(part, "WEBP", quality=QUALITY)
-    part.chmod(0o600)
-    part.replace(file)
+    encoded = io.BytesIO()
+    small.save(encoded, "WEBP", quality=QUALITY)
+    replace_private(file, encoded.getvalue())
 
 
 def _tidy(folder: Path, added: int) -> None:

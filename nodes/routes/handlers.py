@@ -76,8 +76,12 @@ def check_host(host: str, allowed: tuple[str, ...]) -> None:
         name = urlsplit(f"//{host}").hostname or ""
     except ValueError:  # [::1 without its end
         name = ""
-    if not (config.is_loopback_host(name) or is_address(name) or name in allowed):
-        raise Refused(403, "HOST_NOT_ALLOWED", f"Add {(name or host)[:80]!r} to web_hosts in the pack's config.json.")
+    if not (config.is_loopback_host(name) or is_address(name) or config.is_host_among(name, allowed)):
+        raise Refused(
+            403,
+            "HOST_NOT_ALLOWED",
+            f"Add {(name or host)[:80]!r} to RUNFLOW_WEB_HOSTS, or to web_hosts in config.json.",
+        )
 
 
 def is_address(name: str) -> bool:
@@ -182,6 +186,7 @@ class Handlers:
         """Totals per UTC day, today's last, and the limits they count against."""
         days = _number(params, "days", 30, MAX_DAYS)
         current = self.settings()
+        credits = current.max_credits_per_day
         totals = await _in_thread(lambda: self._evaluator().journal().per_day(days))
         spent = await _in_thread(lambda: self._evaluator().journal().spent_today())
         return {
@@ -189,7 +194,7 @@ class Handlers:
             "today": {"evaluations": spent.evaluations, "credits": f"{spent.credits:f}", "unpriced": spent.unpriced},
             "limits": {
                 "evaluations": current.max_evaluations_per_day,
-                "credits": current.max_credits_per_day,
+                "credits": None if credits is None else float(credits),
             },
         }
 
@@ -213,11 +218,8 @@ class Handlers:
         reason = str(params.get("reason", ""))
         if rating not in ("good", "bad", "clear"):
             raise InvalidInputError("rating", "must be good, bad or clear.")
-        evaluator = self._evaluator()
-        (now,) = await run_with_timeout(follow_up.feedback(evaluator, [evaluation_id], rating, reason), CHECK_WITHIN_S)
-        await _in_thread(
-            lambda: evaluator.journal().record_feedback(evaluation_id, now.feedback_is_positive, now.feedback_reason)
-        )
+        sending = follow_up.feedback(self._evaluator(), [evaluation_id], rating, reason)
+        (now,) = await run_with_timeout(sending, CHECK_WITHIN_S)
         return {"feedback": views.feedback(now.to_json())}
 
     async def read_settings(self, params: Json, is_local: bool) -> Json:
@@ -292,7 +294,8 @@ class Handlers:
             client, deadline = self._evaluator().client, Deadline.after(PRICE_WITHIN_S)
             try:
                 classes = await _in_thread(lambda: client.job_classes(deadline=deadline))
-                self._prices = {each.code: each.price for each in classes[:50] if each.code and each.price}
+                known = {each.code: each.price for each in classes[:50] if each.code and each.price is not None}
+                self._prices = {code: f"{price:f}" for code, price in known.items()}
             except RunflowError as error:
                 self._priced_at -= PRICE_LIVES_S - PRICE_AGAIN_S
                 log.info("The prices could not be read: %s", error)
@@ -411,7 +414,7 @@ def _answering(
         except Refused as error:
             return _json(error_body(error.code, str(error)), error.status)
         except RunflowError as error:
-            return _json(error_body(error.code, error.message), _status_of(error))
+            return _json(error_body(error.code, error.text), _status_of(error))
 
     return answer
 
@@ -474,8 +477,8 @@ def register() -> None:
     from .. import _runtime
     from ..regenerate import saved_metadata as _winners
 
-    def comfyui() -> Path:
-        return Path(folder_paths.get_user_directory()).parent
+    def user_directory() -> Path:
+        return Path(folder_paths.get_user_directory())
 
     if quote(PACK.name) != PACK.name:  # aiohttp does not find them: its issue 13433
         log.warning("ComfyUI serves no scripts out of a folder named %r. Rename it to runflow-evaluate.", PACK.name)
@@ -488,5 +491,5 @@ def register() -> None:
         return {node: item[2][node] for node in _loop.upstream(item[2], item[4])} if item else {}
 
     if server is not None:
-        desk = Handlers(_runtime.evaluator, _runtime.private_directory, comfyui, _winners.workflow_of, graph_of)
+        desk = Handlers(_runtime.evaluator, _runtime.private_directory, user_directory, _winners.workflow_of, graph_of)
         add_to(server.routes, desk)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from decimal import Decimal
+
 import pytest
 
 from runflow_api.api.models import Evaluation
@@ -8,6 +10,7 @@ from runflow_api.evaluation.verdict import (
     FAILED,
     LOCAL,
     LOCAL_PASSED,
+    MOST_ISSUE_CHARACTERS,
     NO_SCORE,
     NO_VERDICT,
     PASSED,
@@ -125,10 +128,10 @@ def test_the_actions_prompt_is_the_improved_one() -> None:
 
 def test_a_local_verdict_says_that_it_is_local() -> None:
     passed = verdict(judge=LOCAL)
-    assert passed.issues == (LOCAL_PASSED,)
+    assert (passed.issues, passed.notes) == ((), (LOCAL_PASSED,))
     assert "content not judged" in passed.summary
     failed = verdict(judge=LOCAL, overall_passed=False)
-    assert "content not judged" in failed.issues[-1]
+    assert "content not judged" in failed.notes[-1]
     assert failed.to_ui()["judge"] == "local"
 
 
@@ -143,7 +146,7 @@ def test_what_nobody_judged_stays_unknown_whatever_it_counts_as(if_not_judged, p
 
 def test_asking_nobody_passes_and_costs_nothing() -> None:
     got = not_asked(SUBJECT)
-    assert (got.outcome, got.passed, got.cost, got.issues) == (UNKNOWN, True, "0", ())
+    assert (got.outcome, got.passed, got.cost, got.issues) == (UNKNOWN, True, 0, ())
 
 
 def test_a_batch_passes_when_all_do_and_is_as_good_as_its_worst() -> None:
@@ -153,7 +156,7 @@ def test_a_batch_passes_when_all_do_and_is_as_good_as_its_worst() -> None:
     batch = BatchVerdict((good, bad, lowest))
     assert (batch.passed, batch.score, batch.outcome, batch.improved_prompt) == (False, 0.2, FAILED, "better")
     assert batch.issues == "image 1: a little soft"
-    assert total_cost(batch) == "0.40"
+    assert total_cost(batch) == Decimal("0.40")
     assert BatchVerdict((good, good)).passed
 
 
@@ -168,11 +171,37 @@ def test_one_unknown_image_makes_the_batch_unknown() -> None:
 
 def test_a_reused_verdict_costs_nothing_again() -> None:
     got = from_evaluation(answer(cost="0.10"), Policy(), SUBJECT, judge=RUNFLOW, reused=True)
-    assert (got.cost, got.reused) == ("0", True)
+    assert (got.cost, got.reused) == (0, True)
     assert "reused, nothing paid" in got.summary
 
 
 def test_unknown_costs_stay_unknown() -> None:
-    assert total_cost([verdict(cost=None)]) == ""
-    assert total_cost([verdict(cost=None), verdict(cost="0.30")]) == "0.30"
-    assert total_cost([verdict(cost="NaN")]) == ""
+    assert total_cost([verdict(cost=None)]) is None
+    assert total_cost([verdict(cost=None), verdict(cost="0.30")]) == Decimal("0.30")
+    assert total_cost([verdict(cost="NaN")]) is None
+
+
+def test_issues_hold_what_is_wrong_and_notes_how_it_was_judged() -> None:
+    got = from_evaluation(answer(top_issues=["soft"]), Policy(), SUBJECT, judge=RUNFLOW, notes=["a lossy copy", "x\ny"])
+    assert (got.issues, got.notes) == (("soft",), ("a lossy copy", "x y"))
+    assert got.to_ui()["notes"] == ["a lossy copy", "x y"]
+    assert "a lossy copy" in got.summary
+    batch = BatchVerdict((got, verdict()))
+    assert (batch.issues, batch.notes) == ("image 1: soft", "image 1: a lossy copy\nimage 1: x y")
+    assert batch.summary.count("a lossy copy") == 1
+
+
+def test_two_hundred_issues_leave_room_for_a_prompt() -> None:
+    issues = [f"{number}: {'a long story ' * 20}" for number in range(200)]
+    got = BatchVerdict((verdict(overall_passed=False, top_issues=issues),))
+    lines = got.issues.splitlines()
+    assert len(got.issues) <= MOST_ISSUE_CHARACTERS + 20
+    assert lines[0] == issues[0].strip()
+    assert lines[-1] == f"and {200 - len(lines) + 1} more"
+    assert len(got[0].issues) == 200
+
+
+def test_one_endless_issue_is_cut() -> None:
+    got = BatchVerdict((verdict(overall_passed=False, top_issues=["x" * 30_000, "six fingers"]),))
+    assert len(got.issues) < MOST_ISSUE_CHARACTERS
+    assert got.issues.endswith("six fingers")
