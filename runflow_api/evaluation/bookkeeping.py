@@ -387,16 +387,13 @@ class Bookkeeper:
         self._stand_in = None
 
     def _after_deletion(self, deleted: Journal) -> tuple[Journal, str]:
-        """The file was deleted under the open connection: put it back, or begin with what this process knows."""
-        is_back = False
-        with suppress(JournalError):
-            is_back = deleted.store.put_back()
+        """The file was deleted under the open connection: put it back, or give another one what this process knows."""
+        if not deleted.store.put_back():
+            self._ids.clear()
+            self._standing_in().changed.update(row.idempotency_key for row in self._seen)
         deleted.close()
         self._journal = None
         journal = self.journal()
-        if not is_back:
-            self._ids.clear()
-            self._standing_in().changed.update(row.idempotency_key for row in self._seen)
         notice = (
             f"The journal ({journal.where}) was deleted or replaced while it was in use. What was still known was put "
             "into the one that is there now. To delete it for good, close ComfyUI first."
