@@ -158,6 +158,8 @@ class Life:
             return
         finished = "SELECT id FROM runflow_evaluations WHERE state = 'completed' ORDER BY id"
         with closing(sqlite3.connect(self.file, timeout=10)) as journal:
+            if not journal.execute("SELECT 1 FROM sqlite_master WHERE name = 'runflow_answers'").fetchall():
+                return  # the disk was full when the file was made
             ids = [row_id for (row_id,) in journal.execute(finished)]
             if ids:
                 row_id = self.chance.choice(ids)
