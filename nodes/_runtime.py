@@ -246,6 +246,7 @@ def _resolved(judge: str) -> str:
     if judge != "auto":
         return judge
     try:
-        return "runflow" if settings().api_key else "local"
+        current = settings()
+        return "runflow" if current.api_key or current.trouble else "local"
     except ConfigurationError:
         return "misconfigured"
