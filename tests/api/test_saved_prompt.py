@@ -1,4 +1,4 @@
-"""The prompt of a saved file: what its graph tells is read, the rest is said to be untold, the negative one never read."""
+"""The prompt of a saved file: what its graph tells is read, the rest is said to be untold, never the negative one."""
 
 from __future__ import annotations
 
