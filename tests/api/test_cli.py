@@ -302,7 +302,7 @@ def test_addresses_and_the_output_of_a_run_are_passed_on_and_not_fetched(at_sand
     _, records, _ = run(*argv)
     assert {record["file"] for record in records} == {"https://example.invalid/c.png", f"run {run_id}/images/0"}
     assert len(at_sandbox.bills) == 2
-    at_sandbox._runs[run_id].fields["output"]["images"] = ["https://example.invalid/a.png?sig=2"]
+    at_sandbox._runs.find(run_id).fields["output"]["images"] = ["https://example.invalid/a.png?sig=2"]
     assert "nothing to pay" in run(*argv)[2]
 
 
