@@ -26,7 +26,16 @@ from runflow_api.api.models import Evaluation
 from runflow_api.cli import commands as cli
 from runflow_api.cli import evaluate
 from runflow_api.cli import terminal as _terminal
-from runflow_api.cli.exit_codes import CONFIGURATION, INTERRUPTED, JUDGED_FAILED, MEANINGS, NOT_JUDGED, OK, USAGE
+from runflow_api.cli.exit_codes import (
+    CLOSED_PIPE,
+    CONFIGURATION,
+    INTERRUPTED,
+    JUDGED_FAILED,
+    MEANINGS,
+    NOT_JUDGED,
+    OK,
+    USAGE,
+)
 from runflow_api.errors import InvalidInputError
 from runflow_api.journal.journal import Journal
 from runflow_api.sandbox.app import Fault, Sandbox, ScriptedVerdict
@@ -556,38 +565,93 @@ class Screen(io.StringIO):
         return True
 
 
+def shown_by(screen: io.StringIO, *parts: Any, as_json: bool = False) -> str:
+    _terminal.Terminal(as_json, out=screen).result(*parts, record={"name": parts[0]} if as_json else None)
+    return screen.getvalue()
+
+
+RED = _terminal.Painted("x", _terminal.RED)
+
+
 def test_colours_only_on_a_terminal_and_not_with_no_color(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NO_COLOR", raising=False)
-    assert "\x1b[31m" in _terminal.Terminal(out=Screen()).colour("x", _terminal.RED)
-    assert _terminal.Terminal(out=io.StringIO()).colour("x", _terminal.RED) == "x"
-    assert _terminal.Terminal(True, out=Screen()).colour("x", _terminal.RED) == "x"
+    assert shown_by(Screen(), RED) == "\x1b[31mx\x1b[0m\n"
+    assert shown_by(io.StringIO(), RED) == "x\n"
     monkeypatch.setenv("NO_COLOR", "1")
-    assert _terminal.Terminal(out=Screen()).colour("x", _terminal.RED) == "x"
+    assert shown_by(Screen(), RED) == "x\n"
 
 
-def test_the_bar_is_drawn_only_on_a_terminal_and_cleared_before_lines() -> None:
+def test_the_moving_line_is_drawn_only_on_a_terminal_and_taken_away_before_lines() -> None:
     screen, pipe = Screen(), io.StringIO()
     for err in (screen, pipe):
         terminal = _terminal.Terminal(out=io.StringIO(), err=err)
-        terminal.bar("half way")
+        terminal.progress("half way")
         terminal.say("a line")
-    assert screen.getvalue() == "\r\x1b[2Khalf way\r\x1b[2Ka line\n"
+        terminal.close()
+    assert "half way" in screen.getvalue() and screen.getvalue().endswith("\ra line\n")
     assert pipe.getvalue() == "a line\n"
 
 
-def test_text_from_outside_cannot_steer_the_terminal() -> None:
-    out = io.StringIO()
-    _terminal.Terminal(out=out).result("a\x1b]0;title\x07b\x1b[2Jc\u202ed\x9be")
-    assert not set(out.getvalue()) & {"\x1b", "\x07", "\u202e", "\x9b"}
+@pytest.mark.parametrize("columns", [40, 80, 200])
+def test_the_moving_line_never_wraps(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    screen = Screen()
+    terminal = _terminal.Terminal(out=io.StringIO(), err=screen)
+    terminal.progress(
+        "judged: 1,234 passed, 567 failed, 89 not judged, 200 of them reused, 156.70 credits", 1_890, 9_999
+    )
+    lines = screen.getvalue().split("\r")
+    assert "1890/9999" in screen.getvalue()
+    assert max(len(line) for line in lines) < columns
 
 
-def test_a_reader_that_goes_away_is_no_error(at_sandbox: Sandbox, pictures: Path) -> None:
-    with start("evaluate", pictures, *PAID) as process:
-        assert process.stdout is not None
+@pytest.mark.parametrize("colour", [True, False])
+def test_text_from_outside_can_neither_steer_nor_colour_the_terminal(colour: bool) -> None:
+    name = "a\x1b]0;title\x07b\x1b[2Jc\u202ed\x9be\x1b[32mgreen\udcff.png"
+    said = shown_by(Screen() if colour else io.StringIO(), name)
+    assert not set(said) & {"\x1b", "\x07", "\u202e", "\x9b", "\udcff"}
+    assert r"\x1b[32mgreen" in said
+    (line,) = shown_by(io.StringIO(), name, as_json=True).splitlines()
+    assert not set(line) & {"\x1b", "\x07", "\u202e", "\x9b", "\udcff"}
+    assert json.loads(line) == {"name": name}
+
+
+def test_a_name_with_line_breaks_stays_on_its_line(
+    tmp_path: Path, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = folder(tmp_path / "pictures", 1) / "0.png"
+    path = path.rename(path.with_name("a\npassed    b.png"))
+    cli.main(["evaluate", str(path), "--judge", "local"])
+    assert r"a\npassed    b.png" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("streams", ["stdout", "both"])
+def test_a_reader_that_goes_away_ends_with_141(at_sandbox: Sandbox, pictures: Path, streams: str) -> None:
+    """Also where a payment was not confirmed: whoever reads the exit code must not take it for done."""
+    paid = PAID if streams == "stdout" else PAID[1:]
+    with start("evaluate", pictures, *paid) as process:
+        assert process.stdout is not None and process.stderr is not None
         process.stdout.close()
-        assert process.wait(timeout=30) in (OK, NOT_JUDGED)
-        assert process.stderr is not None
-        assert "Traceback" not in process.stderr.read()
+        if streams == "both":
+            process.stderr.close()
+            process.stderr = None
+        assert process.wait(timeout=30) == CLOSED_PIPE
+        if process.stderr is not None:
+            said = process.stderr.read()
+            assert "Traceback" not in said and "Exception" not in said
+    assert len(at_sandbox.bills) == (0 if streams == "both" else len(at_sandbox.evaluations))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no device that is always full")
+def test_a_full_disk_is_one_line(pictures: Path, home: Path) -> None:
+    command = [sys.executable, "-m", "runflow_api", "evaluate", str(pictures), "--judge", "local"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False
+        )
+    assert done.returncode == CONFIGURATION
+    assert "[FILE_ERROR] No space left on device." in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 # --- help, documentation, places ----------------------------------------------------------------------
