@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import functools
 import os
 import queue
 import uuid
@@ -21,8 +20,9 @@ from typing import Any
 
 from .. import errors, images
 from ..background import Workers
-from ..evaluation.evaluator import FATAL, OUTAGES, CostEstimate, Evaluator, Job
-from ..evaluation.question import ImageUrl, Options, Question, validate
+from ..evaluation.evaluator import CostEstimate, Evaluator, Job
+from ..evaluation.failures import OWN_FIELDS, Scope, scope_of
+from ..evaluation.question import ImageUrl, Options, Question
 from ..evaluation.verdict import FAILED, OFF, RUNFLOW, UNKNOWN, Policy, Subject, Verdict, not_judged
 from ..report import html as report
 from . import image_files, results
@@ -34,6 +34,8 @@ IN_FLIGHT_PER_REQUEST = 3
 """Evaluations under way for each HTTP request that may be: most of its life an evaluation only waits."""
 PIXELS_IN_FLIGHT = 128_000_000
 """384 MB as RGB; an image that is larger is judged alone."""
+OWN_OF_A_FILE = OWN_FIELDS | {"generation_prompt", "run_id"}
+"""What each file has for itself: the prompt saved in it, and the run that an output is of."""
 NEVER_PASSES = Policy()
 """For files that cannot be read, which no policy lets pass."""
 
@@ -99,7 +101,8 @@ def _prepare(args: argparse.Namespace, terminal: Terminal, evaluator: Evaluator)
     policy = Policy(args.min_score, args.if_not_judged)
     if not 0.0 <= policy.min_score <= 1.0:
         raise errors.InvalidInputError("--min-score", f"{policy.min_score:g} is not between 0 and 1.")
-    validate(question, options, evaluator.config)
+    question.check()
+    options.check(evaluator.config)
     if args.judge == RUNFLOW or not args.wait:
         evaluator.config.require_key()
     items, found = find_items(args, evaluator, question, options)
@@ -115,7 +118,7 @@ def _read_all(work: EvaluateRun, prompts_from_files: bool) -> None:
     read: list[Item] = []
 
     async def read_one(item: Item) -> None:
-        await work.readers.run(functools.partial(_read, item, prompts_from_files))
+        await work.readers.run(_read, item, prompts_from_files)
         if item.error is not None and not _is_passed_over(work, item):
             _end(work, item, not_judged(item.error, NEVER_PASSES, Subject(), judge=work.judged_by))
         read.append(item)
@@ -189,19 +192,18 @@ def _estimate(work: EvaluateRun, readable: list[tuple[str, Question, Options]]) 
     limited = work.evaluator.config.max_credits_per_day is not None
     if limited:
         _check_key(work)
-    estimate = run_cancellable(work.evaluator.quote(readable, work.token))
+    estimate = run_cancellable(work.evaluator.estimate(readable, work.token))
     if limited or not estimate.new:
         return estimate
     _check_key(work)
-    job_class = readable[0][2].job_class
-    price = run_cancellable(work.evaluator.ask(functools.partial(work.evaluator.prices.price, job_class)))
+    price = run_cancellable(work.evaluator.call_api(work.evaluator.prices.price, readable[0][2].job_class))
     return replace(estimate, price=price)
 
 
 def _check_key(work: EvaluateRun) -> None:
     """A key that is not accepted is told once, instead of for every image."""
     try:
-        run_cancellable(work.evaluator.ask(work.evaluator.client.check_account))
+        run_cancellable(work.evaluator.call_api(work.evaluator.client.check_account))
     except errors.AuthenticationError:
         raise
     except errors.RunflowError:
@@ -265,29 +267,23 @@ async def _verdict(work: EvaluateRun, item: Item) -> Verdict:
     policy = replace(work.policy, if_not_judged="fail") if work.policy.if_not_judged == "stop" else work.policy
     subject = Subject(item.question.generation_prompt, item.pixel_hash)
     try:
-        image = await work.readers.run(functools.partial(_image, work, item))
+        image = await work.readers.run(_image, work, item)
         job = Job([image], item.question, work.judge, policy, item.options, work.token, work.wait)
         verdict = (await work.evaluator.evaluate(job))[0]
     except errors.RunflowError as error:
-        is_refused = isinstance(error, errors.ApiError) and _is_of_one_image(error)
+        is_refused = isinstance(error, errors.ApiError) and scope_of(error, OWN_OF_A_FILE) is Scope.ONE_IMAGE
         verdict = not_judged(error, policy if is_refused else NEVER_PASSES, subject, judge=work.judged_by)
-    if verdict.error is not None and _stops_all(work, verdict.error):
+    if _stops_all(work, verdict.error):
         work.stopped = work.stopped or verdict.error
     return verdict
 
 
-def _is_of_one_image(error: errors.RunflowError) -> bool:
-    if isinstance(error, errors.ValidationError):
-        return error.status in (400, 413, 422)
-    return isinstance(error, errors.InvalidInputError)
-
-
-def _stops_all(work: EvaluateRun, error: errors.RunflowError) -> bool:
+def _stops_all(work: EvaluateRun, error: errors.RunflowError | None) -> bool:
     """Whether the next image would meet the same, so that it is not worth starting."""
-    if _is_of_one_image(error):
+    if error is None or isinstance(error, errors.InvalidInputError):
         return False
-    for_now = (*OUTAGES, errors.InsufficientCreditError, errors.BudgetError)
-    return isinstance(error, FATAL) or (work.policy.if_not_judged == "stop" and isinstance(error, for_now))
+    scope = scope_of(error, OWN_OF_A_FILE)
+    return scope is Scope.EVERY_IMAGE or (scope is Scope.FOR_NOW and work.policy.if_not_judged == "stop")
 
 
 def _image(work: EvaluateRun, item: Item) -> image_files.Pixels | ImageUrl:
@@ -381,7 +377,7 @@ def _conclude(work: EvaluateRun) -> int:
         work.terminal.say(f"Stopped: {work.stopped}\nRun the same command again to go on; nothing is paid twice.")
         return exit_code(work.stopped)
     verdicts = [item.verdict for item in work.items if item.verdict is not None]
-    if any(isinstance(verdict.error, errors.InvalidInputError) for verdict in verdicts):
+    if any(_is_wrong(verdict.error) for verdict in verdicts):
         return NOT_JUDGED
     unknown = [v for v in verdicts if v.outcome == UNKNOWN and v.judge != OFF and (work.wait or v.error)]
     if unknown and work.policy.if_not_judged == "stop":
@@ -390,6 +386,13 @@ def _conclude(work: EvaluateRun) -> int:
     if not work.wait:
         return JUDGED_FAILED if any(verdict.outcome == FAILED for verdict in verdicts) else OK
     return OK if all(verdict.passed for verdict in verdicts) else JUDGED_FAILED
+
+
+def _is_wrong(error: errors.RunflowError | None) -> bool:
+    """Whether it is nothing that a policy decides: a file that is no image, or what would be wrong with every one."""
+    return error is not None and (
+        isinstance(error, errors.InvalidInputError) or scope_of(error, OWN_OF_A_FILE) is Scope.EVERY_IMAGE
+    )
 
 
 def _save_report(work: EvaluateRun, args: argparse.Namespace) -> bool:
