@@ -24,7 +24,6 @@ from .pixels import (
     prepare,
     quantile,
     to_levels,
-    to_luma,
 )
 
 
@@ -134,6 +133,9 @@ BLUR_MAX_SIGMA = 0.0029
 """Of the side. In the tuning set 97 % of the sharp pictures measured below 0.0018, and 97 % of those blurred by 0.006
 of the width above 0.0043."""
 
+BLUR_MIN_SIGMA_PX = 0.9
+"""The sharpest edge that pixels can show measures 0.6, so that no picture is blurred for being small."""
+
 EDGE_RISE = 2.56
 """A Gaussian edge climbs from 10 % to 90 % over so many sigmas."""
 
@@ -149,12 +151,13 @@ def _blur(pixels: Pixels) -> Finding:
     if sigma is None:
         return check.passed("no edges to measure a width on", confidence=0.5)
     width, relative = sigma * pixels.factor * EDGE_RISE, sigma * pixels.factor / pixels.side
+    limit = max(BLUR_MAX_SIGMA, BLUR_MIN_SIGMA_PX / pixels.side)
     evidence = (
         f"finest edges rise over {width:.1f} px",
-        f"sigma {relative:.2%} of the image side, at most {BLUR_MAX_SIGMA:.2%}",
+        f"sigma {relative:.2%} of the image side, at most {limit:.2%}",
     )
-    confidence = confidence_of(relative, BLUR_MAX_SIGMA)
-    if relative > BLUR_MAX_SIGMA:
+    confidence = confidence_of(relative, limit)
+    if relative > limit:
         issue = f"blurred: finest detail {width:.0f} px wide"
         return check.failed(issue, evidence, confidence, remedy="sharp focus, crisp fine detail")
     return check.passed(f"sharp: finest detail {width:.1f} px wide", evidence, confidence, strength=True)
@@ -174,11 +177,15 @@ def _edge_sigma(work: Floats) -> float | None:
 
 # --- exposure, contrast ---
 
-DARK_TOP = 0.12
-"""Of 1. An image whose brightest 0.1 % stays below it uses an eighth of the range; a night has lights in it."""
+DARK_TOP = 0.16
+"""Of 1. An image whose brightest 0.1 %, in their strongest channel, stay below it uses a sixth of the range; a night
+has lights in it, and blue on black is not dark."""
 
 WHITE_LEVEL = 250
 """From here a channel is clipped: lossy files move white by a few levels."""
+
+CLIPPED_LOWEST = 64
+"""A pixel whose weakest channel is below is a saturated colour, not one cut off at white."""
 
 PAPER_LEVEL = 240
 """A pixel with all channels above is white. White may be a background, so it says nothing on its own."""
@@ -191,6 +198,9 @@ Logos, line art and products on white are clipped in white only."""
 DRAWN_GRADIENTS = (0.75, 60.0)
 """Levels a pixel. Where half of what is not white is flatter, pure colours are drawn, not blown out; where half is
 steeper, it is text or line art."""
+
+LETTERING_GRADIENT = 30.0
+"""Levels a pixel, on a nearly white page: where half of the rest is steeper, it is lettering, and nothing was lost."""
 
 BLANK_SHARE = 0.985
 """White part above which next to nothing is left to see, not even a small logo."""
@@ -209,9 +219,10 @@ unevenly spaced. A gain on continuous tones leaves no comb: then only the clippe
 
 def _exposure(pixels: Pixels) -> Finding:
     check = Check("exposure", "Tones are neither crushed into black nor cut off at white", weight=2)
-    top = quantile(to_luma(pixels.tones), 0.999) / 255
     highest, lowest = pixels.tones.max(axis=1), pixels.tones.min(axis=1)
-    clipped, gain = float((highest >= WHITE_LEVEL).mean()), _gain(highest)
+    top = quantile(highest, 0.999) / 255
+    cut = (highest >= WHITE_LEVEL) & (lowest >= CLIPPED_LOWEST)
+    clipped, gain = float(cut.mean()), _gain(highest)
     evidence = (
         f"brightest 0.1 % at {top:.2f} of 1, at least {DARK_TOP:.2f}",
         f"{clipped:.0%} with a channel clipped at white; {CLIPPED_SHARE:.0%} and more suits a white background only",
@@ -223,26 +234,27 @@ def _exposure(pixels: Pixels) -> Finding:
     if gain and clipped >= STRETCHED_SHARE:
         issue = f"overexposed: tones pulled {gain} levels apart, {clipped:.0%} of the picture clipped at white"
         return check.failed(issue, evidence, 0.9, remedy=remedy)
-    if clipped >= CLIPPED_SHARE and (_blank(pixels.luma) or _blown_colours(pixels, highest, lowest)):
+    if clipped >= CLIPPED_SHARE and _is_blown_out(pixels, cut, lowest):
         issue = f"overexposed: {clipped:.0%} of the picture clipped at white"
         return check.failed(issue, evidence, confidence_of(clipped, CLIPPED_SHARE), remedy=remedy)
     confidence = min(confidence_of(top, DARK_TOP), 0.9)
     return check.passed(f"brightest tones at {top:.0%} of white, {clipped:.0%} clipped", evidence, confidence)
 
 
-def _blank(luma: Bytes) -> bool:
-    return quantile(luma, 1 - BLANK_SHARE) >= WHITE_LEVEL
-
-
-def _blown_colours(pixels: Pixels, highest: Bytes, lowest: Bytes) -> bool:
-    """Whether much of what is not white has a channel cut off, and is no drawing."""
+def _is_blown_out(pixels: Pixels, cut: Array, lowest: Bytes) -> bool:
+    """Whether next to nothing is left, or much of what is not white has channels cut off, and it is not a drawing."""
     coloured = lowest < PAPER_LEVEL
-    share = float((highest[coloured] >= WHITE_LEVEL).mean()) if coloured.any() else 0.0
-    if share < COLOUR_CLIPPED_SHARE or min(pixels.work.shape) < BLUR_MIN_SIDE:
+    share = float(cut[coloured].mean()) if coloured.any() else 0.0
+    is_blank = quantile(pixels.luma, 1 - BLANK_SHARE) >= WHITE_LEVEL
+    if (share < COLOUR_CLIPPED_SHARE and not is_blank) or min(pixels.work.shape) < BLUR_MIN_SIDE:
         return False
-    inner = pixels.work[1:-1, 1:-1]
-    drawn = gradient(pixels.work)[(inner > 255 - PAPER_LEVEL) & (inner < WHITE_LEVEL)]
-    return drawn.size > 0 and DRAWN_GRADIENTS[0] <= float(np.median(drawn)) <= DRAWN_GRADIENTS[1]
+    plane = pixels.luma.astype(np.float32) if is_blank else pixels.work  # averaging would wash thin lettering out
+    inner = plane[1:-1, 1:-1]
+    left = gradient(plane)[(inner > 255 - PAPER_LEVEL) & (inner < WHITE_LEVEL)]
+    steepest = DRAWN_GRADIENTS[1] if not is_blank else LETTERING_GRADIENT
+    if left.size == 0:
+        return is_blank and not bool((inner <= 255 - PAPER_LEVEL).any())
+    return DRAWN_GRADIENTS[0] <= float(np.median(left)) <= steepest
 
 
 def _gain(tones: Bytes) -> int:
@@ -257,14 +269,15 @@ def _gain(tones: Bytes) -> int:
     return step if GAIN_STEPS[0] <= step <= GAIN_STEPS[1] and regular >= GAIN_REGULAR else 0
 
 
-CONTRAST_MIN = 0.05
-"""Of 1. Fog and soft gradients span more than this; below, a picture reads as an empty area."""
+CONTRAST_MIN = 0.085
+"""Of 1, in the channel that spans most. Fog, soft gradients and a night with its lights span more."""
 
 
 def _contrast(pixels: Pixels) -> Finding:
     check = Check("contrast", "The tones span a visible range")
-    spread = (quantile(pixels.luma, 0.995) - quantile(pixels.luma, 0.005)) / 255
-    evidence = (f"99 % of the tones within {spread:.2f} of 1, at least {CONTRAST_MIN:.2f}",)
+    channels = [pixels.tones[:, channel] for channel in range(pixels.tones.shape[1])]
+    spread = max(quantile(each, 0.999) - quantile(each, 0.001) for each in channels) / 255
+    evidence = (f"99.8 % of the tones within {spread:.2f} of 1, at least {CONTRAST_MIN:.2f}",)
     confidence = confidence_of(spread, CONTRAST_MIN)
     if spread < CONTRAST_MIN:
         issue = f"low contrast: the tones span {spread:.1%} of the range"

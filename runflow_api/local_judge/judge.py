@@ -20,6 +20,7 @@ import numpy as np
 
 from ..api.models import Action, Evaluation, EvaluationStatus, GateFailure, JudgeIssue, JudgeOpinion
 from ..errors import InvalidInputError
+from . import damage
 from .checks import CHECKS, Finding, find_broken, near_duplicate
 from .pixels import Array, prepare
 
@@ -50,7 +51,7 @@ def judge(
     findings = find_broken(image)
     if checks == "full" and all(finding.passed for finding in findings):
         pixels = prepare(image)
-        findings += [check(pixels) for check in CHECKS]
+        findings += [check(pixels) for check in (*CHECKS, *damage.CHECKS)]
         if references:
             findings.append(near_duplicate(pixels, references))
     return _evaluation(findings, prompt, (time.perf_counter() - started) * 1000)
