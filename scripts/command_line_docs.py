@@ -18,13 +18,13 @@ HEAD = """# The command line
 this pack, with the Python that ComfyUI uses. Results go to standard output, everything else to standard error.
 
 From anywhere else, name the folder: `python path/to/the/pack/runflow_api COMMAND`. The Python of ComfyUI's portable
-build for Windows needs that everywhere: `python_embeded\\python.exe ComfyUI\\custom_nodes\\runflow-evaluate\\runflow_api
-COMMAND` (a clone's folder is `ComfyUI-Runflow-Evaluate`). Where the pack was installed with pip (`pip install .` in its
-folder), the same program is `runflow-evaluate COMMAND`.
+build for Windows needs that everywhere: `python_embeded\\python.exe
+ComfyUI\\custom_nodes\\runflow-evaluate\\runflow_api COMMAND` (a clone's folder is `ComfyUI-Runflow-Evaluate`). Where
+the pack was installed with pip (`pip install .` in its folder), the same program is `runflow-evaluate COMMAND`.
 
 A file is read as ComfyUI's *Load Image* (0.3.75) reads it, and its prompt is taken as the saved graph has it, so that
-graph and command line do not pay for the same picture twice. Newer versions of ComfyUI decode JPEG files in another way,
-so the pixels of a JPEG may differ a little there; PNG and lossless WebP are the same.
+graph and command line do not pay for the same picture twice. Newer versions of ComfyUI decode some files in another
+way, so that their pixels, of JPEG files above all, may differ a little there.
 
 Settings and key come from the environment, else from the private directory of the ComfyUI whose `custom_nodes` folder
 the pack is in (`user/__runflow_evaluate`; with `--comfyui DIR` of that one), else from the user data directory of the

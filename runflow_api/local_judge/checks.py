@@ -6,11 +6,10 @@ The measures are published ones, named where they are used; each threshold stand
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
 
 from .pixels import (
     BLUR_MIN_SIDE,
@@ -21,7 +20,6 @@ from .pixels import (
     Pixels,
     gaussian,
     gradient,
-    prepare,
     quantile,
     to_levels,
 )
@@ -39,6 +37,11 @@ class Finding:
     remedy: str = ""
     strength: bool = False
 
+    @property
+    def weight(self) -> float:
+        """What it counts in the score."""
+        return 0.0 if self.passed and self.check.is_rare else self.check.weight
+
 
 @dataclass(frozen=True)
 class Check:
@@ -48,6 +51,8 @@ class Check:
     description: str
     weight: float = 1.0
     gate: bool = False
+    is_rare: bool = False
+    """A damage so rare that its absence says nothing: it counts in the score only where it is found."""
 
     def passed(
         self, text: str, evidence: tuple[str, ...] = (), confidence: float = 1.0, *, strength: bool = False
@@ -231,8 +236,9 @@ def _exposure(pixels: Pixels) -> Finding:
         issue = f"underexposed: nothing brighter than {top:.0%} of white"
         return check.failed(issue, evidence, confidence_of(top, DARK_TOP), remedy="bright, well exposed, even lighting")
     remedy = "balanced exposure, detail kept in the highlights"
-    if gain and clipped >= STRETCHED_SHARE:
-        issue = f"overexposed: tones pulled {gain} levels apart, {clipped:.0%} of the picture clipped at white"
+    stretched = float((highest >= WHITE_LEVEL).mean())
+    if gain and stretched >= STRETCHED_SHARE:
+        issue = f"overexposed: tones pulled {gain} levels apart, {stretched:.0%} of the picture clipped at white"
         return check.failed(issue, evidence, 0.9, remedy=remedy)
     if clipped >= CLIPPED_SHARE and _is_blown_out(pixels, cut, lowest):
         issue = f"overexposed: {clipped:.0%} of the picture clipped at white"
@@ -381,7 +387,7 @@ def _enlarged(rgb: Bytes) -> bool:
     return all(_column_steps(rgb[:, :, channel])[-2] == 0 for channel in range(rgb.shape[2]))
 
 
-# --- resolution, references ---
+# --- resolution ---
 
 MIN_SHORT_SIDE = 256
 """Pixels. Below, an image is a thumbnail."""
@@ -398,51 +404,6 @@ def _resolution(pixels: Pixels) -> Finding:
         issue = f"low resolution: {width} x {height} px, the short side is below {MIN_SHORT_SIDE} px"
         return check.failed(issue, evidence)
     return check.passed(f"resolution: {width} x {height} px", evidence, strength=True)
-
-
-HASH_SIDE = 16
-DUPLICATE_BITS = 0.10
-"""Share of differing hash bits; those of unrelated pictures differ in a third to a half."""
-
-DUPLICATE_LEVELS = 16.0
-"""Mean difference of the small copies, of 255."""
-
-
-def near_duplicate(pixels: Pixels, references: Sequence[Array]) -> Finding:
-    """Difference hash (N. Krawetz, "Kind of like that", 2013) and difference of small copies.
-
-    Reported, never failing; it says nothing about who or what is shown.
-    """
-    check = Check("reference_similarity", "Whether the pixels nearly equal a reference (information)", weight=0)
-    own = _thumbnail(pixels.rgb)
-    apart = [_difference(own, _thumbnail(prepare(_finite(reference)).rgb)) for reference in references]
-    same = [str(i + 1) for i, (bits, levels) in enumerate(apart) if _close(bits, levels)]
-    evidence = tuple(
-        f"reference {i + 1}: {bits:.0%} of the pattern differs, {levels:.0f} of 255 levels apart"
-        for i, (bits, levels) in enumerate(apart)
-    )
-    text = f"nearly the same pixels as reference {', '.join(same)}" if same else "no near-duplicate of a reference"
-    return check.passed(text, evidence)
-
-
-def _close(bits: float, levels: float) -> bool:
-    return bits <= DUPLICATE_BITS and levels <= DUPLICATE_LEVELS
-
-
-def _finite(image: Array) -> Array:
-    return image if image.dtype == np.uint8 else np.nan_to_num(image, nan=0.0)
-
-
-def _thumbnail(rgb: Bytes) -> Floats:
-    """Means over a raster, (16, 17, 3) float32."""
-    picture = Image.fromarray(rgb[:, :, 0] if rgb.shape[2] == 1 else rgb).convert("RGB")
-    return np.asarray(picture.resize((HASH_SIDE + 1, HASH_SIDE), Image.Resampling.BOX), np.float32)
-
-
-def _difference(one: Floats, other: Floats) -> tuple[float, float]:
-    """Share of differing hash bits, and mean difference in levels."""
-    bits = [np.diff(thumbnail.mean(axis=2), axis=1) > 1 for thumbnail in (one, other)]
-    return float((bits[0] != bits[1]).mean()), float(np.abs(one - other).mean())
 
 
 CHECKS: tuple[Callable[[Pixels], Finding], ...] = (_blur, _exposure, _contrast, _noise, _compression, _resolution)

@@ -34,7 +34,7 @@ OTHER_BAND = 0.3
 
 def cut_off(pixels: Pixels) -> Finding:
     """A flat band at one edge, against a textured picture: the lower half black, or a decode that stopped in grey."""
-    check = Check("cut_off", "The picture goes on to its edges", weight=2)
+    check = Check("cut_off", "The picture goes on to its edges", weight=2, is_rare=True)
     if min(pixels.size) < 2 * CUT_STEP_ROWS:
         return check.unmeasured("the image is too small to look for a cut")
     views = {"bottom": pixels.rgb, "top": pixels.rgb[::-1]}
@@ -88,7 +88,7 @@ WHITE_SHARE = 0.06
 
 def noise_in_a_part(pixels: Pixels) -> Finding:
     """Patches whose neighbouring pixels have nothing to do with each other: white noise, as a broken latent gives."""
-    check = Check("white_noise", "Neighbouring pixels belong together", weight=2)
+    check = Check("white_noise", "Neighbouring pixels belong together", weight=2, is_rare=True)
     plane = pixels.green
     rows, columns = plane.shape[0] // WHITE_PATCH, plane.shape[1] // WHITE_PATCH
     if rows * columns < 16:
@@ -104,7 +104,9 @@ def noise_in_a_part(pixels: Pixels) -> Finding:
     share = float(white.mean())
     evidence = (f"{share:.1%} of the patches are white noise, at most {WHITE_SHARE:.0%}",)
     if share > WHITE_SHARE:
-        return check.failed(f"noise: {share:.0%} of the picture is noise without a picture in it", evidence, 0.9)
+        return check.failed(
+            f"noisy: in {share:.0%} of the picture neighbouring pixels have nothing in common", evidence, 0.9
+        )
     return check.passed("no part is noise", evidence, 0.9)
 
 
@@ -115,7 +117,7 @@ OUTLIER_SHARE = 0.010
 
 def single_pixels(pixels: Pixels) -> Finding:
     """Pixels at an end of the range that none of the eight around them comes near: salt and pepper."""
-    check = Check("single_pixels", "No pixels that stand alone", weight=2)
+    check = Check("single_pixels", "No pixels that stand alone", weight=2, is_rare=True)
     height, width = pixels.size
     if min(height, width) < 16:
         return check.unmeasured("the image is too small to look for single pixels")
@@ -123,7 +125,7 @@ def single_pixels(pixels: Pixels) -> Finding:
     share = max(_alone(pixels.rgb[:, :, channel], step) for channel in range(pixels.rgb.shape[2]))
     evidence = (f"{share:.2%} of the pixels stand alone, at most {OUTLIER_SHARE:.0%}",)
     if share > OUTLIER_SHARE:
-        issue = f"noise: {share:.1%} of the pixels are single black or white ones"
+        issue = f"noisy: {share:.1%} of the pixels are single black or white ones"
         return check.failed(issue, evidence, confidence_of(share, OUTLIER_SHARE), remedy="clean, noise-free image")
     return check.passed("no single pixels", evidence, confidence_of(max(share, 1e-4), OUTLIER_SHARE))
 
@@ -147,7 +149,7 @@ def _alone(plane: Bytes, step: int) -> float:
 CELL_MIN = 20
 """Pixels: smaller cells are those of pixel art."""
 
-CELLS_MIN = 30
+CELLS_MIN = 25
 """Fewer are a colour chart."""
 
 CELL_COLOURS = 0.7
@@ -156,7 +158,7 @@ CELL_COLOURS = 0.7
 
 def mosaic(pixels: Pixels) -> Finding:
     """Large square cells of one colour each, with nearly as many colours: a picture behind a mosaic."""
-    check = Check("mosaic", "No large cells of one colour", weight=2)
+    check = Check("mosaic", "No large cells of one colour", weight=2, is_rare=True)
     cells = [_cell(np.abs(np.diff(view.astype(np.int16), axis=1)).max(axis=2)) for view in _both_ways(pixels.rgb)]
     if cells[0] is None or cells[1] is None:
         return check.passed("no large cells of one colour", confidence=0.9)
@@ -200,7 +202,7 @@ LINES_RATIO = 60.0
 
 def scan_lines(pixels: Pixels) -> Finding:
     """One fine wave of rows, or columns, over the whole picture: lines of a broken decode or an interlaced source."""
-    check = Check("scan_lines", "No fine lines across the whole picture", weight=2)
+    check = Check("scan_lines", "No fine lines across the whole picture", weight=2, is_rare=True)
     if min(pixels.size) < 128:
         return check.unmeasured("the image is too small to look for lines")
     amplitude, period, name = max((*_wave(pixels.luma), "rows"), (*_wave(pixels.luma.T), "columns"))
@@ -217,11 +219,14 @@ def _wave(plane: Bytes) -> tuple[float, float]:
     curved = rows[:, 1:-1] - (rows[:, :-2] + rows[:, 2:]) / 2
     window = np.hanning(curved.shape[1]).astype(np.float32)
     power = np.abs(np.fft.rfft(curved * window, axis=1)) ** 2
-    fast = power[:, math.ceil(curved.shape[1] / LINES_PERIOD) :]
+    first = math.ceil(curved.shape[1] / LINES_PERIOD)
+    slow, fast = power[:, 2:first], power[:, first:]
     peak = int(np.argmax(fast.sum(axis=0)))
     usual = np.median(fast, axis=1) + 1e-9
+    if slow.size and float((slow.max(axis=1) / usual >= LINES_RATIO).mean()) >= 0.5:
+        return 0.0, 0.0  # an overtone of something larger that repeats: squares, blinds, lines of text
     near = fast[:, max(0, peak - 1) : peak + 2].max(axis=1)
-    frequency = (peak + math.ceil(curved.shape[1] / LINES_PERIOD)) / curved.shape[1]
+    frequency = (peak + first) / curved.shape[1]
     gain = 1 - math.cos(2 * math.pi * frequency)
     amplitude = float(np.median(np.sqrt(near))) * 2 / float(window.sum()) / max(gain, 1e-3)
     strong = float((near / usual >= LINES_RATIO).mean())
@@ -245,7 +250,7 @@ RE_BLUR = 1.5
 
 def motion_blur(pixels: Pixels) -> Finding:
     """Edges across one direction that are all wide, while those across another are sharp."""
-    check = Check("motion_blur", "Edges are narrow in every direction", weight=2)
+    check = Check("motion_blur", "Edges are narrow in every direction", weight=2, is_rare=True)
     sigmas = _sigmas_by_direction(pixels.work)
     if len(sigmas) < 2:
         return check.unmeasured("there are edges in one direction only, or none")

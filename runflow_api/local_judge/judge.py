@@ -21,8 +21,9 @@ import numpy as np
 from ..api.models import Action, Evaluation, EvaluationStatus, GateFailure, JudgeIssue, JudgeOpinion
 from ..errors import InvalidInputError
 from . import damage
-from .checks import CHECKS, Finding, find_broken, near_duplicate
+from .checks import CHECKS, Finding, find_broken
 from .pixels import Array, prepare
+from .references import near_duplicate
 
 
 def judge(
@@ -39,8 +40,9 @@ def judge(
     only for values that are not finite and for one flat colour. ``references`` are images of the same
     form; whether one of them is nearly the same picture is reported and never fails.
 
-    ``weighted_pass_rate`` is the weighted share of the passed checks, and 0 where a gate (not finite, flat)
-    failed. ``action.improved_prompt`` is ``prompt`` with what the failed checks ask for.
+    ``weighted_pass_rate`` is the weighted share of the passed checks, rare damages counted where they are found, and 0
+    where a gate (not finite, flat) failed. ``action.improved_prompt`` is ``prompt`` with what the failed checks ask
+    for.
 
     Raises ``InvalidInputError`` for arrays of another shape or kind, never for the values in them.
     """
@@ -93,7 +95,7 @@ def _pass_rate(findings: Sequence[Finding]) -> float:
     measured = [finding for finding in findings if finding.passed is not None]
     if any(finding.check.gate and not finding.passed for finding in measured):
         return 0.0
-    return round(sum(f.check.weight for f in measured if f.passed) / sum(f.check.weight for f in measured), 4)
+    return round(sum(f.weight for f in measured if f.passed) / sum(f.weight for f in measured), 4)
 
 
 def _judge(finding: Finding) -> JudgeOpinion:
@@ -104,7 +106,7 @@ def _judge(finding: Finding) -> JudgeOpinion:
         category="pixels",
         passed=finding.passed,
         confidence=finding.confidence,
-        weight=finding.check.weight,
+        weight=finding.weight,
         reasoning=f"{finding.text[0].upper()}{finding.text[1:]}.",
         evidence=list(finding.evidence),
         issues=[issue] if finding.passed is False else [],
