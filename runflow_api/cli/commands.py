@@ -15,7 +15,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NoReturn
 
 from .._version import VERSION
@@ -173,7 +173,7 @@ def _with_evaluator(
 
     def run(args: argparse.Namespace, terminal: Terminal) -> int:
         settings = config.load(locations.settings_directory(args.comfyui))
-        settings = replace(settings, max_evaluations_per_prompt=NO_LIMIT)
+        settings = settings.model_copy(update={"max_evaluations_per_prompt": NO_LIMIT})
         evaluator = Evaluator(settings, locations.journal_directory(args.comfyui))
         try:
             return command(args, terminal, evaluator)

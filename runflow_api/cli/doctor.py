@@ -61,6 +61,12 @@ def findings(settings_directory: Path, journal_directory: Path) -> Iterator[Find
         to_do = f"correct the environment, or {settings_directory} and the rights to it"
         yield Finding("configuration", BAD, str(error), to_do)
         return
+    if settings.trouble:
+        to_do = f"give yourself those rights, or name another user with the rights to {settings_directory}"
+        yield Finding("private folder", BAD, f"[FOLDER_UNUSABLE] {settings.trouble}", to_do)
+    if settings.unknown:
+        names = ", ".join(settings.unknown)
+        yield Finding("unknown settings", NOTE, names, "correct the spelling: docs/configuration.md has all names")
     yield _configuration(settings, settings_directory)
     yield _key(settings, settings_directory)
     yield _journal(settings, journal_directory)

@@ -61,7 +61,7 @@ def _verdict(verdict: Verdict) -> list[str | Painted]:
     evaluation = verdict.evaluation
     score = f" · {verdict.score:.2f}" if evaluation.weighted_pass_rate is not None else ""
     cost = f" · {plain(evaluation.cost)} credits" if evaluation.cost else ""
-    lines = [f" {evaluation.id}{score}{cost}", *verdict.issues]
+    lines = [f" {evaluation.id}{score}{cost}", *verdict.issues, *verdict.notes]
     if evaluation.action and evaluation.action.improved_prompt:
         lines.append(f"improved prompt: {' '.join(evaluation.action.improved_prompt.split())}")
     said = "\n          ".join(on_one_line(line) for line in lines)
@@ -182,7 +182,7 @@ def cost(args: argparse.Namespace, terminal: Terminal, evaluator: Evaluator) -> 
         )
     today = journal.spent_today()
     limit = settings.max_credits_per_day
-    credits_limit = "none" if limit is None else f"{plain(today.credits)} of {plain(Decimal(str(limit)))}"
+    credits_limit = "none" if limit is None else f"{plain(today.credits)} of {plain(limit)}"
     terminal.result(
         f"limits per day (UTC): {today.evaluations} of {settings.max_evaluations_per_day} evaluations, "
         f"credits {credits_limit}",

@@ -30,7 +30,7 @@ def line_of(item: Item, *, wait: bool) -> list[str | Painted]:
     outcome = "submitted" if submitted else verdict.outcome
     about = [] if submitted else [verdict.summary.partition(" · ")[2]]
     head = [f" {on_one_line(item.name)}", *about, verdict.evaluation.id or ""]
-    below = [*item.notes, *(() if submitted else report.defects_of(verdict))]
+    below = [*item.notes, *(() if submitted else verdict.issues)]  # the summary has the verdict's notes
     prompt = " ".join(item.question.generation_prompt.split())
     if prompt and verdict.judge == RUNFLOW:
         cut = prompt if len(prompt) <= LONGEST_PROMPT else f"{prompt[: LONGEST_PROMPT - 1]}…"
@@ -54,12 +54,11 @@ def record_of(item: Item) -> dict[str, Any]:
         "file": item.name,
         **verdict.to_ui(),
         "score": verdict.score if scored else None,
-        "issues": list(report.defects_of(verdict)),
         "judges": [_opinion(judge) for judge in verdict.evaluation.judges],
         "status": verdict.evaluation.status_code if verdict.judge != OFF else None,
         "generation_prompt": item.question.generation_prompt,
         "no_prompt": item.no_prompt or None,
-        "notes": list(item.notes),
+        "notes": [*item.notes, *verdict.notes],
     }
 
 

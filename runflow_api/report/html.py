@@ -95,17 +95,11 @@ def thumbnail(image: Image.Image, side: int = THUMBNAIL_SIDE) -> bytes:
 
 def issues_of(verdict: Verdict, audience: Audience) -> tuple[str, ...]:
     """What is wrong, as that audience may read it."""
-    defects = defects_of(verdict)
     if audience == "internal":
-        return defects
+        return verdict.issues
     if verdict.error is not None:
         return ()
-    return tuple(_UUID.sub("…", issue) for issue in defects)
-
-
-def defects_of(verdict: Verdict) -> tuple[str, ...]:
-    """The issues without the sentence that the local judge sees pixels only, which ``judged_by`` says."""
-    return tuple(issue for issue in verdict.issues if issue not in (LOCAL_PASSED, LOCAL_FAILED))
+    return tuple(_UUID.sub("…", issue) for issue in verdict.issues)
 
 
 def strengths_of(verdict: Verdict, audience: Audience) -> tuple[str, ...]:
@@ -280,6 +274,7 @@ def _card(entry: Entry, audience: Audience, said: Labels, folder: int) -> dict[s
     verdict, for_team = entry.verdict, audience == "internal"
     size = f"{entry.size[0]} × {entry.size[1]} px" if all(entry.size) else ""
     data = base64.b64encode(entry.thumbnail).decode("ascii")
+    notes = [note for note in verdict.notes if note not in (LOCAL_PASSED, LOCAL_FAILED)]  # which judged_by says
     return {
         "outcome": str(verdict.outcome),
         "folder": folder,
@@ -287,7 +282,7 @@ def _card(entry: Entry, audience: Audience, said: Labels, folder: int) -> dict[s
         "link": entry.link if for_team else "",
         "picture": f"data:image/jpeg;base64,{data}" if data else "",
         "score": None if _has_no_score(verdict) else verdict.score,
-        "meta": " · ".join(part for part in (size, judged_by(verdict, said)) if part),
+        "meta": " · ".join(part for part in (size, judged_by(verdict, said), *(notes if for_team else ())) if part),
         "lists": [
             (said.issues, issues_of(verdict, audience)),
             (said.strengths, strengths_of(verdict, audience)),
