@@ -275,17 +275,23 @@ def _gain(tones: Bytes) -> int:
     return step if GAIN_STEPS[0] <= step <= GAIN_STEPS[1] and regular >= GAIN_REGULAR else 0
 
 
+CONTRAST_MIN_DARK = 0.05
+"""Of 1, for 99 % of the luma. This alone holds for what is underexposed, which is said by itself."""
+
 CONTRAST_MIN = 0.085
 """Of 1, in the channel that spans most. Fog, soft gradients and a night with its lights span more."""
 
 
 def _contrast(pixels: Pixels) -> Finding:
     check = Check("contrast", "The tones span a visible range")
-    channels = [pixels.tones[:, channel] for channel in range(pixels.tones.shape[1])]
-    spread = max(quantile(each, 0.999) - quantile(each, 0.001) for each in channels) / 255
-    evidence = (f"99.8 % of the tones within {spread:.2f} of 1, at least {CONTRAST_MIN:.2f}",)
-    confidence = confidence_of(spread, CONTRAST_MIN)
-    if spread < CONTRAST_MIN:
+    spread, limit = (quantile(pixels.luma, 0.995) - quantile(pixels.luma, 0.005)) / 255, CONTRAST_MIN_DARK
+    if quantile(pixels.tones.max(axis=1), 0.999) >= DARK_TOP * 255:
+        channels = [pixels.tones[:, channel] for channel in range(pixels.tones.shape[1])]
+        spread = max(quantile(each, 0.999) - quantile(each, 0.001) for each in channels) / 255
+        limit = CONTRAST_MIN
+    evidence = (f"nearly all tones within {spread:.2f} of 1, at least {limit:.3f}",)
+    confidence = confidence_of(spread, limit)
+    if spread < limit:
         issue = f"low contrast: the tones span {spread:.1%} of the range"
         return check.failed(issue, evidence, confidence, remedy="clear tonal contrast")
     return check.passed(f"contrast: tones span {spread:.0%} of the range", evidence, confidence, strength=True)
