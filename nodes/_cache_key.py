@@ -40,6 +40,7 @@ def _resolved(judge: str) -> str:
     if judge != "auto":
         return judge
     try:
-        return "runflow" if _runtime.settings().api_key else "local"
+        current = _runtime.settings()
+        return "runflow" if current.api_key or current.trouble else "local"
     except ConfigurationError:
         return "misconfigured"
