@@ -270,8 +270,9 @@ function mayRepeat(place, survey) {
   const id = executionId(place)
   const before = [...survey.upstream(place).values()]
   if (before.some(({ node }) => dataOf(node).output_is_list?.includes(true))) return true
-  const behind = [...survey.running.values()].filter((each) => survey.upstream(each).has(id))
-  return before.some(isForeign) && behind.some(isForeign)
+  if (!before.some(isForeign)) return false
+  const foreign = [...survey.running.values()].filter(isForeign)
+  return foreign.some((each) => survey.upstream(each).has(id))
 }
 
 /** @param {GraphNode} node */
