@@ -109,6 +109,37 @@ export interface Detail {
   [more: string]: unknown
 }
 
+// --- what modules give each other ------------------------------------------------------------------
+
+/** What the next Run does at a node: `plan(node, status)` of `state/plan.mjs`, a pure function. */
+export interface Plan {
+  /** Whether ComfyUI will run the node, as far as that can be known. */
+  runs: boolean
+  /** Whether the text is a warning. */
+  warns: boolean
+  /** The text's key (`idle.price`, `idle.no_output`, …) and what it is filled with. */
+  text: string
+  values: Record<string, unknown>
+  /** What one press would mend; "" for nothing. */
+  remedy: '' | 'show' | 'key'
+}
+
+/**
+ * What each lazily loaded module offers to the rest:
+ * - `gestures/commands.mjs`: `commands()`, `menuItems(node)`, `toolbox(item)`, `nodeCreated(node)`
+ * - `gestures/insert.mjs`: `addShowVerdict(evaluate)` (the remedy `show`)
+ * - `gestures/take_attempt.mjs`: `takeAttempt(end, loop, attempt)`, `attemptOffer(end, loop, attempt)` (pure: the text
+ *   and tip of the button, or why it cannot), `usePrompt(node, text)`
+ * - `history/page.mjs`: `render(parent)`, `destroy()`, `ended()`
+ * - `settings/page.mjs`: `settings()` and `applyDefaults(node)` are small enough to be loaded at start
+ */
+export interface Offer {
+  label: string
+  tip: string
+  /** Why it cannot be done, "" where it can. */
+  not: string
+}
+
 // --- ComfyUI's editor ----------------------------------------------------------------------------
 
 export type NodeId = number | string
