@@ -74,7 +74,7 @@ export class Store {
 /**
  * What a node is to show: a verdict only for what was judged.
  * @param {PanelState[]} states newest first
- * @param {string} madeFrom what the node is made from now
+ * @param {(node: string) => string | undefined} madeFrom what the node of an execution id is made from now
  * @param {(prompt: string) => boolean} isHere whether a prompt may have been queued in this tab
  * @returns {{state: PanelState | null, outdated: boolean}}
  */
@@ -82,9 +82,9 @@ export function shownOf(states, madeFrom, isHere) {
   const own = states.filter((each) => isHere(each.prompt))
   const [newest] = own
   if (!newest) return { state: null, outdated: false }
-  if (newest.phase === 'waiting' || newest.made_from === madeFrom) return { state: newest, outdated: false }
-  const same = own.find((each) => each.phase === 'done' && each.made_from === madeFrom)
-  if (same) return { state: same, outdated: false }
-  const done = own.find((each) => each.phase === 'done')
-  return { state: done ?? null, outdated: done !== undefined }
+  const isSame = (/** @type {PanelState} */ each) => each.made_from !== '' && each.made_from === madeFrom(each.node)
+  if (newest.phase === 'waiting' || isSame(newest)) return { state: newest, outdated: false }
+  const done = own.filter((each) => each.phase === 'done')
+  const same = done.find(isSame)
+  return { state: same ?? done[0] ?? null, outdated: !same && done.length > 0 }
 }

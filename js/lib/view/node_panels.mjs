@@ -7,6 +7,7 @@ import { patch } from '../dom.mjs'
 import { score } from '../format.mjs'
 import { onStatus, status } from '../server.mjs'
 import { isHere, listen, read, trouble } from '../state/events.mjs'
+import { executionId, Survey } from '../comfy/links.mjs'
 import { madeFrom } from '../state/made_from.mjs'
 import { plan } from '../state/plan.mjs'
 import { shownOf, Store } from '../state/store.mjs'
@@ -103,33 +104,42 @@ export function draw() {
 }
 
 async function drawAll() {
-  const known = new Map()
   const now = panels.size ? await status() : null
   drawing = undefined
   sweep()
+  if (!panels.size) return
+  const seen = { survey: new Survey(rootGraph()), known: new Map(), status: now }
   let began = performance.now()
   for (const panel of [...panels.values()]) {
     if (performance.now() - began > SLICE_MS) {
       await new Promise((go) => setTimeout(go))
       began = performance.now()
     }
-    if (panels.has(panel.node)) drawPanel(panel, now, known)
+    if (panels.has(panel.node)) drawPanel(panel, seen)
   }
   tick()
 }
 
-/** @param {Panel} panel @param {import('../types').Status | null} now @param {Map<any, string>} known */
-function drawPanel(panel, now, known) {
+/**
+ * @param {Panel} panel
+ * @param {{survey: Survey, known: Map<string, string>, status: import('../types').Status | null}} seen
+ */
+function drawPanel(panel, { survey, known, status: now }) {
   const { node, element } = panel
   if (!node.graph) return
   putBack(node, element)
-  const made = madeFrom(node, known)
-  const { state, outdated } = shownOf(statesOf(node), made, isHere)
+  const places = new Map((survey.places.get(node) ?? []).map((place) => [executionId(place), place]))
+  const states = [...places.keys()].flatMap((id) => store.of(workflowId(), id)).sort((a, b) => b.at - a.at)
+  const made = (/** @type {string} */ id) => {
+    const place = places.get(id)
+    return place && madeFrom(place, survey, known)
+  }
+  const { state, outdated } = shownOf(states, made, isHere)
   const subject = `${state?.identity} ${state?.phase}`
   if (subject !== panel.subject) Object.assign(panel, { subject, selected: contentOf(state).worst })
   panel.given = {
-    size: panel.size, state, outdated, plan: plan(node, now), usual: now?.usual ?? null, trouble: trouble.text,
-    selected: panel.selected, picked: node.properties?.runflow_picked ?? '', now: Date.now()
+    size: panel.size, state, outdated, plan: plan(node, survey, now), usual: now?.usual ?? null,
+    trouble: trouble.text, selected: panel.selected, picked: node.properties?.runflow_picked ?? '', now: Date.now()
   }
   show(panel)
 }
@@ -164,33 +174,14 @@ function tick() {
   }, SECOND_MS)
 }
 
-/** The states of a node, by all the ids that it runs under: a subgraph may stand in the graph more than once. */
-/** @param {GraphNode} node */
-function statesOf(node) {
-  const own = String(node.id)
-  if (node.graph === rootGraph()) return store.of(workflowId(), own)
-  const found = hostsOf(node.graph).flatMap((host) => store.of(workflowId(), `${host}:${own}`))
-  return found.sort((a, b) => b.at - a.at)
-}
-
-/** @param {import('../types').Graph | null} graph @returns {string[]} the execution ids of what holds this subgraph */
-function hostsOf(graph, inside = rootGraph(), prefix = '') {
-  return inside.nodes.filter((each) => each.subgraph).flatMap((each) => {
-    const id = `${prefix}${each.id}`
-    const deeper = hostsOf(graph, each.subgraph, `${id}:`)
-    return each.subgraph === graph ? [id, ...deeper] : deeper
-  })
-}
-
 /** @returns {Record<string, string>} what each node with a panel is made from, by its execution id */
 function allMadeFrom() {
-  const known = new Map()
   sweep()
-  return Object.fromEntries([...panels.keys()].flatMap((node) => {
-    const made = madeFrom(node, known)
-    const hosts = node.graph === rootGraph() ? [''] : hostsOf(node.graph).map((each) => `${each}:`)
-    return hosts.map((host) => [`${host}${node.id}`, made])
-  }))
+  if (!panels.size) return {}
+  const survey = new Survey(rootGraph())
+  const known = new Map()
+  const places = [...panels.keys()].flatMap((node) => survey.places.get(node) ?? [])
+  return Object.fromEntries(places.map((place) => [executionId(place), madeFrom(place, survey, known)]))
 }
 
 /** @param {string} id an execution id */
