@@ -610,13 +610,13 @@ import json, os, signal, sys, threading
 from decimal import Decimal
 from pathlib import Path
 from runflow_api.errors import BudgetError
-from runflow_api.journal.journal import Ask, Journal, Limits
+from runflow_api.journal.journal import Request, Journal, Limits
 
 where, name, mode = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 url = os.environ.get("RUNFLOW_TEST_CHILD_URL") or None
 
 def ask(hash):
-    return Ask(hash, "org:1", Decimal("0.5"), "standard", "prompt of " + name)
+    return Request(hash, "org:1", Decimal("0.5"), "standard", "prompt of " + name)
 
 def at_once(jobs):
     start, results = threading.Barrier(len(jobs)), [None] * len(jobs)
@@ -998,16 +998,16 @@ def test_a_spool_that_may_not_be_written_is_told() -> None:
 FULL_DISK = """
 import resource, signal, sys
 from pathlib import Path
-from runflow_api.journal.journal import Ask, Journal, JournalError, Limits
+from runflow_api.journal.journal import Request, Journal, JournalError, Limits
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 with Journal.open(None, Path(sys.argv[1])) as book:
-    (row,) = book.begin([Ask("a", "org:1", None, "standard", "p")], Limits(9, 9))
+    (row,) = book.begin([Request("a", "org:1", None, "standard", "p")], Limits(9, 9))
     resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, resource.RLIM_INFINITY))
     try:
         book.fix_body(row, bytes(1_000_000))
     except JournalError as error:
         print(error)
-    asks = [Ask(str(i), "org:1", None, "standard", "p", generation_prompt="x" * 9_000) for i in range(200)]
+    asks = [Request(str(i), "org:1", None, "standard", "p", generation_prompt="x" * 9_000) for i in range(200)]
     try:
         book.begin(asks, Limits(999, 999))
     except JournalError as error:
