@@ -41,6 +41,7 @@ UNJUDGED_FOLDER = "runflow-unjudged"
 
 log = logging.getLogger("runflow_evaluate")
 T = TypeVar("T")
+Waiting = Callable[..., None]
 
 
 def private_directory() -> Path:
@@ -90,12 +91,16 @@ async def judge(
     judge: str,
     policy: Policy,
     options: Options,
+    waiting: Waiting | None = None,
 ) -> BatchVerdict:
-    """Judge an IMAGE batch for ``node``, with progress on it; whatever stops saves the images first."""
+    """Judge an IMAGE batch for ``node``, with progress on it; whatever stops saves the images first.
+
+    ``waiting`` is told how it waits, as ``_shown.Panel.waiting`` takes it, from any thread.
+    """
     from ..runflow_api.evaluation.evaluator import Job
 
     pictures = arrays(batch)
-    show = NodeProgress(node.hidden.unique_id)
+    show = NodeProgress(node.hidden.unique_id, waiting)
     context = get_executing_context()
     prompt_id = context.prompt_id if context else ""
     keeping = _keep_thumbnails(pictures)
@@ -142,10 +147,13 @@ async def run_cancellable(work: Coroutine[Any, Any, T], show: NodeProgress) -> T
 
 
 async def run_with_progress(
-    node: type[io.ComfyNode], work: Callable[[NodeProgress], Coroutine[Any, Any, T]], summary: Callable[[T], str]
+    node: type[io.ComfyNode],
+    work: Callable[[NodeProgress], Coroutine[Any, Any, T]],
+    summary: Callable[[T], str],
+    waiting: Waiting | None = None,
 ) -> T:
     """Wait for work that costs nothing and has no image to save; what became of it stays on the node."""
-    show = NodeProgress(node.hidden.unique_id)
+    show = NodeProgress(node.hidden.unique_id, waiting)
     try:
         result = await run_cancellable(work(show), show)
     except RunflowError as error:
@@ -158,8 +166,8 @@ async def run_with_progress(
 class NodeProgress:
     """The progress text and the bar of one node. The text may be set from any thread; the last one stays."""
 
-    def __init__(self, node_id: str | None) -> None:
-        self._node_id = node_id
+    def __init__(self, node_id: str | None, waiting: Waiting | None = None) -> None:
+        self._node_id, self._waiting = node_id, waiting
         self._server = PromptServer.instance
         self._client = self._server.client_id
         self._started = self._shown = time.monotonic()
@@ -174,6 +182,9 @@ class NodeProgress:
         """The evaluator's report, from the background loop: also while a sampler blocks the prompt's loop."""
         self.judged = progress.judged
         self.text(progress.text)
+        if self._waiting is not None:
+            code = "submitting" if progress.submitted < progress.total else "judging"
+            self._waiting(code, progress.trouble, judged=len(progress.judged), of=progress.total)
 
     def bar(self) -> None:
         """Move the bar about once a second."""

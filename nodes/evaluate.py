@@ -4,7 +4,7 @@ from comfy_api.latest import io
 
 from ..runflow_api.evaluation.question import JUDGES, PREFLIGHTS, UPLOADS, Options, Question
 from ..runflow_api.evaluation.verdict import Policy
-from . import _runtime
+from . import _runtime, _shown
 from ._schema import (
     OptionsType,
     ReferencesType,
@@ -104,14 +104,18 @@ class RunflowEvaluateImage(io.ComfyNode):
             task_description=task_description,
             references=references or (),
         )
-        verdict = await _runtime.judge(
-            cls,
-            image,
-            question,
-            judge=judge,
-            policy=Policy(min_score, if_not_judged),
-            options=options or Options(),
-        )
+        with _shown.panel() as panel:
+            panel.waiting("starting")
+            verdict = await _runtime.judge(
+                cls,
+                image,
+                question,
+                judge=judge,
+                policy=Policy(min_score, if_not_judged),
+                options=options or Options(),
+                waiting=panel.waiting,
+            )
+            panel.done([each.to_ui() for each in verdict], min_score=min_score)
         _runtime.rerun_if_unjudged(verdict, cls)
         return verdict_result(verdict)
 

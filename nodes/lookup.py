@@ -5,7 +5,7 @@ from comfy_api.latest import io
 from ..runflow_api.api.models import EVALUATION_EMBEDS
 from ..runflow_api.evaluation.question import RATINGS
 from ..runflow_api.evaluation.verdict import RUNFLOW, Policy
-from . import _runtime
+from . import _runtime, _shown
 from ._late import follow_up
 from ._schema import (
     EvaluationType,
@@ -60,19 +60,23 @@ class RunflowGetEvaluation(io.ComfyNode):
         cls, evaluation_ids, wait=True, min_score=0.0, if_not_judged="stop", timeout_s=600
     ) -> io.NodeOutput:
         ids = follow_up.split_ids(evaluation_ids)
-        verdict = await _runtime.run_with_progress(
-            cls,
-            lambda show: follow_up.evaluations(
-                _runtime.evaluator(),
-                ids,
-                Policy(min_score, if_not_judged),
-                wait=wait,
-                timeout_s=timeout_s,
-                embed=sorted(EVALUATION_EMBEDS),
-                report=show.progress,
-            ),
-            lambda verdict: verdict.summary,
-        )
+        with _shown.panel() as panel:
+            panel.waiting("reading")
+            verdict = await _runtime.run_with_progress(
+                cls,
+                lambda show: follow_up.evaluations(
+                    _runtime.evaluator(),
+                    ids,
+                    Policy(min_score, if_not_judged),
+                    wait=wait,
+                    timeout_s=timeout_s,
+                    embed=sorted(EVALUATION_EMBEDS),
+                    report=show.progress,
+                ),
+                lambda verdict: verdict.summary,
+                panel.waiting,
+            )
+            panel.done([each.to_ui() for each in verdict], min_score=min_score)
         _ended.update(
             evaluation_id
             for evaluation_id, each in zip(ids, verdict, strict=True)

@@ -6,6 +6,7 @@ from comfy_api.latest import io
 
 from ..runflow_api.errors import InvalidInputError
 from ..runflow_api.report import tables
+from . import _shown
 from ._schema import EvaluationType, schema
 
 
@@ -23,7 +24,10 @@ class RunflowShowVerdict(io.ComfyNode):
 
     @classmethod
     def execute(cls, evaluation) -> io.NodeOutput:
-        return io.NodeOutput(ui={"runflow": [verdict.to_ui() for verdict in evaluation]})
+        with _shown.panel() as panel:
+            verdicts = [verdict.to_ui() for verdict in evaluation]
+            panel.done(verdicts, min_score=evaluation.min_score)
+        return io.NodeOutput(ui={"runflow": verdicts})
 
 
 class RunflowEvaluationDetails(io.ComfyNode):

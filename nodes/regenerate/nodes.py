@@ -28,7 +28,7 @@ from comfy_execution.graph_utils import ExecutionBlocker
 from ...runflow_api import background
 from ...runflow_api.errors import InvalidInputError, RunflowError
 from ...runflow_api.evaluation.verdict import BatchVerdict
-from .. import _image_batch, _runtime
+from .. import _image_batch, _runtime, _shown
 from .._schema import EvaluationType, LoopType, schema
 from . import attempts as _attempts
 from . import context as _place
@@ -233,11 +233,19 @@ class RunflowRegenerateEnd(io.ComfyNode):
         """Runs before the body: refuse what cannot work, say what the attempt may cost, then ask for its image."""
         place = LoopContext.of(cls)
         if image[0] is None:
-            await _before_attempt(place, _turn(loop, NO_ATTEMPT), _rules(settings))
+            with _shown.panel() as panel:
+                await _before_attempt(place, _turn(loop, NO_ATTEMPT), _rules(settings))
+                number = place.handover.number if place.handover else 1
+                panel.waiting("attempt", attempt=number, attempts=place.most(_rules(settings)))
         return [name for name in ("image", "evaluation") if name in place.inputs]
 
     @classmethod
     async def execute(cls, loop, image, evaluation=(None,), **settings) -> io.NodeOutput:
+        with _shown.panel() as panel:
+            return await cls._after_attempt(panel, loop, image, evaluation, settings)
+
+    @classmethod
+    async def _after_attempt(cls, panel, loop, image, evaluation, settings) -> io.NodeOutput:
         place, rules, turn = LoopContext.of(cls), _rules(settings), _turn(loop)
         history = _history(place, turn)
         made = await _made(place, history, turn, _only("image", image), _verdicts(evaluation))
@@ -247,7 +255,14 @@ class RunflowRegenerateEnd(io.ComfyNode):
         following = _attempts.following(history, rules)
         if isinstance(following, LoopState):
             return _expanded(place, history, following)
-        return _finished(place, history, rules, following)
+        finished = _finished(place, history, rules, following)
+        panel.done(finished.ui["runflow"], finished.ui[_winners.KEY][0], _least(made.verdict))
+        return finished
+
+
+def _least(verdict: BatchVerdict | None) -> float:
+    """The score that an attempt must reach, 0 for none."""
+    return verdict.min_score if verdict else 0.0
 
 
 def _rules(settings: dict[str, Any]) -> LoopSettings:

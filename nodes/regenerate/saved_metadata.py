@@ -141,15 +141,6 @@ def _place(prompt: Mapping[str, Any], extra_pnginfo: Any, end: str) -> tuple[dic
     return (holder[name], end) if name == KEY else (holder[name], KEY)
 
 
-def workflow_of(prompt_id: str) -> str:
-    """The id of the workflow that a running or finished prompt was queued from, "" where it is not known."""
-    past = PromptServer.instance.prompt_queue.get_history(prompt_id).get(prompt_id, {})
-    item = running(prompt_id) or past.get("prompt")
-    extra_pnginfo = _dict(_dict(item[3]).get("extra_pnginfo")) if item else {}
-    name = _dict(extra_pnginfo.get("workflow")).get("id")
-    return name[:MAX_NAME] if isinstance(name, str) else ""
-
-
 def running(prompt_id: str) -> tuple[Any, ...] | None:
     """A copy of a running prompt's queue item: (number, id, prompt, extra_data, outputs to execute, …)."""
     items, _ = PromptServer.instance.prompt_queue.get_current_queue_volatile()

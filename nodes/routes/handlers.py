@@ -33,7 +33,6 @@ from ...runflow_api.errors import (
 from ...runflow_api.settings import config, key_file, user_settings
 from .. import _thumbnails
 from .._late import follow_up, views
-from ..regenerate import graph as _loop
 
 PREFIX = "/runflow-evaluate"
 PACK = Path(__file__).absolute().parent.parent.parent
@@ -44,10 +43,10 @@ MAX_DAYS = 90
 PRICE_WITHIN_S = 5.0
 PRICE_LIVES_S, PRICE_AGAIN_S = 600.0, 30.0
 """How long prices are taken for true, and how soon they are asked for again after a failure."""
-HASH_DIGITS = 16
 CHECK_WITHIN_S = 15.0
 """How long a page waits for Runflow to take a rating, or to confirm a key."""
-WITH_PANEL = ("RunflowEvaluateImage", "RunflowShowVerdict", "RunflowGetEvaluation", "RunflowRegenerateEnd")
+USUAL_OF, USUAL_FROM = 60, 5
+"""From how many of the last verdicts it is told how long one takes, and from how many at least."""
 FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Real-IP")
 """A proxy on this machine makes every visitor look like this machine; these headers give it away."""
 
@@ -129,11 +128,11 @@ class Handlers:
         evaluator: Callable[[], Any],
         directory: Callable[[], Path],
         comfyui: Callable[[], Path],
-        workflow_of: Callable[[str], str],
-        graph_of: Callable[[str], _loop.Graph],
+        panels: Callable[[str], list[Json]],
+        note_queued: Callable[[str, str, Mapping[str, str]], list[Json]],
     ) -> None:
         self._evaluator, self._directory, self._comfyui = evaluator, directory, comfyui
-        self._workflow_of, self._graph_of = workflow_of, graph_of
+        self._panels, self._note_queued = panels, note_queued
         self._prices: dict[str, str] = {}
         self._priced_for, self._priced_at = "", 0.0
 
@@ -146,7 +145,21 @@ class Handlers:
         return {
             "judge": "runflow" if current.api_key else "local",
             "prices": await self._known_prices(current) if current.api_key else {},
+            "limit": current.max_evaluations_per_prompt,
+            "usual": await _in_thread(self._usual_seconds) if current.api_key else None,
         }
+
+    def _usual_seconds(self) -> dict[str, float] | None:
+        """How long verdicts took of late, ``{"p50": …, "p90": …}``; ``None`` where too few are known."""
+        try:
+            lines = [views.line(row) for row in self._evaluator().journal().history(limit=USUAL_OF)]
+        except RunflowError as error:
+            log.info("How long verdicts take is not known: %s", error)
+            return None
+        took = sorted(float(line["seconds"]) for line in lines if line["seconds"] is not None)
+        if len(took) < USUAL_FROM:
+            return None
+        return {"p50": took[len(took) // 2], "p90": took[len(took) * 9 // 10]}
 
     async def history(self, params: Json, is_local: bool) -> Json:
         """A page of evaluations, newest first; ``next`` is the ``before`` of the page after it."""
@@ -193,19 +206,22 @@ class Handlers:
             },
         }
 
-    async def prompt(self, params: Json, is_local: bool) -> Json:
-        """Which workflow a prompt was queued from: ComfyUI's events name nodes, whose ids another one has too.
+    async def panels(self, params: Json, is_local: bool) -> Json:
+        """What the nodes of a workflow showed, newest first: ``{"panels": [state, …]}``, as events send them."""
+        workflow = str(params.get("workflow", ""))[:MAX_QUERY]
+        return {"panels": await _in_thread(lambda: self._panels(workflow)) if workflow else []}
 
-        ``nodes``: for each node with a panel a hash of all that its result depends on. A node that ComfyUI has in its
-        cache sends nothing; by the hash the page knows which of the verdicts it saw belongs to the prompt.
-        """
-        prompt_id = str(params["id"])[:MAX_QUERY]
-        graph = self._graph_of(prompt_id)
-        shown = [node for node, info in graph.items() if info["class_type"] in WITH_PANEL]
-        return {
-            "workflow": self._workflow_of(prompt_id),
-            "nodes": {node: _loop.identity(graph, node)[:HASH_DIGITS] for node in shown},
+    async def note_queued(self, params: Json, is_local: bool) -> Json:
+        """A page queued a prompt: ``nodes`` says what each node with a panel is made from; what is known of it."""
+        workflow, prompt = (str(params.get(name, ""))[:MAX_QUERY] for name in ("workflow", "prompt"))
+        given = params.get("nodes")
+        made_from = {
+            str(node)[:MAX_QUERY]: str(made)[:MAX_QUERY]
+            for node, made in list(given.items() if isinstance(given, dict) else ())[:MOST_ROWS]
         }
+        if not workflow or not prompt:
+            raise InvalidInputError("workflow", "and prompt must be given.")
+        return {"panels": await _in_thread(lambda: self._note_queued(workflow, prompt, made_from))}
 
     async def feedback(self, params: Json, is_local: bool) -> Json:
         """Rate an evaluation; what Runflow has now."""
@@ -377,10 +393,11 @@ def add_to(table: web.RouteTableDef, desk: Handlers) -> None:
         "history": desk.history,
         "history/{id}": desk.detail,
         "days": desk.days,
-        "prompts/{id}": desk.prompt,
+        "panels": desk.panels,
         "settings": desk.read_settings,
     }
     changes = {
+        "panels": desk.note_queued,
         "feedback": desk.feedback,
         "settings": desk.change_settings,
         "key": desk.key,
@@ -471,8 +488,7 @@ def register() -> None:
     import folder_paths
     from server import PromptServer
 
-    from .. import _runtime
-    from ..regenerate import saved_metadata as _winners
+    from .. import _runtime, _shown
 
     def comfyui() -> Path:
         return Path(folder_paths.get_user_directory()).parent
@@ -481,12 +497,6 @@ def register() -> None:
         log.warning("ComfyUI serves no scripts out of a folder named %r. Rename it to runflow-evaluate.", PACK.name)
     server = getattr(PromptServer, "instance", None)
 
-    def graph_of(prompt_id: str) -> _loop.Graph:
-        """What runs, or ran, of a prompt. The rest of it was not checked by ComfyUI and may be anything."""
-        running = _winners.running(prompt_id)
-        item = running or server.prompt_queue.get_history(prompt_id).get(prompt_id, {}).get("prompt")
-        return {node: item[2][node] for node in _loop.upstream(item[2], item[4])} if item else {}
-
     if server is not None:
-        desk = Handlers(_runtime.evaluator, _runtime.private_directory, comfyui, _winners.workflow_of, graph_of)
+        desk = Handlers(_runtime.evaluator, _runtime.private_directory, comfyui, _shown.states_of, _shown.note_queued)
         add_to(server.routes, desk)

@@ -60,6 +60,7 @@ class Verdict:
     seconds: float = 0.0
     reused: bool = False
     error: RunflowError | None = None
+    min_score: float = 0.0
 
     @property
     def summary(self) -> str:
@@ -119,6 +120,11 @@ class BatchVerdict:
     """The verdicts of a batch, one per image and in their order. Never empty."""
 
     verdicts: tuple[Verdict, ...]
+
+    @property
+    def min_score(self) -> float:
+        """The score that was to be reached, 0 for none."""
+        return max(verdict.min_score for verdict in self.verdicts)
 
     def __len__(self) -> int:
         return len(self.verdicts)
@@ -220,6 +226,7 @@ def from_evaluation(
         cost="0" if reused else _amount(evaluation.cost),
         seconds=seconds,
         reused=reused,
+        min_score=policy.min_score,
     )
 
 
