@@ -30,9 +30,6 @@ PICKED = "runflow_picked"
 REMEMBERED = 256
 """Entries are a few hundred bytes; one for each loop in the workflows of a long session."""
 
-MAX_NAME = 100
-"""Characters of a workflow's id, which is a UUID."""
-
 Entries = dict[str, dict[str, Any]]
 _remembered: OrderedDict[str, Entries] = OrderedDict()
 
