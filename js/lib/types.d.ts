@@ -113,17 +113,29 @@ export interface Detail {
 
 // --- what modules give each other ------------------------------------------------------------------
 
-/** What the next Run does at a node: `plan(node, status)` of `state/plan.mjs`, a pure function. */
+/** What the next Run does at a node: `plan(node, survey, status)` of `state/plan.mjs`, a pure function. */
 export interface Plan {
-  /** Whether ComfyUI will run the node, as far as that can be known. */
-  runs: boolean
+  /** Whether ComfyUI will run the node; null where another pack decides that when the prompt is made. */
+  runs: boolean | null
   /** Whether the text is a warning. */
   warns: boolean
-  /** The text's key (`idle.price`, `idle.no_output`, …) and what it is filled with. */
+  /** The text's key (`plan.price`, `plan.no_output`, …) and what it is filled with. */
   text: string
-  values: Record<string, unknown>
+  values: Record<string, string | number>
   /** What one press would mend; "" for nothing. */
   remedy: '' | 'show' | 'key'
+  /** Who judges: runflow, local, model, person, off; "" where this node does not ask for it. */
+  judge: string
+  /** Credits for one image, decimal text; "" where nothing is paid or it is not known. */
+  price: string
+  /** Credits that the next Run pays for this node at most; "" as above. */
+  most: string
+  /** How many images it judges each time; null where that is not known. */
+  images: number | null
+  /** How often loops make it judge, at most. */
+  attempts: number
+  /** Whether it may judge more often than that, up to the limit of the Run. */
+  open: boolean
 }
 
 /**

@@ -6,7 +6,7 @@ import { Graph, generated, looped } from './graph.mjs'
 
 const STATUS = { judge: 'runflow', prices: { standard: '0.10', thorough: '0.40' }, limit: 20 }
 const planOf = (graph, node, status = STATUS) => plan(node, new Survey(graph), status)
-const keys = (found) => found.lines.map(({ key }) => key)
+const keys = (found) => [found.text]
 
 function judged({ batch = 1, shows = true } = {}) {
   const made = generated({ batch })
@@ -151,7 +151,7 @@ test('between nodes of other packs, and behind a list, it may judge up to the li
 
 test('what will not run says why', () => {
   const { graph, evaluate, show, decode } = judged()
-  const why = (node) => planOf(graph, node).lines[0].key
+  const why = (node) => planOf(graph, node).text
   assert.equal(planOf(graph, evaluate).runs, true)
   decode.mode = 2
   assert.equal(why(evaluate), 'plan.no_image')
@@ -191,7 +191,7 @@ test('no “will not run” is said where Set and Get, or another pack, may make
   for (const node of [alone, verdict]) {
     const found = planOf(open, node)
     assert.equal(found.runs, node === alone ? null : true)
-    assert.ok(found.lines.every(({ warns }) => !warns))
+    assert.equal(found.warns, false)
   }
 })
 
@@ -231,8 +231,10 @@ test('in a loop, a seed or a prompt that changes by itself is said before Run', 
   const says = (change) => {
     const made = looped()
     change(made)
-    return planOf(made.graph, made.evaluate).lines.find(({ key }) => key === 'plan.pays_anew')
-      ?.places.node
+    const found = planOf(made.graph, made.evaluate)
+    assert.equal(found.warns, found.text.endsWith('_anew'))
+    assert.equal(found.most, '0.30')
+    return found.values.node
   }
   const seed = (made, value) => {
     const node = made.graph.put('Seed (rgthree)', {

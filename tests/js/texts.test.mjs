@@ -21,3 +21,19 @@ test('every text that the code asks for is there', () => {
     assert.equal(typeof found, 'string', key)
   }
 })
+
+test('every text of a plan is there, also for what is paid anew', () => {
+  const asked = ['price_loop', 'price_loop_each', 'price_open', 'no_price', 'show']
+  const keys = asked.flatMap((each) => [each, `${each}_anew`])
+  for (const key of [
+    ...keys,
+    'muted',
+    'bypassed',
+    'host_off',
+    'no_image',
+    'connect',
+    'no_output'
+  ]) {
+    assert.equal(typeof words.plan[key], 'string', key)
+  }
+})

@@ -101,6 +101,35 @@ export function sourceOf(place, input) {
   return intoInput(place, index, '', new Set())
 }
 
+/**
+ * The node that gives an output: the one inside of a subgraph, or what a reroute or bypassed node hands on.
+ * @param {Place} place @param {number} slot
+ * @returns {Source}
+ */
+export const originOf = (place, slot) =>
+  outOfNode(place, slot, place.node.outputs[slot]?.type ?? '', new Set())
+
+/**
+ * The place of an execution id such as `7` or `2:1`; null for clones of a loop (`7.0.0.3`) and what is not there.
+ * @param {Graph} root @param {string} id
+ * @returns {Place | null}
+ */
+export function placeOf(root, id) {
+  /** @type {GraphNode[]} */
+  const path = []
+  /** @type {Graph | undefined} */
+  let inside = root
+  for (const part of String(id).split(':')) {
+    /** @type {GraphNode | null | undefined} */
+    const node = inside?.getNodeById(Number.isNaN(Number(part)) ? part : Number(part))
+    if (!node) return null
+    path.push(node)
+    inside = node.subgraph
+  }
+  const node = path[path.length - 1]
+  return { node, hosts: path.slice(0, -1) }
+}
+
 /** @param {Place} place @param {number} index @param {string} type @param {Set<string>} seen */
 function intoInput(place, index, type, seen) {
   const link = linkInto(place.node, index)

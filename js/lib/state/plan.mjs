@@ -12,24 +12,7 @@ import { whatChanges } from './changes.mjs'
 /** @typedef {import('../comfy/links.mjs').Place} Place */
 /** @typedef {import('../comfy/links.mjs').Source} Source */
 
-/**
- * @typedef {object} Line a text of `locales`, with what goes into its places
- * @property {string} key
- * @property {Record<string, string | number>} places
- * @property {boolean} warns
- */
-
-/**
- * @typedef {object} Plan
- * @property {boolean | null} runs null: another pack decides that when the prompt is made
- * @property {string} judge who judges: runflow, local, model, person, off; "" where this node does not ask for it
- * @property {string} price credits for one image, decimal text; "" where nothing is paid or it is not known
- * @property {string} most credits that the next Run pays for this node at most; "" where that is not known
- * @property {number | null} images how many images it judges each time; null where that is not known
- * @property {number} attempts how often loops make it judge, at most
- * @property {boolean} open whether it may judge more often than `attempts`: up to the limit of the Run
- * @property {Line[]} lines what to say, the most important first
- */
+/** @typedef {import('../types').Plan} Plan */
 
 const MOST_ATTEMPTS = 100
 /** How many evaluations one Run may ask for, where the server does not say. */
@@ -56,21 +39,29 @@ const KEEPS_COUNT = new Map([
 /** Nodes of ComfyUI that make as many as their `batch_size` says. */
 const MAKES_COUNT = /^Empty(Image|Latent\w*|\w*LatentImage)$/
 
-/** @param {string} key @param {Record<string, string | number>} [places] @returns {Line} */
-const say = (key, places = {}) => ({ key, places, warns: false })
-/** @param {string} key @param {Record<string, string | number>} [places] @returns {Line} */
-const warn = (key, places = {}) => ({ key, places, warns: true })
+/** What mends what a text says. @type {Record<string, Plan['remedy']>} */
+const REMEDIES = {
+  'plan.no_output': 'show',
+  'plan.needs_key': 'key',
+  'plan.content_needs_key': 'key',
+  'plan.ask_key': 'key'
+}
+
+/** @param {string} text @param {Record<string, string | number>} [values] */
+const say = (text, values = {}) => ({ text, values, warns: false, remedy: REMEDIES[text] ?? '' })
+/** @param {string} text @param {Record<string, string | number>} [values] */
+const warn = (text, values = {}) => ({ ...say(text, values), warns: true })
 
 /** @type {Plan} */
 const NOTHING = {
   runs: null,
+  ...say(''),
   judge: '',
   price: '',
   most: '',
   images: null,
   attempts: 1,
-  open: false,
-  lines: []
+  open: false
 }
 
 /**
@@ -83,7 +74,7 @@ export function plan(node, survey, status) {
   const places = survey.places.get(node) ?? []
   const running = places.filter((place) => survey.running.has(executionId(place)))
   const why = whyIdle(node, places, running, survey)
-  if (why) return { ...NOTHING, runs: false, lines: [warn(`plan.${why}`)] }
+  if (why) return { ...NOTHING, runs: false, ...warn(`plan.${why}`) }
   const runs = running.length > 0 || null
   return { ...ofNode(node, running.length ? running : places, survey, status), runs }
 }
@@ -97,11 +88,11 @@ function ofNode(node, places, survey, status) {
     case 'RunflowEvaluateImage':
       return ofEvaluate(node, places, survey, status)
     case 'RunflowGetEvaluation':
-      return { ...NOTHING, lines: [say('plan.ids')] }
+      return { ...NOTHING, ...say('plan.ids') }
     case 'RunflowRegenerateEnd':
-      return { ...NOTHING, lines: [...changing(places, survey), say('plan.show')] }
+      return { ...NOTHING, ...ofEnd(places, survey) }
     default:
-      return { ...NOTHING, lines: [say('plan.show')] }
+      return { ...NOTHING, ...say('plan.show') }
   }
 }
 
@@ -136,10 +127,10 @@ function ofEvaluate(node, places, survey, status) {
   const unset = own === 'local' && isLinked(node, 'judge_model') ? 'model' : own
   const judge = asked === 'auto' ? unset : asked
   const free = { ...NOTHING, judge }
-  if (judge === 'off') return { ...free, lines: [say('plan.off')] }
-  if (judge === 'local') return { ...free, lines: [localLine(node, asked)] }
-  if (judge === 'model' || judge === 'person') return { ...free, lines: [say(`plan.${judge}`)] }
-  if (own !== 'runflow') return { ...free, lines: [warn('plan.needs_key')] }
+  if (judge === 'off') return { ...free, ...say('plan.off') }
+  if (judge === 'local') return { ...free, ...localLine(node, asked) }
+  if (judge === 'model' || judge === 'person') return { ...free, ...say(`plan.${judge}`) }
+  if (own !== 'runflow') return { ...free, ...warn('plan.needs_key') }
   return priced({ ...free, judge: 'runflow' }, places, survey, status)
 }
 
@@ -176,11 +167,15 @@ function priced(plan, places, survey, status) {
   const evaluations = Math.min(known ? asked : limit, limit)
   const most = price ? times(price, evaluations) : ''
   const found = { ...plan, price, most, images, attempts: Math.min(attempts, limit), open }
-  const lines = [priceLine(found, evaluations, places.length), ...changing(places, survey)]
-  return { ...found, lines: lines.sort((one, other) => Number(other.warns) - Number(one.warns)) }
+  const line = priceLine(found, evaluations, places.length)
+  const changes = whatChangesIn(places, survey)
+  return {
+    ...found,
+    ...(changes ? warn(`${line.text}_anew`, { ...line.values, node: changes }) : line)
+  }
 }
 
-/** @param {Plan} plan @param {number} evaluations @param {number} copies @returns {Line} */
+/** @param {Plan} plan @param {number} evaluations @param {number} copies */
 function priceLine({ price, most, images, attempts, open }, evaluations, copies) {
   if (!price) return say('plan.no_price')
   if (open) return say('plan.price_open', { price, most })
@@ -297,10 +292,16 @@ function imagesOf({ place }, survey) {
   return count >= 1 ? count : null
 }
 
-/** In a loop: what gives other inputs at every Run, so that every Run pays anew. */
-/** @param {Place[]} places @param {Survey} survey @returns {Line[]} */
-function changing(places, survey) {
+/** @param {Place[]} places @param {Survey} survey */
+function ofEnd(places, survey) {
+  const changes = whatChangesIn(places, survey)
+  return changes ? warn('plan.show_anew', { node: changes }) : say('plan.show')
+}
+
+/** In a loop: the title of what gives other inputs at every Run, so that every Run pays anew; "" for nothing. */
+/** @param {Place[]} places @param {Survey} survey */
+function whatChangesIn(places, survey) {
   const looped = places.filter((place) => loopsAround(place, survey).length)
-  const found = looped.flatMap((place) => whatChanges(place, survey))
-  return found.length ? [warn('plan.pays_anew', { node: found[0].title || kind(found[0]) })] : []
+  const [found] = looped.flatMap((place) => whatChanges(place, survey))
+  return found ? found.title || kind(found) : ''
 }
