@@ -8,7 +8,7 @@
 
 /**
  * @typedef {string | number | null | undefined | false | Description} Child
- * @typedef {Child | Child[] | Child[][]} Children
+ * @typedef {Child | Children[]} Children
  * @typedef {object} Description
  * @property {string} tag
  * @property {string} namespace "" is HTML
@@ -68,13 +68,13 @@ export function create(description) {
       : document.createElement(description.tag)
   )
   for (const [name, value] of Object.entries(description.attributes)) set(made, name, value)
-  made.append(...description.children.map(made_of))
+  made.append(...description.children.map(madeOf))
   described.set(made, description)
   return made
 }
 
 /** @param {string | Description} child */
-const made_of = (child) =>
+const madeOf = (child) =>
   typeof child === 'string' ? document.createTextNode(child) : create(child)
 
 /**
@@ -110,8 +110,8 @@ function patchChildren(parent, wanted) {
     const key = typeof child === 'string' ? null : child.key
     const old = key === null ? takeAlike(plain, child) : keyed.get(key)
     if (key !== null) keyed.delete(key)
-    const node = old && isAlike(old, child) ? patchNode(old, child) : made_of(child)
-    if (node === next) next = next.nextSibling
+    const node = old && isAlike(old, child) ? patchNode(old, child) : madeOf(child)
+    if (node === next) next = node.nextSibling
     else parent.insertBefore(node, next)
   }
   while (next) {
@@ -174,7 +174,7 @@ function listen(node, event, act) {
 function flat(children) {
   /** @type {(string | Description)[]} */
   const found = []
-  for (const child of children.flat(4)) {
+  for (const child of children.flat(9)) {
     if (child === null || child === undefined || child === false || child === '') continue
     const last = found.length - 1
     if (typeof child === 'object') found.push(child)

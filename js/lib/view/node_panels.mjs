@@ -210,8 +210,8 @@ function actsOf(panel) {
 /** @param {Panel} panel @param {string} remedy */
 async function mend({ node }, remedy) {
   if (remedy === 'key') return openSettings()
-  const { addShowVerdict } = await import('../gestures/insert.mjs')
-  addShowVerdict(node)
+  const { showVerdict } = await import('../gestures/commands.mjs')
+  showVerdict(node)
 }
 
 /** @param {Panel} panel */
