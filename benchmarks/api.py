@@ -13,12 +13,13 @@ from typing import Any
 
 from measure import ROOT  # noqa: F401  (puts the repository on the path)
 
-from runflow_api import background, config
-from runflow_api.evaluator import Evaluator, Job
-from runflow_api.journal import Ask, Limits
-from runflow_api.request import Options, Question
-from runflow_api.sandbox import DEFAULT_KEY, Fault, Sandbox, ScriptedVerdict
-from runflow_api.verdict import BatchVerdict
+from runflow_api import background
+from runflow_api.evaluation.evaluator import Evaluator, Job
+from runflow_api.evaluation.question import Options, Question
+from runflow_api.evaluation.verdict import BatchVerdict
+from runflow_api.journal.journal import Limits, Request
+from runflow_api.sandbox.app import DEFAULT_KEY, Fault, Sandbox, ScriptedVerdict
+from runflow_api.settings import config
 
 MOST = 100_000
 """Evaluations of one sandbox."""
@@ -111,9 +112,9 @@ def evaluator(api: Api, directory: Path | None = None, **keywords: Any) -> Itera
 def learn(evaluator: Evaluator, durations: list[float]) -> None:
     """Put evaluations that took so many seconds into the journal."""
     journal = evaluator.journal()
-    asks = [Ask(f"learned {n}", "nobody", None, Options().job_class, "learned") for n in range(len(durations))]
+    asks = [Request(f"learned {n}", "nobody", None, Options().job_class, "learned") for n in range(len(durations))]
     for row, seconds in zip(journal.begin(asks, Limits(len(asks), len(asks))), durations, strict=True):
-        journal.finished(row, {}, completed=True, cost=None, failure_code=None, duration_s=seconds)
+        journal.record_result(row, {}, completed=True, cost=None, failure_code=None, duration_s=seconds)
 
 
 def judge(evaluator: Evaluator, pictures: list[Any], prompt: str = "", timeout_s: int = 600) -> BatchVerdict:

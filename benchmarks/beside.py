@@ -13,7 +13,7 @@ import pictures
 from measure import HERE, median, said, table
 from PIL import Image
 
-from runflow_api.sandbox import DEFAULT_KEY
+from runflow_api.sandbox.app import DEFAULT_KEY
 
 ROUNDS, STEPS, LATENCY_S = 7, 2500, 4.0
 GOAL, NOISE = 3.0, 15.0

@@ -16,7 +16,7 @@ from typing import Any
 
 from measure import ROOT, median, said, table, timed  # noqa: F401
 
-from runflow_api.journal import FILE_NAME, Ask, Journal, Limits
+from runflow_api.journal.journal import FILE_NAME, Journal, Limits, Request
 
 ROWS, ROUNDS = 100_000, 40
 LIMITS = Limits(10**6, 10**6)
@@ -53,7 +53,7 @@ def _measured(directory: Path) -> dict[str, float]:
     with Journal.open(None, directory) as journal:
         known = [ask.request_hash for ask in (_ask("known"),) if journal.begin([ask], LIMITS)]
         (row,) = journal.begin([_ask(known[0])], LIMITS)
-        journal.finished(row, ANSWER, completed=True, cost="0.10", failure_code=None, duration_s=8.0)
+        journal.record_result(row, ANSWER, completed=True, cost="0.10", failure_code=None, duration_s=8.0)
         calls: dict[str, Callable[[], Any]] = {
             LOOK_UP: lambda: journal.begin([_ask("known")], LIMITS),
             "a new row (`begin`)": lambda: journal.begin([_ask(f"new {next(_names)}")], LIMITS),
@@ -71,8 +71,8 @@ def _median(call: Callable[[], Any]) -> float:
     return median(timed(call) for _ in range(ROUNDS))
 
 
-def _ask(name: str) -> Ask:
-    return Ask(name, "org:benchmark", None, "standard", f"prompt {next(_names)}", generation_prompt="a cat")
+def _ask(name: str) -> Request:
+    return Request(name, "org:benchmark", None, "standard", f"prompt {next(_names)}", generation_prompt="a cat")
 
 
 def _fill(file: Path) -> None:

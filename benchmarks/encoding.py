@@ -15,8 +15,9 @@ from encoders import Encoder
 from measure import in_turn, median, milliseconds, said, table
 from pictures import Picture
 
-from runflow_api import images, request
-from runflow_api.client import encode_request
+from runflow_api import images
+from runflow_api.api.client import encode_request
+from runflow_api.evaluation.question import Options, Question, build_request
 
 SIDES = {512: (3, 3), 1024: (3, 3), 2048: (2, 2), 4096: (1, 2)}
 """Side in px: pictures of each kind, rounds."""
@@ -166,7 +167,7 @@ def _step_calls(picture: Picture) -> dict[str, Callable[[], object]]:
     pixels = images.to_pixels(image)
     encoded = images.encode_lossless(pixels)
     uri = images.data_uri(encoded)
-    asked = request.request(uri, [], request.Question("a prompt"), request.Options())
+    asked = build_request(uri, [], Question("a prompt"), Options())
     return {
         "NaN check": lambda: images.is_finite(image),
         "to uint8": lambda: images.to_pixels(image),

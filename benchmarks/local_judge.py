@@ -28,7 +28,7 @@ from scipy.ndimage import gaussian_filter
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from runflow_api.local_judge import judge  # noqa: E402
+from runflow_api.local_judge.judge import judge  # noqa: E402
 
 Floats = npt.NDArray[np.float32]
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp"}

@@ -85,8 +85,9 @@ def _work(step: str, comfyui: list[str]):
     import encoders
     import encoding
 
-    from runflow_api import images, request
-    from runflow_api.client import encode_request
+    from runflow_api import images
+    from runflow_api.api.client import encode_request
+    from runflow_api.evaluation.question import Options, Question, build_request
 
     if step == "comfyui":
         import comfy_conversion
@@ -97,9 +98,7 @@ def _work(step: str, comfyui: list[str]):
         "uint8": images.to_pixels,
         "Pillow PNG": lambda image: png(images.to_pixels(image)),
         "WebP": lambda image: images.encode_lossless(images.to_pixels(image)),
-        "body": lambda image: encode_request(
-            request.request(encoding.ours(image), [], request.Question(), request.Options())
-        ),
+        "body": lambda image: encode_request(build_request(encoding.ours(image), [], Question(), Options())),
     }[step]
 
 

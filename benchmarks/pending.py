@@ -14,8 +14,8 @@ import pictures
 from measure import said, table
 
 from runflow_api import background
-from runflow_api.evaluator import Job
-from runflow_api.request import Options, Question
+from runflow_api.evaluation.evaluator import Job
+from runflow_api.evaluation.question import Options, Question
 
 COUNT, GOAL = 100, 3.0
 SETTLE_S, WINDOW_S = 20.0, 40.0

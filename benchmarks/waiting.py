@@ -15,7 +15,7 @@ import api
 import pictures
 from measure import said, table
 
-from runflow_api import polling
+from runflow_api.evaluation import polling
 
 Delay = Callable[[float], float]
 Durations = Callable[[random.Random], float]

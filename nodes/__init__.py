@@ -2,13 +2,13 @@
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import _routes
-from .card import RunflowVerdictCard
 from .evaluate import RunflowEvaluateImage, RunflowEvaluationOptions
-from .follow_up import RunflowGetEvaluation, RunflowSendFeedback
+from .lookup import RunflowGetEvaluation, RunflowSendFeedback
 from .references import RunflowReferenceImage
-from .regenerate import RunflowRegenerateAttempt, RunflowRegenerateEnd, RunflowRegenerateStart
+from .regenerate.nodes import RunflowRegenerateAttempt, RunflowRegenerateEnd, RunflowRegenerateStart
+from .report import RunflowVerdictCard
 from .results import RunflowEvaluationDetails, RunflowShowVerdict
+from .routes import handlers as _routes
 from .routing import RunflowPickBest, RunflowSplitByVerdict, RunflowVerdictSwitch
 from .runs import RunflowGetRun
 

@@ -17,4 +17,4 @@ class _Late:
         return getattr(importlib.import_module(f"..runflow_api.{self._name}", __package__), attribute)
 
 
-follow_up, views = _Late("follow_up"), _Late("views")
+follow_up, views = _Late("evaluation.lookup"), _Late("journal.views")

@@ -4,13 +4,13 @@ import dataclasses
 
 from comfy_api.latest import io
 
-from ..runflow_api.request import MAX_TIMEOUT_S
-from ..runflow_api.verdict import IF_NOT_JUDGED, BatchVerdict
+from ..runflow_api.evaluation.question import MAX_TIMEOUT_S
+from ..runflow_api.evaluation.verdict import IF_NOT_JUDGED, BatchVerdict
 
-Evaluation = io.Custom("RUNFLOW_EVALUATION")
-References = io.Custom("RUNFLOW_REFERENCES")
-Options = io.Custom("RUNFLOW_OPTIONS")
-Loop = io.Custom("RUNFLOW_LOOP")
+EvaluationType = io.Custom("RUNFLOW_EVALUATION")
+ReferencesType = io.Custom("RUNFLOW_REFERENCES")
+OptionsType = io.Custom("RUNFLOW_OPTIONS")
+LoopType = io.Custom("RUNFLOW_LOOP")
 
 SEARCH_ALIASES = ["quality", "judge", "score", "check", "retry", "regenerate", "hands", "best of"]
 _KNOWN = {field.name for field in dataclasses.fields(io.Schema)}
@@ -62,7 +62,7 @@ def verdict_outputs() -> list[io.Output]:
             display_name="improved_prompt",
             tooltip="A prompt that would do better; the generation prompt where there is none.",
         ),
-        Evaluation.Output("evaluation", display_name="evaluation", tooltip="Everything, for each image."),
+        EvaluationType.Output("evaluation", display_name="evaluation", tooltip="Everything, for each image."),
     ]
 
 

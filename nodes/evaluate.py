@@ -2,12 +2,12 @@
 
 from comfy_api.latest import io
 
-from ..runflow_api import request
-from ..runflow_api.verdict import Policy
-from . import _bridge
+from ..runflow_api.evaluation.question import JUDGES, PREFLIGHTS, UPLOADS, Options, Question
+from ..runflow_api.evaluation.verdict import Policy
+from . import _runtime, _shown
 from ._schema import (
-    Options,
-    References,
+    OptionsType,
+    ReferencesType,
     if_not_judged_input,
     min_score_input,
     schema,
@@ -48,7 +48,7 @@ class RunflowEvaluateImage(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "judge",
-                    options=list(request.JUDGES),
+                    options=list(JUDGES),
                     optional=True,
                     default="auto",
                     tooltip=(
@@ -72,8 +72,8 @@ class RunflowEvaluateImage(io.ComfyNode):
                     default="",
                     tooltip="A longer description of the task; the evaluation is planned with it.",
                 ),
-                References.Input("references", optional=True, tooltip="Up to 4 images to compare with."),
-                Options.Input("options", optional=True, tooltip="From Evaluation Options."),
+                ReferencesType.Input("references", optional=True, tooltip="Up to 4 images to compare with."),
+                OptionsType.Input("options", optional=True, tooltip="From Evaluation Options."),
             ],
             outputs=verdict_outputs(),
             hidden=[io.Hidden.unique_id, io.Hidden.prompt, io.Hidden.extra_pnginfo, io.Hidden.dynprompt],
@@ -81,7 +81,7 @@ class RunflowEvaluateImage(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, judge=None, **visible) -> str:
-        return _bridge.fingerprint(judge, {"judge": judge, **visible})
+        return _runtime.fingerprint(judge, {"judge": judge, **visible})
 
     @classmethod
     async def execute(
@@ -97,22 +97,26 @@ class RunflowEvaluateImage(io.ComfyNode):
         references=None,
         options=None,
     ) -> io.NodeOutput:
-        question = request.Question(
+        question = Question(
             generation_prompt=generation_prompt,
             evaluation_instructions=evaluation_instructions,
             task_type=task_type,
             task_description=task_description,
             references=references or (),
         )
-        verdict = await _bridge.judge(
-            cls,
-            image,
-            question,
-            judge=judge,
-            policy=Policy(min_score, if_not_judged),
-            options=options or request.Options(),
-        )
-        _bridge.note_unknown(verdict, cls)
+        with _shown.panel() as panel:
+            panel.waiting("starting")
+            verdict = await _runtime.judge(
+                cls,
+                image,
+                question,
+                judge=judge,
+                policy=Policy(min_score, if_not_judged),
+                options=options or Options(),
+                waiting=panel.waiting,
+            )
+            panel.done([each.to_ui() for each in verdict], min_score=min_score)
+        _runtime.rerun_if_unjudged(verdict, cls)
         return verdict_result(verdict)
 
 
@@ -149,14 +153,14 @@ class RunflowEvaluationOptions(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "upload",
-                    options=list(request.UPLOADS),
+                    options=list(UPLOADS),
                     optional=True,
                     default="auto",
                     tooltip="auto: inside the request where it fits, else as an uploaded file.",
                 ),
                 io.Combo.Input(
                     "preflight",
-                    options=list(request.PREFLIGHTS),
+                    options=list(PREFLIGHTS),
                     optional=True,
                     default="broken",
                     tooltip=(
@@ -165,7 +169,7 @@ class RunflowEvaluationOptions(io.ComfyNode):
                     ),
                 ),
             ],
-            outputs=[Options.Output("options", display_name="options")],
+            outputs=[OptionsType.Output("options", display_name="options")],
         )
 
     @classmethod
@@ -175,4 +179,4 @@ class RunflowEvaluationOptions(io.ComfyNode):
 
     @classmethod
     def execute(cls, **options) -> io.NodeOutput:
-        return io.NodeOutput(request.Options(**options))
+        return io.NodeOutput(Options(**options))

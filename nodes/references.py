@@ -3,9 +3,9 @@
 from comfy_api.latest import io
 
 from ..runflow_api.errors import InvalidInputError
-from ..runflow_api.request import Reference
-from . import _bridge
-from ._schema import References, schema
+from ..runflow_api.evaluation.question import Reference
+from . import _runtime
+from ._schema import ReferencesType, schema
 
 
 class RunflowReferenceImage(io.ComfyNode):
@@ -35,11 +35,11 @@ class RunflowReferenceImage(io.ComfyNode):
                 io.String.Input(
                     "description", optional=True, default="", tooltip="What in it matters, in your own words."
                 ),
-                References.Input(
+                ReferencesType.Input(
                     "references", optional=True, tooltip="More references, to be extended by this one."
                 ),
             ],
-            outputs=[References.Output("reference_set", display_name="references")],
+            outputs=[ReferencesType.Output("reference_set", display_name="references")],
         )
 
     @classmethod
@@ -47,6 +47,6 @@ class RunflowReferenceImage(io.ComfyNode):
         url = url.strip()
         if (image is None) == (not url):
             raise InvalidInputError("references", "give an image or a URL to Reference Image, one of the two.")
-        sources = [{"url": url}] if image is None else [{"pixels": pixels} for pixels in _bridge.arrays(image)]
+        sources = [{"url": url}] if image is None else [{"pixels": pixels} for pixels in _runtime.arrays(image)]
         added = tuple(Reference(**source, kind=kind, description=description) for source in sources)
         return io.NodeOutput((*(references or ()), *added))

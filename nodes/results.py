@@ -4,9 +4,10 @@ import json
 
 from comfy_api.latest import io
 
-from ..runflow_api import details
 from ..runflow_api.errors import InvalidInputError
-from ._schema import Evaluation, schema
+from ..runflow_api.report import tables
+from . import _shown
+from ._schema import EvaluationType, schema
 
 
 class RunflowShowVerdict(io.ComfyNode):
@@ -16,14 +17,17 @@ class RunflowShowVerdict(io.ComfyNode):
             node_id="RunflowShowVerdict",
             display_name="Show Verdict",
             description="Shows the verdict of every image. It is an output node: it makes a lone Evaluate run.",
-            inputs=[Evaluation.Input("evaluation", tooltip="From Evaluate Image Quality.")],
+            inputs=[EvaluationType.Input("evaluation", tooltip="From Evaluate Image Quality.")],
             outputs=[],
             is_output_node=True,
         )
 
     @classmethod
     def execute(cls, evaluation) -> io.NodeOutput:
-        return io.NodeOutput(ui={"runflow": [verdict.to_ui() for verdict in evaluation]})
+        with _shown.panel() as panel:
+            verdicts = [verdict.to_ui() for verdict in evaluation]
+            panel.done(verdicts, min_score=evaluation.min_score)
+        return io.NodeOutput(ui={"runflow": verdicts})
 
 
 class RunflowEvaluationDetails(io.ComfyNode):
@@ -35,10 +39,8 @@ class RunflowEvaluationDetails(io.ComfyNode):
             display_name="Evaluation Details",
             description="Everything that one image's evaluation says: ids, strengths, judges, cost, the whole answer.",
             inputs=[
-                Evaluation.Input("evaluation", tooltip="From Evaluate Image Quality."),
-                io.Int.Input(
-                    "index", optional=True, default=0, min=0, tooltip="Which image of the batch, from 0."
-                ),
+                EvaluationType.Input("evaluation", tooltip="From Evaluate Image Quality."),
+                io.Int.Input("index", optional=True, default=0, min=0, tooltip="Which image of the batch, from 0."),
             ],
             outputs=[io.String.Output(name, display_name=name, tooltip=TOOLTIPS[name]) for name in names],
         )
@@ -46,16 +48,14 @@ class RunflowEvaluationDetails(io.ComfyNode):
     @classmethod
     def execute(cls, evaluation, index=0) -> io.NodeOutput:
         if not 0 <= index < len(evaluation):
-            raise InvalidInputError(
-                "index", f"{index} is not one of the {len(evaluation)} images, counted from 0."
-            )
+            raise InvalidInputError("index", f"{index} is not one of the {len(evaluation)} images, counted from 0.")
         answer = evaluation[index].evaluation
         return io.NodeOutput(
             answer.id or "",
             answer.status_code or "",
             "\n".join(answer.top_strengths),
-            details.judges_table(answer),
-            details.gate_failures(answer),
+            tables.judges_table(answer),
+            tables.gate_failures(answer),
             (answer.action.primary_action if answer.action else None) or answer.primary_action_code or "",
             (answer.action.failure_summary if answer.action else None) or "",
             evaluation[index].cost,

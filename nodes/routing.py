@@ -8,9 +8,9 @@ import torch
 from comfy_api.latest import io
 from comfy_execution.graph_utils import ExecutionBlocker
 
-from ..runflow_api.verdict import FAILED, BatchVerdict
-from . import _bridge, _members
-from ._schema import Evaluation, schema
+from ..runflow_api.evaluation.verdict import FAILED, BatchVerdict
+from . import _image_batch, _runtime
+from ._schema import EvaluationType, schema
 
 BLOCKED = ExecutionBlocker(None)
 """Blocks what hangs on an output, and says nothing: an empty side is no error."""
@@ -64,7 +64,7 @@ class RunflowSplitByVerdict(io.ComfyNode):
             ),
             inputs=[
                 io.Image.Input("image", tooltip="The batch that was judged."),
-                Evaluation.Input("evaluation", tooltip="Of this batch, from Evaluate Image Quality."),
+                EvaluationType.Input("evaluation", tooltip="Of this batch, from Evaluate Image Quality."),
             ],
             outputs=[
                 io.Image.Output("passed_images", display_name="passed_images"),
@@ -77,8 +77,8 @@ class RunflowSplitByVerdict(io.ComfyNode):
                 io.Int.Output("passed_count", display_name="passed_count"),
                 io.Int.Output("failed_count", display_name="failed_count"),
                 io.Int.Output("unjudged_count", display_name="unjudged_count"),
-                Evaluation.Output("passed_evaluation", display_name="passed_evaluation"),
-                Evaluation.Output("failed_evaluation", display_name="failed_evaluation"),
+                EvaluationType.Output("passed_evaluation", display_name="passed_evaluation"),
+                EvaluationType.Output("failed_evaluation", display_name="failed_evaluation"),
             ],
             hidden=[io.Hidden.unique_id],
         )
@@ -109,15 +109,15 @@ class RunflowPickBest(io.ComfyNode):
             ),
             inputs=[
                 io.Image.Input("image", tooltip="The batch that was judged."),
-                Evaluation.Input("evaluation", tooltip="Of this batch, from Evaluate Image Quality."),
+                EvaluationType.Input("evaluation", tooltip="Of this batch, from Evaluate Image Quality."),
             ],
             outputs=[
                 io.Image.Output("picked_image", display_name="picked_image"),
                 io.Int.Output("best_index", display_name="best_index", tooltip="Its place in the batch, from 0."),
                 io.Float.Output("best_score", display_name="best_score"),
                 io.Image.Output("ranked_images", display_name="ranked_images", tooltip="All, the best one first."),
-                Evaluation.Output("best_evaluation", display_name="best_evaluation"),
-                Evaluation.Output("ranked_evaluation", display_name="ranked_evaluation"),
+                EvaluationType.Output("best_evaluation", display_name="best_evaluation"),
+                EvaluationType.Output("ranked_evaluation", display_name="ranked_evaluation"),
             ],
             hidden=[io.Hidden.unique_id],
         )
@@ -152,13 +152,13 @@ def _side(passed: bool) -> str:
 
 async def _checked(image: torch.Tensor, evaluation: BatchVerdict) -> list[str]:
     """What must be said about images and verdicts that come together; an error where they cannot belong together."""
-    _members.check_count(image, evaluation)
-    hashes = await _members.pixel_hashes(image)
-    return [_members.OTHER_PIXELS] if _members.differ(hashes, evaluation) else []
+    _image_batch.check_count(image, evaluation)
+    hashes = await _image_batch.pixel_hashes(image)
+    return [_image_batch.OTHER_PIXELS] if _image_batch.differ(hashes, evaluation) else []
 
 
 def _images(image: torch.Tensor, indices: Sequence[int]) -> torch.Tensor | ExecutionBlocker:
-    return _members.batch(image)[list(indices)] if indices else BLOCKED
+    return _image_batch.batch(image)[list(indices)] if indices else BLOCKED
 
 
 def _verdicts(evaluation: BatchVerdict, indices: Sequence[int]) -> BatchVerdict | ExecutionBlocker:
@@ -166,4 +166,4 @@ def _verdicts(evaluation: BatchVerdict, indices: Sequence[int]) -> BatchVerdict 
 
 
 def _say(node: type[io.ComfyNode], text: str) -> None:
-    _bridge.Display(node.hidden.unique_id).text(text)
+    _runtime.NodeProgress(node.hidden.unique_id).text(text)

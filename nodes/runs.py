@@ -4,7 +4,7 @@ import json
 
 from comfy_api.latest import io
 
-from . import _bridge
+from . import _runtime
 from ._late import follow_up
 from ._schema import schema, timeout_input
 
@@ -56,10 +56,10 @@ class RunflowGetRun(io.ComfyNode):
     @classmethod
     async def execute(cls, run_id, wait=True, timeout_s=600) -> io.NodeOutput:
         run_id = run_id.strip()
-        run = await _bridge.followed(
+        run = await _runtime.run_with_progress(
             cls,
             lambda show: follow_up.run(
-                _bridge.evaluator(), run_id, wait=wait, timeout_s=timeout_s, report=show.progress
+                _runtime.evaluator(), run_id, wait=wait, timeout_s=timeout_s, report=show.progress
             ),
             _summary,
         )

@@ -3,7 +3,7 @@
 import sys
 
 try:
-    from .cli import main
+    from .cli.commands import main
 except ModuleNotFoundError as error:
     sys.exit(
         f"{error.name} is missing. Use the Python that ComfyUI uses (portable: python_embeded/python.exe), or "

@@ -37,7 +37,7 @@ class RunflowError(Exception):
     """Base of the tree. ``code`` is stable; ``str(error)`` is ``[CODE] text`` for a person."""
 
     code = "RUNFLOW_ERROR"
-    unjudged: tuple[int, ...] | None = None
+    unjudged_indices: tuple[int, ...] | None = None
     """Positions in the batch that have no verdict; ``None`` means all of them."""
 
     def __init__(self, message: str, *, code: str | None = None) -> None:
@@ -82,7 +82,7 @@ class ApiError(RunflowError):
     """The API refused.
 
     ``status`` is the HTTP status, ``code`` the API's code or one derived from the status, ``details`` the
-    API's per-field texts, ``tried`` what each attempt met, oldest first.
+    API's per-field texts, ``attempts`` what each attempt met, oldest first.
     """
 
     code = "API_ERROR"
@@ -94,14 +94,14 @@ class ApiError(RunflowError):
         status: int,
         code: str | None = None,
         details: Sequence[str] = (),
-        tried: Sequence[str] = (),
+        attempts: Sequence[str] = (),
     ) -> None:
         super().__init__(message, code=code)
-        self.is_resend = False
+        self.may_have_been_accepted = False
         """Whether an earlier attempt of the same request may have been accepted, whatever this answer says."""
         self.status = status
         self.details = tuple(details)
-        self.tried = tuple(tried)
+        self.attempts = tuple(attempts)
 
 
 class AuthenticationError(ApiError):
@@ -141,9 +141,9 @@ class NetworkError(RunflowError):
 
     code = "CONNECTION_FAILED"
 
-    def __init__(self, message: str, *, code: str | None = None, tried: Sequence[str] = ()) -> None:
+    def __init__(self, message: str, *, code: str | None = None, attempts: Sequence[str] = ()) -> None:
         super().__init__(message, code=code)
-        self.tried = tuple(tried)
+        self.attempts = tuple(attempts)
 
 
 class InvalidResponseError(RunflowError):
@@ -151,9 +151,9 @@ class InvalidResponseError(RunflowError):
 
     code = "INVALID_RESPONSE"
 
-    def __init__(self, message: str, *, code: str | None = None, tried: Sequence[str] = ()) -> None:
+    def __init__(self, message: str, *, code: str | None = None, attempts: Sequence[str] = ()) -> None:
         super().__init__(message, code=code)
-        self.tried = tuple(tried)
+        self.attempts = tuple(attempts)
 
 
 class NotJudgedError(RunflowError):

@@ -1,6 +1,6 @@
 """Write docs/command-line.md from the commands themselves; a test finds it when the two differ.
 
-    python scripts/command_line_docs.py
+python scripts/command_line_docs.py
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ that ComfyUI, so that verdicts of the graph are reused here, and the other way r
 
 def render() -> str:
     """The whole page."""
-    from runflow_api._exits import MEANINGS, USAGE
-    from runflow_api.cli import COMMANDS, PROGRAM
+    from runflow_api.cli.commands import COMMANDS, PROGRAM
+    from runflow_api.cli.exit_codes import MEANINGS, USAGE
 
     page = HEAD + "".join(f"| {code} | {meaning} |\n" for code, meaning in sorted(MEANINGS.items()))
     for command in COMMANDS:

@@ -1,7 +1,7 @@
 """A picture of each state of the pack's page, into `docs/`: a real ComfyUI, a real Chromium, the sandbox as judge.
 
-    python scripts/screenshots.py                # all of them
-    python scripts/screenshots.py history loop   # these
+python scripts/screenshots.py                # all of them
+python scripts/screenshots.py history loop   # these
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def take(names: list[str]) -> int:
     import comfyui_server
     from driver import KEY, Browser, install, missing
 
-    from runflow_api.sandbox import Sandbox
+    from runflow_api.sandbox.app import Sandbox
 
     if needed := missing():
         say(needed)
@@ -76,7 +76,7 @@ def _take(browser, url, sandbox, folder, names) -> None:
 
 def _verdicts(names: list[str] | None) -> list:
     """What the sandbox says, in the order in which the states ask."""
-    from runflow_api.sandbox import ScriptedVerdict
+    from runflow_api.sandbox.app import ScriptedVerdict
 
     cat = ScriptedVerdict(
         passed=False,

@@ -1,7 +1,7 @@
 """The picture of each example in ComfyUI's template browser: a JPG beside its JSON, of the editor after it ran.
 
-    python scripts/thumbnails.py                 # all of them
-    python scripts/thumbnails.py garment_check   # this one
+python scripts/thumbnails.py                 # all of them
+python scripts/thumbnails.py garment_check   # this one
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def take(names: list[str]) -> int:
     import comfyui_server
     from driver import KEY, Browser, install, missing
 
-    from runflow_api.sandbox import Sandbox
+    from runflow_api.sandbox.app import Sandbox
 
     if needed := missing():
         say(needed)
@@ -68,7 +68,7 @@ def take(names: list[str]) -> int:
 
 
 def _take(browser, url, sandbox, folder, name) -> None:
-    from runflow_api.sandbox import ScriptedVerdict
+    from runflow_api.sandbox.app import ScriptedVerdict
 
     sandbox.clear_verdicts()
     if name == "garment_check":

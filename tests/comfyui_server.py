@@ -81,7 +81,7 @@ class History:
 
     @property
     def status(self) -> str:
-        """"success" or "error"; an interrupted prompt is an error whose `interrupted` is true."""
+        """ "success" or "error"; an interrupted prompt is an error whose `interrupted` is true."""
         return self.entry["status"]["status_str"]
 
     @property
@@ -250,9 +250,7 @@ class ComfyUI(Server):
                 raise
             raise PromptFailed(str(error), body=error.body) from None
 
-    def run(
-        self, prompt: dict[str, Any], timeout: float = RUN_TIMEOUT, check: bool = True, **fields: Any
-    ) -> History:
+    def run(self, prompt: dict[str, Any], timeout: float = RUN_TIMEOUT, check: bool = True, **fields: Any) -> History:
         """Queue a prompt and wait for its end. PromptFailed when it did not succeed, unless `check` is false."""
         return self.wait(self.post(prompt, **fields), timeout, check)
 
@@ -284,9 +282,7 @@ class ComfyUI(Server):
     def _ended(self, prompt_id: str) -> bool:
         return any(event.node is None for event in self.events("executing", prompt_id))
 
-    def events(
-        self, kind: str | None = None, prompt_id: str | None = None, node: str | None = None
-    ) -> list[Event]:
+    def events(self, kind: str | None = None, prompt_id: str | None = None, node: str | None = None) -> list[Event]:
         """What the websocket heard so far: progress_state, progress_text, executing, executed, status, ..."""
         assert self.events_log is not None
         return self.events_log.select(kind, prompt_id, node)

@@ -79,6 +79,8 @@ export interface PanelState {
   min_score: number
   verdicts: unknown[]
   loop: unknown
+  /** When the page heard of it, in milliseconds since 1970. */
+  received?: number
 }
 
 /** `GET /runflow-evaluate/status`. */

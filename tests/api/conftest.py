@@ -8,8 +8,8 @@ from pathlib import Path
 import helpers
 import pytest
 
-from runflow_api.evaluator import Evaluator
-from runflow_api.sandbox import Sandbox
+from runflow_api.evaluation.evaluator import Evaluator
+from runflow_api.sandbox.app import Sandbox
 
 
 @pytest.fixture

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from runflow_api import background, config
-from runflow_api.client import RunflowClient
-from runflow_api.evaluator import Evaluator, Job
-from runflow_api.request import Options, Question
-from runflow_api.sandbox import DEFAULT_KEY, Sandbox
-from runflow_api.transport import Transport
-from runflow_api.verdict import BatchVerdict, Policy
+from runflow_api import background
+from runflow_api.api.client import RunflowClient
+from runflow_api.api.transport import Transport
+from runflow_api.evaluation.evaluator import Evaluator, Job
+from runflow_api.evaluation.question import Options, Question
+from runflow_api.evaluation.verdict import BatchVerdict, Policy
+from runflow_api.sandbox.app import DEFAULT_KEY, Sandbox
+from runflow_api.settings import config
 
 KEY = DEFAULT_KEY
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from runflow_api import models
-from runflow_api.cli import COMMANDS
-from runflow_api.sandbox import _ROUTES
+from runflow_api.api import models
+from runflow_api.cli.commands import COMMANDS
+from runflow_api.sandbox.app import _ROUTES
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "api-coverage.md").read_text("utf-8")
@@ -32,7 +32,7 @@ def rows(section: str) -> dict[str, str]:
 
 def node_ids() -> set[str]:
     """The ids of all nodes, read without importing ComfyUI."""
-    sources = [path.read_text("utf-8") for path in (ROOT / "nodes").glob("*.py")]
+    sources = [path.read_text("utf-8") for path in (ROOT / "nodes").rglob("*.py")]
     return {found for source in sources for found in re.findall(r'node_id="(\w+)"', source)}
 
 
@@ -65,7 +65,7 @@ def test_every_node_that_is_named_exists() -> None:
 def test_every_socket_that_is_named_exists() -> None:
     """After a node's name come names of its inputs and outputs."""
     for node, sockets in re.findall(r"`(Runflow\w+)` ((?:`\w+`(?:, | or )?)+)", PAGE):
-        source = next(_text(p) for p in (ROOT / "nodes").glob("*.py") if f'node_id="{node}"' in _text(p))
+        source = next(_text(p) for p in (ROOT / "nodes").rglob("*.py") if f'node_id="{node}"' in _text(p))
         shared = _text(ROOT / "nodes" / "_schema.py")
         known = {value for value in _strings(source) | _strings(shared) if re.fullmatch(r"[\w ]+", value)}
         known |= {word for value in known for word in value.split()}

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from runflow_api import background, polling
+from runflow_api import background
+from runflow_api.evaluation import polling
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -21,12 +21,16 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from runflow_api import _cli_evaluate, _terminal, cli, config, images, places
-from runflow_api._exits import CONFIGURATION, INTERRUPTED, JUDGED_FAILED, MEANINGS, NOT_JUDGED, OK, USAGE
+from runflow_api import images
+from runflow_api.api.models import Evaluation
+from runflow_api.cli import commands as cli
+from runflow_api.cli import evaluate
+from runflow_api.cli import terminal as _terminal
+from runflow_api.cli.exit_codes import CONFIGURATION, INTERRUPTED, JUDGED_FAILED, MEANINGS, NOT_JUDGED, OK, USAGE
 from runflow_api.errors import InvalidInputError
-from runflow_api.journal import Journal
-from runflow_api.models import Evaluation
-from runflow_api.sandbox import Fault, Sandbox, ScriptedVerdict
+from runflow_api.journal.journal import Journal
+from runflow_api.sandbox.app import Fault, Sandbox, ScriptedVerdict
+from runflow_api.settings import config, locations
 
 ROOT = Path(__file__).resolve().parents[2]
 LIVE_KEY = "rf_live_0123456789abcdef0123"
@@ -39,7 +43,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("XDG_DATA_HOME", "LOCALAPPDATA", "HOME", "USERPROFILE"):
         monkeypatch.setenv(name, str(tmp_path / "home"))
     monkeypatch.delenv("NO_COLOR", raising=False)
-    return places.user_data_directory()
+    return locations.user_data_directory()
 
 
 @pytest.fixture
@@ -291,7 +295,9 @@ def test_a_reference_used_again_is_uploaded_once(at_sandbox: Sandbox, pictures: 
 
 
 def test_addresses_and_the_output_of_a_run_are_passed_on_and_not_fetched(at_sandbox: Sandbox, run: Run) -> None:
-    run_id = at_sandbox.add_run(output={"images": ["https://example.invalid/a.png?sig=1"], "clip": "https://example.invalid/b.mp4"})
+    run_id = at_sandbox.add_run(
+        output={"images": ["https://example.invalid/a.png?sig=1"], "clip": "https://example.invalid/b.mp4"}
+    )
     argv = ("evaluate", "https://example.invalid/c.png", "--run-output", run_id, *PAID, "--if-not-judged", "pass")
     _, records, _ = run(*argv)
     assert {record["file"] for record in records} == {"https://example.invalid/c.png", f"run {run_id}/images/0"}
@@ -339,9 +345,7 @@ def test_a_contact_sheet_is_written(at_sandbox: Sandbox, pictures: Path, tmp_pat
     assert str(target) in said
 
 
-def test_200_images_at_2_s_take_little_more_than_they_must(
-    at_sandbox: Sandbox, tmp_path: Path, run: Run
-) -> None:
+def test_200_images_at_2_s_take_little_more_than_they_must(at_sandbox: Sandbox, tmp_path: Path, run: Run) -> None:
     at_sandbox.latency = 2.0
     at_sandbox.keep_bodies = False
     many = folder(tmp_path / "many", 200)
@@ -531,16 +535,16 @@ def test_images_in_memory_are_bounded_by_their_pixels() -> None:
     inside: list[int] = []
     most: list[int] = []
 
-    async def one(room: _cli_evaluate.Room, pixels: int) -> None:
-        async with room.for_pixels(pixels):
+    async def one(budget: evaluate.PixelBudget, pixels: int) -> None:
+        async with budget.for_pixels(pixels):
             inside.append(pixels)
             most.append(sum(min(each, 100) for each in inside))
             await asyncio.sleep(0.001)
             inside.remove(pixels)
 
     async def all_of_them() -> None:
-        room = _cli_evaluate.Room(100)
-        await asyncio.gather(*(one(room, pixels) for pixels in (60, 50, 40, 1_000, 10, 90)))
+        budget = evaluate.PixelBudget(100)
+        await asyncio.gather(*(one(budget, pixels) for pixels in (60, 50, 40, 1_000, 10, 90)))
 
     asyncio.run(all_of_them())
     assert len(most) == 6
@@ -628,25 +632,23 @@ def test_a_missing_or_unknown_command_exits_2(capsys: pytest.CaptureFixture[str]
 def test_the_user_data_directory_is_where_the_platform_has_it(
     platform: str, variables: dict[str, str], expected: str
 ) -> None:
-    found = places.user_data_directory(platform, lambda name: variables.get(name, ""), Path("home"))
+    found = locations.user_data_directory(platform, lambda name: variables.get(name, ""), Path("home"))
     assert found == Path(expected)
-    named = places.user_data_directory("linux", lambda _: str(Path.cwd()), Path("home"))
+    named = locations.user_data_directory("linux", lambda _: str(Path.cwd()), Path("home"))
     assert named == Path.cwd() / "runflow-evaluate"
 
 
 def test_a_pack_inside_a_comfyui_uses_its_private_directory(tmp_path: Path) -> None:
     pack = tmp_path / "custom_nodes" / "pack"
     pack.mkdir(parents=True)
-    assert places.comfyui_of(pack) is None
+    assert locations.comfyui_of(pack) is None
     (tmp_path / "user").mkdir()
-    assert places.settings_directory(None, pack) == tmp_path / "user" / "__runflow_evaluate"
+    assert locations.settings_directory(None, pack) == tmp_path / "user" / "__runflow_evaluate"
     with pytest.raises(InvalidInputError):
-        places.private_directory(pack)
+        locations.private_directory(pack)
 
 
 def test_the_private_directory_is_the_one_that_the_nodes_use() -> None:
-    bridge = (ROOT / "nodes" / "_bridge.py").read_text("utf-8")
+    bridge = (ROOT / "nodes" / "_runtime.py").read_text("utf-8")
     assert 'get_system_user_directory("runflow_evaluate")' in bridge
-    assert places.PRIVATE_FOLDER == "__runflow_evaluate"
-
-
+    assert locations.PRIVATE_FOLDER == "__runflow_evaluate"

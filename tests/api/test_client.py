@@ -6,10 +6,10 @@ import helpers
 import pytest
 
 from runflow_api import images
-from runflow_api.client import encode_request
+from runflow_api.api.client import encode_request
+from runflow_api.api.models import EvaluationRequest
 from runflow_api.errors import InvalidInputError, InvalidResponseError, NotFoundError, PermissionDeniedError
-from runflow_api.models import EvaluationRequest
-from runflow_api.sandbox import Fault, Sandbox, ScriptedVerdict
+from runflow_api.sandbox.app import Fault, Sandbox, ScriptedVerdict
 
 BODY = encode_request(EvaluationRequest(generated_image_url="https://images.example/a.png", task_type="headshot"))
 
@@ -128,7 +128,7 @@ def test_a_confirmation_without_a_body_is_one(sandbox: Sandbox) -> None:
 
 
 def test_a_body_is_compact_utf_8_json_of_what_was_given() -> None:
-    attributes = {"größe": 10**40, "none": None, "list": [1.5, True, {"x": None}], "line": "a\n\u2028\"\\"}
+    attributes = {"größe": 10**40, "none": None, "list": [1.5, True, {"x": None}], "line": 'a\n\u2028"\\'}
     asked = EvaluationRequest(
         generated_image_url="https://images.example/ä.png", task_type="日本", input_attributes=attributes
     )

@@ -21,8 +21,9 @@ import node_pages
 import pytest
 from _server import copy_pack
 
-from runflow_api import cli, sandbox
-from runflow_api.sandbox import Sandbox
+from runflow_api.cli import commands as cli
+from runflow_api.sandbox import app as sandbox
+from runflow_api.sandbox.app import Sandbox
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -90,7 +91,7 @@ def test_the_readme_fits_on_a_screen_and_a_half() -> None:
 
 
 def test_every_environment_variable_that_is_named_is_read() -> None:
-    read = set(re.findall(r"RUNFLOW_[A-Z_]+", text_of(ROOT / "runflow_api" / "config.py")))
+    read = set(re.findall(r"RUNFLOW_[A-Z_]+", text_of(ROOT / "runflow_api" / "settings" / "config.py")))
     for page in GUIDE:
         assert set(re.findall(r"\bRUNFLOW_[A-Z_]+[A-Z]", text_of(page))) - CODES <= read, page.name
 
@@ -127,7 +128,7 @@ def _outputs(node: dict[str, dict[str, dict[str, str]]]) -> list[str]:
 
 def _source() -> Iterator[tuple[Path, ast.AST]]:
     for folder in ("runflow_api", "nodes"):
-        for path in sorted((ROOT / folder).glob("*.py")):
+        for path in sorted((ROOT / folder).rglob("*.py")):
             for node in ast.walk(ast.parse(text_of(path))):
                 yield path, node
 
@@ -138,7 +139,7 @@ def _text(node: ast.AST | None) -> str:
 
 def _codes(path: Path, node: ast.AST) -> Iterator[str]:
     """The codes that this place of the source gives to an error."""
-    is_practice = path.name.startswith("_sandbox") or path.name == "sandbox.py"
+    is_practice = path.parent.name == "sandbox"
     if isinstance(node, ast.ClassDef):
         for line in node.body:
             if isinstance(line, ast.Assign) and getattr(line.targets[0], "id", "") == "code":
@@ -180,7 +181,7 @@ def test_every_part_says_what_it_means_what_it_cost_and_what_to_do() -> None:
 
 
 def test_the_codes_that_the_sandbox_answers_with_are_on_the_page() -> None:
-    source = "".join(text_of(path) for path in (ROOT / "runflow_api").glob("*sandbox*.py"))
+    source = "".join(text_of(path) for path in (ROOT / "runflow_api" / "sandbox").glob("*.py"))
     answered = set(re.findall(r'(?:\d{3}: |code=)"([A-Z_]{4,})"', source))
     assert "EVALUATION_NOT_FOUND" in answered and "BAD_GATEWAY" in answered
     assert answered <= set(re.findall(r"[A-Z_]{4,}", text_of(TROUBLESHOOTING)))

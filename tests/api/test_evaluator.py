@@ -19,12 +19,13 @@ import numpy as np
 import pytest
 from helpers import judge, picture
 
-from runflow_api import _submission, background, errors, images
-from runflow_api.evaluator import ENCODERS, Evaluator, Job
-from runflow_api.journal import Journal, Row
-from runflow_api.request import Options, Question, Reference
-from runflow_api.sandbox import Fault, Sandbox, ScriptedVerdict
-from runflow_api.verdict import FAILED, LOCAL, OFF, PASSED, PREFLIGHT, RUNFLOW, UNKNOWN
+from runflow_api import background, errors, images
+from runflow_api.evaluation import submission as _submission
+from runflow_api.evaluation.evaluator import ENCODERS, Evaluator, Job
+from runflow_api.evaluation.question import Options, Question, Reference
+from runflow_api.evaluation.verdict import FAILED, LOCAL, OFF, PASSED, PREFLIGHT, RUNFLOW, UNKNOWN
+from runflow_api.journal.journal import Journal, Row
+from runflow_api.sandbox.app import Fault, Sandbox, ScriptedVerdict
 
 WORKER = Path(__file__).with_name("worker.py")
 SUBMIT, READ = "/v1/evaluations", "/v1/evaluations/[0-9a-f-]{36}"
@@ -215,19 +216,19 @@ def test_a_lost_body_that_cannot_be_made_again_is_not_waited_for_until_the_time_
     ("end", "text"),
     [
         (lambda journal, row: journal.abandon(row), "gave it up: it may have been billed"),
-        (lambda journal, row: journal.refused(row, "UNAUTHORIZED"), r"not taken \(UNAUTHORIZED\)"),
+        (lambda journal, row: journal.record_refusal(row, "UNAUTHORIZED"), r"not taken \(UNAUTHORIZED\)"),
     ],
 )
 def test_what_another_process_ended_meanwhile_is_told_at_once(
     sandbox: Sandbox, evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch, end: Any, text: str
 ) -> None:
-    spool = Journal.spool
+    fix_body = Journal.fix_body
 
     def late(journal: Journal, row: Row, body: bytes) -> bytes | None:
         end(journal, row)
-        return spool(journal, row, body)
+        return fix_body(journal, row, body)
 
-    monkeypatch.setattr(Journal, "spool", late)
+    monkeypatch.setattr(Journal, "fix_body", late)
     started = time.monotonic()
     with pytest.raises(errors.NotJudgedError, match=text):
         judge(evaluator, picture())
@@ -469,7 +470,7 @@ def test_one_image_that_fails_does_not_lose_the_others(sandbox: Sandbox, evaluat
     with pytest.raises(errors.EvaluationFailedError) as caught:
         judge(evaluator, *batch, prompt_token="one")
     assert "7 of 8 kept; run again pays 1" in str(caught.value)
-    assert len(caught.value.unjudged) == 1
+    assert len(caught.value.unjudged_indices) == 1
     assert judge(evaluator, *batch, prompt_token="two").outcome in (PASSED, FAILED)
     assert len(sandbox.evaluations) == 9
 
@@ -692,7 +693,7 @@ def test_a_journal_that_cannot_be_used_never_stops_an_evaluation(
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no limit on the size of a file")
 def test_a_full_disk_stops_no_evaluation(tmp_path: Path) -> None:
-    limit = f"ulimit -f 20; exec {shlex.join([sys.executable, str(WORKER)])} \"$@\""
+    limit = f'ulimit -f 20; exec {shlex.join([sys.executable, str(WORKER)])} "$@"'
     with Sandbox(latency=0.1) as sandbox:
         command = ["bash", "-c", limit, "worker", sandbox.url, str(tmp_path), "token", "1", "2", "3"]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60)

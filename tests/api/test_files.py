@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from runflow_api import files
+from runflow_api.cli import image_files
 from runflow_api.errors import InvalidInputError
 
 PIXELS = np.random.default_rng(3).integers(0, 256, (24, 40, 3), dtype=np.uint8)
 PHOTOS = Path(__file__).resolve().parents[2] / "example_workflows" / "photos"
-avif = pytest.mark.skipif("AVIF" not in files.FORMATS, reason="this Pillow has no AVIF")
+avif = pytest.mark.skipif("AVIF" not in image_files.FORMATS, reason="this Pillow has no AVIF")
 
 
 def saved(path: Path, pixels: Any = PIXELS, **options: Any) -> Path:
@@ -30,7 +30,7 @@ def saved(path: Path, pixels: Any = PIXELS, **options: Any) -> Path:
 
 def refusal(path: Path) -> str:
     with pytest.raises(InvalidInputError) as caught:
-        files.read(path)
+        image_files.read(path)
     assert str(path) in str(caught.value)
     return str(caught.value)
 
@@ -41,23 +41,23 @@ def refusal(path: Path) -> str:
 @pytest.mark.parametrize("name", ["a.png", "a.webp"])
 def test_lossless_files_give_their_very_pixels(tmp_path: Path, name: str) -> None:
     path = saved(tmp_path / name, **({"lossless": True} if name.endswith("webp") else {}))
-    assert np.array_equal(files.read(path).pixels, PIXELS)
+    assert np.array_equal(image_files.read(path).pixels, PIXELS)
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "a.webp", pytest.param("a.avif", marks=avif)])
 def test_lossy_files_are_read(tmp_path: Path, name: str) -> None:
     flat = np.full((32, 48, 3), (200, 30, 90), np.uint8)
-    picture = files.read(saved(tmp_path / name, flat, quality=95))
+    picture = image_files.read(saved(tmp_path / name, flat, quality=95))
     assert picture.pixels.shape == flat.shape
     assert np.abs(picture.pixels.astype(int) - flat).mean() < 4
 
 
 def test_the_content_decides_and_not_the_name(tmp_path: Path) -> None:
-    assert files.read(saved(tmp_path / "a.jpg", format="PNG")).pixels.shape == PIXELS.shape
+    assert image_files.read(saved(tmp_path / "a.jpg", format="PNG")).pixels.shape == PIXELS.shape
 
 
 def test_a_photograph_is_read() -> None:
-    assert files.read(PHOTOS / "coffee.jpg").pixels.shape == (400, 600, 3)
+    assert image_files.read(PHOTOS / "coffee.jpg").pixels.shape == (400, 600, 3)
 
 
 @pytest.mark.parametrize("orientation", [1, 3, 6, 8])
@@ -66,7 +66,7 @@ def test_the_orientation_of_a_camera_is_applied(tmp_path: Path, orientation: int
     exif[0x0112] = orientation
     corner = np.zeros((16, 32, 3), np.uint8)
     corner[:8, :8] = 255
-    pixels = files.read(saved(tmp_path / "a.jpg", corner, exif=exif, quality=100)).pixels
+    pixels = image_files.read(saved(tmp_path / "a.jpg", corner, exif=exif, quality=100)).pixels
     assert pixels.shape[:2] == ((16, 32) if orientation in (1, 3) else (32, 16))
     row, column = {1: (0, 0), 3: (-1, -1), 6: (0, -1), 8: (-1, 0)}[orientation]
     assert pixels[row, column].min() > 200
@@ -75,14 +75,14 @@ def test_the_orientation_of_a_camera_is_applied(tmp_path: Path, orientation: int
 def test_a_jpeg_with_a_second_picture_behind_it_is_no_animation(tmp_path: Path) -> None:
     first, second = Image.fromarray(PIXELS), Image.fromarray(PIXELS[::-1])
     first.save(tmp_path / "phone.jpg", format="MPO", save_all=True, append_images=[second])
-    assert files.read(tmp_path / "phone.jpg").pixels.shape == PIXELS.shape
+    assert image_files.read(tmp_path / "phone.jpg").pixels.shape == PIXELS.shape
 
 
 def test_grey_stays_one_channel_and_transparency_stays(tmp_path: Path) -> None:
-    grey = files.read(saved(tmp_path / "grey.png", PIXELS[:, :, 0])).pixels
+    grey = image_files.read(saved(tmp_path / "grey.png", PIXELS[:, :, 0])).pixels
     assert grey.shape == (24, 40, 1)
     see_through = np.dstack([PIXELS, PIXELS[:, :, 0]])
-    assert np.array_equal(files.read(saved(tmp_path / "alpha.png", see_through)).pixels, see_through)
+    assert np.array_equal(image_files.read(saved(tmp_path / "alpha.png", see_through)).pixels, see_through)
 
 
 def test_palettes_and_print_colours_become_rgb(tmp_path: Path) -> None:
@@ -90,14 +90,14 @@ def test_palettes_and_print_colours_become_rgb(tmp_path: Path) -> None:
     image.quantize(16).save(tmp_path / "palette.png")
     image.convert("CMYK").save(tmp_path / "print.jpg")
     image.convert("1").save(tmp_path / "bits.png")
-    assert files.read(tmp_path / "palette.png").pixels.shape == PIXELS.shape
-    assert files.read(tmp_path / "print.jpg").pixels.shape == PIXELS.shape
-    assert set(np.unique(files.read(tmp_path / "bits.png").pixels)) == {0, 255}
+    assert image_files.read(tmp_path / "palette.png").pixels.shape == PIXELS.shape
+    assert image_files.read(tmp_path / "print.jpg").pixels.shape == PIXELS.shape
+    assert set(np.unique(image_files.read(tmp_path / "bits.png").pixels)) == {0, 255}
 
 
 def test_16_bits_of_grey_are_scaled_and_that_is_noted(tmp_path: Path) -> None:
     deep = np.array([[0, 128, 257, 32_896, 65_535]], np.uint16)
-    picture = files.read(saved(tmp_path / "deep.png", deep))
+    picture = image_files.read(saved(tmp_path / "deep.png", deep))
     assert picture.pixels[:, :, 0].tolist() == [[0, 0, 1, 128, 255]]
     assert picture.notes == ("reduced from 16 to 8 bits per channel",)
 
@@ -105,7 +105,7 @@ def test_16_bits_of_grey_are_scaled_and_that_is_noted(tmp_path: Path) -> None:
 def test_16_bits_of_colour_are_noted_too(tmp_path: Path) -> None:
     path = tmp_path / "deep.png"
     path.write_bytes(png(2, 2, bits=16, colour=2, rows=b"\x00" + b"\x80\x00" * 6))
-    picture = files.read(path)
+    picture = image_files.read(path)
     assert picture.pixels.shape == (2, 2, 3)
     assert picture.notes == ("reduced from 16 to 8 bits per channel",)
 
@@ -127,7 +127,7 @@ def test_a_decompression_bomb_is_refused_with_the_limit(tmp_path: Path, side: in
     path = tmp_path / "bomb.png"
     path.write_bytes(png(side, side, bits=1, colour=0, rows=b"\x00" + bytes(side // 8)))
     assert path.stat().st_size < 10_000_000
-    assert str(files.MAX_PIXELS) in refusal(path)
+    assert str(image_files.MAX_PIXELS) in refusal(path)
 
 
 @pytest.mark.parametrize("share", [0.02, 0.3, 0.9])
@@ -169,25 +169,25 @@ def test_a_folder_gives_its_images_in_natural_order(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(b"")
     (tmp_path / "below").mkdir()
     (tmp_path / "below" / "c.webp").write_bytes(b"")
-    assert [path.name for path in files.find([str(tmp_path)])] == ["a.jpeg", "b2.PNG", "b10.png"]
-    assert [path.name for path in files.find([str(tmp_path)], recursive=True)][-1] == "c.webp"
+    assert [path.name for path in image_files.find([str(tmp_path)])] == ["a.jpeg", "b2.PNG", "b10.png"]
+    assert [path.name for path in image_files.find([str(tmp_path)], recursive=True)][-1] == "c.webp"
 
 
 def test_globs_and_files_together_give_each_file_once(tmp_path: Path) -> None:
     for name in ("a.png", "b.png", "odd.name"):
         (tmp_path / name).write_bytes(b"")
     given = [str(tmp_path / "b.png"), str(tmp_path / "*.png"), str(tmp_path / "odd.name")]
-    assert [path.name for path in files.find(given)] == ["b.png", "a.png", "odd.name"]
+    assert [path.name for path in image_files.find(given)] == ["b.png", "a.png", "odd.name"]
 
 
 def test_a_name_with_brackets_is_a_file_before_it_is_a_glob(tmp_path: Path) -> None:
     (tmp_path / "a[1].png").write_bytes(b"")
-    assert [path.name for path in files.find([str(tmp_path / "a[1].png")])] == ["a[1].png"]
+    assert [path.name for path in image_files.find([str(tmp_path / "a[1].png")])] == ["a[1].png"]
 
 
 def test_an_argument_that_names_nothing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidInputError, match="names no image"):
-        files.find([str(tmp_path / "*.png")])
+        image_files.find([str(tmp_path / "*.png")])
 
 
 # --- the prompt that ComfyUI saved --------------------------------------------------------------------
@@ -211,11 +211,11 @@ def test_a_png_of_comfyui_brings_its_prompt(tmp_path: Path) -> None:
     info = PngInfo()
     info.add_text("prompt", json.dumps(graph()))
     info.add_text("workflow", "{}")
-    assert files.read(saved(tmp_path / "a.png", pnginfo=info)).prompt == "a red cup"
+    assert image_files.read(saved(tmp_path / "a.png", pnginfo=info)).prompt == "a red cup"
 
 
 def test_a_file_without_metadata_says_so(tmp_path: Path) -> None:
-    picture = files.read(saved(tmp_path / "a.png"))
+    picture = image_files.read(saved(tmp_path / "a.png"))
     assert (picture.prompt, picture.no_prompt) == ("", "its metadata holds no ComfyUI prompt")
 
 
@@ -252,7 +252,7 @@ FOLLOWED = {
 
 @pytest.mark.parametrize("saved_graph", FOLLOWED.values(), ids=FOLLOWED)
 def test_the_positive_prompt_is_followed(saved_graph: dict[str, Any]) -> None:
-    assert files.prompt_of(saved_graph) == ("a red cup", "")
+    assert image_files.prompt_of(saved_graph) == ("a red cup", "")
 
 
 NOT_FOLLOWED = {
@@ -284,7 +284,7 @@ NOT_FOLLOWED = {
 
 @pytest.mark.parametrize(("saved_graph", "why"), NOT_FOLLOWED.values(), ids=NOT_FOLLOWED)
 def test_a_prompt_that_cannot_be_known_is_not_claimed(saved_graph: Any, why: str) -> None:
-    prompt, no_prompt = files.prompt_of(saved_graph)
+    prompt, no_prompt = image_files.prompt_of(saved_graph)
     assert prompt == ""
     assert why in no_prompt
 
@@ -302,5 +302,5 @@ nodes = st.fixed_dictionaries(
 
 @given(st.dictionaries(st.sampled_from("1234"), nodes | values, max_size=4) | values)
 def test_no_metadata_breaks_the_reading(saved_graph: Any) -> None:
-    prompt, why_not = files.prompt_of(saved_graph)
+    prompt, why_not = image_files.prompt_of(saved_graph)
     assert bool(prompt) != bool(why_not)

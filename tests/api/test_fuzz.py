@@ -11,13 +11,13 @@ from typing import Any
 import helpers
 import pytest
 
-from runflow_api import details
-from runflow_api.client import _evaluation, _job_classes, _record
+from runflow_api.api.client import _evaluation, _job_classes, _record
+from runflow_api.api.models import AssetUpload, Evaluation, Run
+from runflow_api.api.transport import Outgoing, _Failure, _json, _read, _refusal
 from runflow_api.errors import RunflowError
-from runflow_api.models import AssetUpload, Evaluation, Run
-from runflow_api.sandbox import Fault, Sandbox
-from runflow_api.transport import Outgoing, _Failure, _json, _read, _refusal
-from runflow_api.verdict import PASSED, RUNFLOW, BatchVerdict, Policy, Subject, from_evaluation
+from runflow_api.evaluation.verdict import PASSED, RUNFLOW, BatchVerdict, Policy, Subject, from_evaluation
+from runflow_api.report import tables
+from runflow_api.sandbox.app import Fault, Sandbox
 
 CASES = 100_000
 VALID: dict[str, Any] = {
@@ -81,8 +81,8 @@ def everything_that_is_made_of(evaluation: Evaluation) -> None:
     verdict = from_evaluation(evaluation, Policy(0.5), Subject("a prompt"), judge=RUNFLOW)
     batch = BatchVerdict((verdict, verdict))
     json.dumps([batch.issues, batch.summary, batch.improved_prompt, verdict.to_ui(), evaluation.to_json()]).encode()
-    details.judges_table(evaluation)
-    details.gate_failures(evaluation)
+    tables.judges_table(evaluation)
+    tables.gate_failures(evaluation)
     if verdict.outcome == PASSED:
         assert evaluation.overall_passed is True
         assert evaluation.status_code == "completed"

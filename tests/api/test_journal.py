@@ -26,9 +26,11 @@ import pytest
 import sqlalchemy as sa
 from hypothesis import strategies as st
 
-from runflow_api import _journal_opening, _journal_schema, _journal_trouble, _migrations, journal
 from runflow_api.errors import BudgetError, InvalidInputError, RunflowError
-from runflow_api.journal import Ask, Journal, JournalError, Limits, Row
+from runflow_api.journal import errors as journal_errors
+from runflow_api.journal import journal, migrations, schema
+from runflow_api.journal import store as journal_store
+from runflow_api.journal.journal import Journal, JournalError, Limits, Request, Row
 
 ROOT = Path(__file__).resolve().parents[2]
 KEY, OTHER_KEY, ORG = "rf_live_key_number_one_0001", "rf_live_key_number_two_0002", "org-1"
@@ -78,23 +80,23 @@ def emptied(store: str) -> str | None:
     return SERVER
 
 
-def ask(name: str = "a", **changes: Any) -> Ask:
-    plain = Ask(request_hash=name, account="org:1", price=Decimal("0.5"), job_class="standard", prompt_token="p1")
+def ask(name: str = "a", **changes: Any) -> Request:
+    plain = Request(request_hash=name, account="org:1", price=Decimal("0.5"), job_class="standard", prompt_token="p1")
     return replace(plain, **changes)
 
 
-def begin(book: Journal, *asks: Ask, limits: Limits = PLENTY) -> list[Row]:
+def begin(book: Journal, *asks: Request, limits: Limits = PLENTY) -> list[Row]:
     return book.begin(list(asks) or [ask()], limits)
 
 
 def complete(book: Journal, row: Row, **changes: Any) -> Row:
     answer = {**VERDICT, "id": f"ev-{row.id}", **changes}
-    book.submitted(row, answer["id"], ORG)
-    return book.finished(row, answer, completed=True, cost=answer["cost"], failure_code=None, duration_s=8.0)
+    book.record_submission(row, answer["id"], ORG)
+    return book.record_result(row, answer, completed=True, cost=answer["cost"], failure_code=None, duration_s=8.0)
 
 
 def fail(book: Journal, row: Row) -> Row:
-    return book.finished(row, {}, completed=False, cost="0.5", failure_code="JUDGE_DOWN", duration_s=3.0)
+    return book.record_result(row, {}, completed=False, cost="0.5", failure_code="JUDGE_DOWN", duration_s=3.0)
 
 
 # --- which row an ask gets ------------------------------------------------------------------------
@@ -164,7 +166,7 @@ def test_every_prompt_that_waited_for_a_failed_evaluation_counts_as_having_asked
 def test_what_was_given_up_is_a_new_evaluation_at_the_next_ask(book: Journal, end: str) -> None:
     (first,) = begin(book)
     give_up: dict[str, Callable[[], object]] = {
-        "refused": lambda: book.refused(first, "UNAUTHORIZED"),
+        "refused": lambda: book.record_refusal(first, "UNAUTHORIZED"),
         "release": lambda: book.release(first),
         "abandon": lambda: book.abandon(first),
     }
@@ -240,8 +242,8 @@ def test_a_moved_verdict_goes_in_front_of_a_row_that_has_none(book: Journal) -> 
 def test_the_first_body_is_the_one_that_is_sent(book: Journal) -> None:
     (row,) = begin(book)
     assert book.body(row) is None
-    assert book.spool(row, b"first") == b"first"
-    assert book.spool(row, b"second") == b"first" == book.body(row)
+    assert book.fix_body(row, b"first") == b"first"
+    assert book.fix_body(row, b"second") == b"first" == book.body(row)
     assert book.get(row.id).spooled
 
 
@@ -249,8 +251,8 @@ def test_a_body_spooled_on_another_machine_is_waited_for(tmp_path: Path) -> None
     url = f"sqlite:///{tmp_path / 'shared.sqlite3'}"
     with Journal.open(url, tmp_path / "here") as here, Journal.open(url, tmp_path / "there") as there:
         (row,) = begin(here)
-        assert here.spool(row, b"body") == b"body"
-        assert there.spool(row, b"other") is None and there.body(row) is None
+        assert here.fix_body(row, b"body") == b"body"
+        assert there.fix_body(row, b"other") is None and there.body(row) is None
         assert list((tmp_path / "there" / "spool").iterdir()) == []
 
 
@@ -259,14 +261,14 @@ def test_a_body_that_is_not_here_may_be_made_anew_where_it_is_the_same(tmp_path:
     url = f"sqlite:///{tmp_path / 'shared.sqlite3'}"
     with Journal.open(url, tmp_path / "here") as here, Journal.open(url, tmp_path / "there") as there:
         (row,) = begin(here)
-        here.spool(row, b"body")
+        here.fix_body(row, b"body")
         for file in (tmp_path / "here" / "spool").iterdir():
             file.unlink()
         book = there if lost == "elsewhere" else here
         assert book.body(row) is None
-        assert book.spool(row, b"body") == b"body" and book.spool(row, b"other") is None
-        book.submitted(row, "ev-1", ORG)
-        assert book.spool(row, b"body") is None
+        assert book.fix_body(row, b"body") == b"body" and book.fix_body(row, b"other") is None
+        book.record_submission(row, "ev-1", ORG)
+        assert book.fix_body(row, b"body") is None
 
 
 def test_a_body_that_is_being_written_is_not_pruned_by_a_clock_that_jumps(
@@ -282,59 +284,59 @@ def test_a_body_that_is_being_written_is_not_pruned_by_a_clock_that_jumps(
             return fix(*arguments, **values)
 
         monkeypatch.setattr(book, "_change", late)
-        assert book.spool(row, b"body") == b"body" == book.body(row)
+        assert book.fix_body(row, b"body") == b"body" == book.body(row)
 
 
 def test_an_id_makes_the_body_superfluous(tmp_path: Path) -> None:
     with Journal.open(None, tmp_path) as book:
         (row,) = begin(book)
-        book.spool(row, b"body")
-        assert book.submitted(row, "ev-1", ORG).evaluation_id == "ev-1"
+        book.fix_body(row, b"body")
+        assert book.record_submission(row, "ev-1", ORG).evaluation_id == "ev-1"
         assert list((tmp_path / "spool").iterdir()) == []
-        assert book.spool(row, b"again") is None and not book.get(row.id).spooled
+        assert book.fix_body(row, b"again") is None and not book.get(row.id).spooled
         assert list((tmp_path / "spool").iterdir()) == []
 
 
 def test_the_first_id_wins(book: Journal) -> None:
     (row,) = begin(book)
-    book.submitted(row, "ev-1", ORG)
-    assert book.submitted(row, "ev-2", ORG).evaluation_id == "ev-1"
+    book.record_submission(row, "ev-1", ORG)
+    assert book.record_submission(row, "ev-2", ORG).evaluation_id == "ev-1"
 
 
 def test_the_first_terminal_answer_wins(book: Journal) -> None:
     (row,) = begin(book)
     first = complete(book, row)
-    late = book.finished(row, {"id": "x"}, completed=False, cost="9", failure_code="LATE", duration_s=1.0)
+    late = book.record_result(row, {"id": "x"}, completed=False, cost="9", failure_code="LATE", duration_s=1.0)
     assert late == first and late.answer == first.answer and late.cost == Decimal("0.5")
 
 
 def test_an_answer_that_comes_with_the_submit_needs_no_id_before(book: Journal) -> None:
     (row,) = begin(book)
-    book.spool(row, b"body")
-    done = book.finished(row, VERDICT, completed=True, cost="0.5", failure_code=None, duration_s=None)
+    book.fix_body(row, b"body")
+    done = book.record_result(row, VERDICT, completed=True, cost="0.5", failure_code=None, duration_s=None)
     assert (done.evaluation_id, done.state, done.spooled, done.duration_s) == ("ev-1", "completed", False, None)
 
 
 def test_a_whole_answer_comes_back_as_it_was(book: Journal) -> None:
     answer = {**VERDICT, "text": "naïve ☃ \ud800 \0", "deep": [{"a": [None, 1.5, "x" * 100_000]}]}
     (row,) = begin(book)
-    book.finished(row, answer, completed=True, cost="0.5", failure_code=None, duration_s=1.0)
+    book.record_result(row, answer, completed=True, cost="0.5", failure_code=None, duration_s=1.0)
     assert book.get(row.id).answer == answer
 
 
 def test_a_refusal_does_not_close_what_another_process_got_taken(book: Journal) -> None:
     (row,) = begin(book)
-    book.submitted(row, "ev-1", ORG)
-    assert book.refused(row, "UNAUTHORIZED").state == "open"
+    book.record_submission(row, "ev-1", ORG)
+    assert book.record_refusal(row, "UNAUTHORIZED").state == "open"
     assert book.abandon(row).state == "open"
     assert not book.release(row)
 
 
 def test_an_id_opens_a_closed_row_again_because_it_is_billed(book: Journal) -> None:
     (row,) = begin(book)
-    book.refused(row, "UNAUTHORIZED")
+    book.record_refusal(row, "UNAUTHORIZED")
     assert book.spent_today().evaluations == 0
-    assert book.submitted(row, "ev-1", ORG).state == "open"
+    assert book.record_submission(row, "ev-1", ORG).state == "open"
     assert book.spent_today().evaluations == 1
 
 
@@ -346,7 +348,7 @@ def test_an_answer_to_an_abandoned_row_is_kept_with_its_cost(book: Journal) -> N
 
 def test_a_body_that_may_have_been_sent_is_not_released(book: Journal) -> None:
     (row,) = begin(book)
-    book.spool(row, b"body")
+    book.fix_body(row, b"body")
     assert not book.release(row) and book.get(row.id).state == "open"
 
 
@@ -359,12 +361,12 @@ def test_what_another_prompt_has_asked_for_is_not_released(book: Journal) -> Non
 def test_a_closed_row_takes_no_body(book: Journal) -> None:
     (row,) = begin(book)
     assert book.release(row)
-    assert book.spool(row, b"body") is None
+    assert book.fix_body(row, b"body") is None
 
 
 def test_an_evaluation_is_found_by_its_id(book: Journal) -> None:
     (row,) = begin(book)
-    book.submitted(row, "ev-1", ORG)
+    book.record_submission(row, "ev-1", ORG)
     found = book.find_evaluation("ev-1")
     assert found is not None and found.id == row.id and found.org_id == ORG
     assert book.find_evaluation("ev-2") is None
@@ -436,7 +438,7 @@ def test_the_days_limit_holds_over_prompts_and_ends_with_the_day(book: Journal, 
 
 def test_a_refused_or_released_row_gives_its_budget_back(book: Journal) -> None:
     limits = Limits(per_prompt=1, per_day=1, credits_per_day=Decimal("0.5"))
-    book.refused(begin(book, ask("a"), limits=limits)[0], "INSUFFICIENT_CREDIT")
+    book.record_refusal(begin(book, ask("a"), limits=limits)[0], "INSUFFICIENT_CREDIT")
     book.release(begin(book, ask("b"), limits=limits)[0])
     assert begin(book, ask("c"), limits=limits)[0].is_new
 
@@ -496,7 +498,7 @@ def test_history_is_filtered_by_outcome(book: Journal) -> None:
     complete(book, rows["failed"], overall_passed=False)
     complete(book, rows["unknown"], overall_passed=None)
     fail(book, rows["error"])
-    book.refused(rows["closed"], "FORBIDDEN")
+    book.record_refusal(rows["closed"], "FORBIDDEN")
     book.abandon(rows["abandoned"])
     for outcome, row in rows.items():
         assert [(found.id, found.outcome) for found in book.history(outcome=outcome)] == [(row.id, outcome)]
@@ -516,7 +518,7 @@ def test_history_is_searched_as_plain_text(book: Journal) -> None:
 def test_durations_come_newest_first_and_by_job_class(book: Journal) -> None:
     rows = begin(book, *(ask(str(i)) for i in range(4)), ask("z", job_class="other"))
     for seconds, row in zip((1.0, 2.0, float("nan"), 3.0, 9.0), rows, strict=True):
-        book.finished(row, VERDICT, completed=True, cost=None, failure_code=None, duration_s=seconds)
+        book.record_result(row, VERDICT, completed=True, cost=None, failure_code=None, duration_s=seconds)
     assert book.durations("standard") == [3.0, 2.0, 1.0]
     assert book.durations("standard", limit=1) == [3.0] and book.durations("none") == []
 
@@ -524,7 +526,7 @@ def test_durations_come_newest_first_and_by_job_class(book: Journal) -> None:
 def test_per_day_totals_show_empty_days_too(book: Journal, clock: Clock) -> None:
     first, _, third = begin(book, ask("a"), ask("b"), ask("c"))
     complete(book, first, cost="0.25")
-    book.refused(third, "FORBIDDEN")
+    book.record_refusal(third, "FORBIDDEN")
     clock.at += 2 * 86_400
     begin(book, ask("d"))
     assert book.per_day(3) == [
@@ -549,7 +551,7 @@ def test_no_text_is_too_strange(book: Journal, text: str) -> None:
     strange = ask(text[:64], generation_prompt=text, prompt_token=text[:40], job_class=text[:40], account=text[:40])
     (row,) = begin(book, strange)
     assert begin(book, strange)[0].id == row.id
-    assert book.submitted(row, f"ev{text[:20]}", text[:20]).evaluation_id
+    assert book.record_submission(row, f"ev{text[:20]}", text[:20]).evaluation_id
     assert book.find_evaluation(f"ev{text[:20]}") is not None
     book.history(search=text[:20])
 
@@ -583,7 +585,7 @@ def test_pruning_takes_orphans_and_bodies_that_cannot_be_resent(tmp_path: Path) 
     clock = Clock(time.time())
     with Journal.open(None, tmp_path, now=clock) as book:
         (row,) = begin(book)
-        book.spool(row, b"body")
+        book.fix_body(row, b"body")
         orphan = tmp_path / "spool" / "999-orphan.body"
         orphan.write_bytes(b"x")
         book.prune(older_than_days=30, at_most=100)
@@ -608,13 +610,13 @@ import json, os, signal, sys, threading
 from decimal import Decimal
 from pathlib import Path
 from runflow_api.errors import BudgetError
-from runflow_api.journal import Ask, Journal, Limits
+from runflow_api.journal.journal import Request, Journal, Limits
 
 where, name, mode = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 url = os.environ.get("RUNFLOW_TEST_CHILD_URL") or None
 
 def ask(hash):
-    return Ask(hash, "org:1", Decimal("0.5"), "standard", "prompt of " + name)
+    return Request(hash, "org:1", Decimal("0.5"), "standard", "prompt of " + name)
 
 def at_once(jobs):
     start, results = threading.Barrier(len(jobs)), [None] * len(jobs)
@@ -632,7 +634,7 @@ def say(value):
 def race(book):
     def one(hash):
         (row,) = book.begin([ask(hash)], Limits(100, 1000))
-        return [hash, row.id, row.is_new, row.idempotency_key, book.spool(row, (name + hash).encode()).decode()]
+        return [hash, row.id, row.is_new, row.idempotency_key, book.fix_body(row, (name + hash).encode()).decode()]
     hashes = ["same"] * 20 + [f"different-{i}" for i in range(20)]
     return at_once([lambda hash=hash: one(hash) for hash in hashes])
 
@@ -654,9 +656,9 @@ def live(book, until):
         book.begin(DiesInTheMiddle([1]), Limits(100, 1000))
     (row,) = book.begin([ask("a")], Limits(100, 1000))
     if until in ("spooled", "submitted"):
-        book.spool(row, b"the first body")
+        book.fix_body(row, b"the first body")
     if until == "submitted":
-        book.submitted(row, "ev-1", None)
+        book.record_submission(row, "ev-1", None)
     return row.idempotency_key
 
 say("ready")
@@ -748,7 +750,7 @@ def test_a_killed_process_leaves_what_it_had_done(tmp_path: Path, moment: str) -
         assert row.evaluation_id == ("ev-1" if moment == "submitted" else None)
         if moment != "submitted":
             mine = b"the first body" if moment == "spooled" else b"another encoder's body"
-            assert book.spool(row, b"another encoder's body") == mine
+            assert book.fix_body(row, b"another encoder's body") == mine
 
 
 def test_threads_share_a_journal(book: Journal) -> None:
@@ -757,7 +759,7 @@ def test_threads_share_a_journal(book: Journal) -> None:
     def work(number: int) -> None:
         start.wait()
         (row,) = begin(book, ask(str(number % 4)))
-        book.spool(row, b"body")
+        book.fix_body(row, b"body")
         complete(book, row)
         rows.append(book.get(row.id))
 
@@ -818,15 +820,15 @@ def test_no_order_of_events_makes_two_of_one(happenings: list[tuple[str, int, in
 
 def happen(book: Journal, row: Row, what: str, body: bytes, fixed: dict[int, tuple[str, bytes | None]]) -> None:
     if what == "spool":
-        sent = book.spool(row, body)
+        sent = book.fix_body(row, body)
         before = fixed.setdefault(row.id, (row.idempotency_key, sent))[1]
         assert sent in (before, None)
     elif book.get(row.id).state == "open":
         {
-            "submit": lambda: book.submitted(row, f"ev-{row.id}", ORG),
+            "submit": lambda: book.record_submission(row, f"ev-{row.id}", ORG),
             "complete": lambda: complete(book, row),
             "fail": lambda: fail(book, row),
-            "refuse": lambda: book.refused(row, "UNAUTHORIZED"),
+            "refuse": lambda: book.record_refusal(row, "UNAUTHORIZED"),
             "abandon": lambda: book.abandon(row),
         }[what]()
 
@@ -839,7 +841,7 @@ def test_everything_is_readable_by_its_owner_only(tmp_path: Path) -> None:
     old = os.umask(0)
     try:
         with Journal.open(None, tmp_path / "new" / "private") as book:
-            book.spool(begin(book)[0], b"body")
+            book.fix_body(begin(book)[0], b"body")
             made = [path for path in (tmp_path / "new" / "private").rglob("*")]
             rights = {path.name: stat.S_IMODE(path.stat().st_mode) for path in made}
     finally:
@@ -867,15 +869,15 @@ def calls(book: Journal, row: Row) -> dict[str, Callable[[], object]]:
         "learn_account": lambda: book.learn_account(KEY, ORG),
         "begin": lambda: begin(book, ask("new")),
         "preview": lambda: book.preview([ask("new")], PLENTY),
-        "spool": lambda: book.spool(row, b"body"),
+        "spool": lambda: book.fix_body(row, b"body"),
         "body": lambda: book.body(row),
-        "submitted": lambda: book.submitted(row, "ev-1", ORG),
+        "submitted": lambda: book.record_submission(row, "ev-1", ORG),
         "finished": lambda: fail(book, row),
-        "refused": lambda: book.refused(row, "UNAUTHORIZED"),
+        "refused": lambda: book.record_refusal(row, "UNAUTHORIZED"),
         "release": lambda: book.release(row),
         "abandon": lambda: book.abandon(row),
         "askers": lambda: book.askers(row),
-        "rated": lambda: book.rated("ev-1", True, None),
+        "rated": lambda: book.record_feedback("ev-1", True, None),
         "get": lambda: book.get(row.id),
         "find_evaluation": lambda: book.find_evaluation("ev-1"),
         "durations": lambda: book.durations("standard"),
@@ -927,7 +929,7 @@ def test_a_file_that_is_no_journal_is_refused_and_kept(tmp_path: Path) -> None:
 
 
 def test_every_write_says_that_the_journal_is_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_journal_opening, "BUSY_S", 0.05)
+    monkeypatch.setattr(journal_store, "BUSY_S", 0.05)
     with Journal.open(None, tmp_path) as book, closing(sqlite3.connect(tmp_path / "journal.sqlite3")) as other:
         (row,) = begin(book)
         other.execute("BEGIN IMMEDIATE")
@@ -943,10 +945,10 @@ def test_every_write_says_that_the_journal_is_locked(tmp_path: Path, monkeypatch
 
 
 def test_a_thread_does_not_wait_for_ever_for_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_journal_opening, "BUSY_S", 0.05)
+    monkeypatch.setattr(journal_store, "BUSY_S", 0.05)
     with Journal.open(None, tmp_path) as book:
-        assert book._store.turn is not None
-        with book._store.turn, pytest.raises(JournalError, match="locked"):
+        assert book._store.write_lock is not None
+        with book._store.write_lock, pytest.raises(JournalError, match="locked"):
             begin(book)
 
 
@@ -988,30 +990,30 @@ def test_a_spool_that_may_not_be_written_is_told() -> None:
             folder.chmod(0o755)
             (folder / "spool").chmod(0o555)
             with without_rights(folder), pytest.raises(JournalError, match="may not be read or written"):
-                book.spool(row, b"body")
+                book.fix_body(row, b"body")
             (folder / "spool").chmod(0o700)
-            assert book.spool(row, b"body") == b"body"
+            assert book.fix_body(row, b"body") == b"body"
 
 
 FULL_DISK = """
 import resource, signal, sys
 from pathlib import Path
-from runflow_api.journal import Ask, Journal, JournalError, Limits
+from runflow_api.journal.journal import Request, Journal, JournalError, Limits
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 with Journal.open(None, Path(sys.argv[1])) as book:
-    (row,) = book.begin([Ask("a", "org:1", None, "standard", "p")], Limits(9, 9))
+    (row,) = book.begin([Request("a", "org:1", None, "standard", "p")], Limits(9, 9))
     resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, resource.RLIM_INFINITY))
     try:
-        book.spool(row, bytes(1_000_000))
+        book.fix_body(row, bytes(1_000_000))
     except JournalError as error:
         print(error)
-    asks = [Ask(str(i), "org:1", None, "standard", "p", generation_prompt="x" * 9_000) for i in range(200)]
+    asks = [Request(str(i), "org:1", None, "standard", "p", generation_prompt="x" * 9_000) for i in range(200)]
     try:
         book.begin(asks, Limits(999, 999))
     except JournalError as error:
         print(error)
     resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-    assert book.spool(row, b"body") == b"body" and len(book.history()) == 1
+    assert book.fix_body(row, b"body") == b"body" and len(book.history()) == 1
 """
 
 
@@ -1035,8 +1037,8 @@ def test_a_closed_journal_says_so_and_opens_nothing(book: Journal) -> None:
 def test_closing_waits_for_nobody_and_leaves_no_connection(tmp_path: Path) -> None:
     inside, go_on, failed = threading.Event(), threading.Event(), list[BaseException]()
 
-    class Slow(list[Ask]):
-        def __iter__(self) -> Iterator[Ask]:
+    class Slow(list[Request]):
+        def __iter__(self) -> Iterator[Request]:
             inside.set()
             go_on.wait(10)
             return super().__iter__()
@@ -1087,7 +1089,7 @@ def test_a_database_without_a_driver_or_a_server_is_told_without_its_password(tm
     ],
 )
 def test_each_trouble_with_a_file_has_its_remedy(error: BaseException, told: str) -> None:
-    shown = str(_journal_trouble.trouble(error, "here"))
+    shown = str(journal_errors.to_journal_error(error, "here"))
     assert told in shown and "rf_live" not in shown and shown.startswith("[JOURNAL_UNUSABLE]")
 
 
@@ -1104,7 +1106,9 @@ def test_each_trouble_with_a_file_has_its_remedy(error: BaseException, told: str
     ],
 )
 def test_each_trouble_with_the_database_has_its_remedy(text: str, told: str) -> None:
-    shown = str(_journal_trouble.trouble(sa.exc.OperationalError("SELECT ?", ("rf_live_abc",), OSError(text)), "here"))
+    shown = str(
+        journal_errors.to_journal_error(sa.exc.OperationalError("SELECT ?", ("rf_live_abc",), OSError(text)), "here")
+    )
     assert told in shown and "rf_live" not in shown and shown.startswith("[JOURNAL_UNUSABLE]")
 
 
@@ -1119,7 +1123,7 @@ def test_an_answer_that_cannot_be_kept_is_told_and_changes_nothing(book: Journal
         deep = [deep]
     for answer in ({"x": deep}, {"x": object()}):
         with pytest.raises(JournalError, match="cannot be kept"):
-            book.finished(row, answer, completed=True, cost=None, failure_code=None, duration_s=None)
+            book.record_result(row, answer, completed=True, cost=None, failure_code=None, duration_s=None)
     assert book.get(row.id).state == "open"
 
 
@@ -1132,18 +1136,18 @@ def test_a_damaged_answer_is_told_when_it_is_read(book: Journal) -> None:
 # --- schema ---------------------------------------------------------------------------------------
 
 
-def made_with(file: Path, migrations: tuple[_migrations.Migration, ...]) -> None:
+def made_with(file: Path, steps: tuple[migrations.Migration, ...]) -> None:
     engine = sa.create_engine(f"sqlite:///{file}")
     with engine.begin() as connection:
-        _migrations.migrate(connection, migrations)
+        migrations.migrate(connection, steps)
     engine.dispose()
 
 
-@pytest.mark.parametrize("version", range(len(_migrations.MIGRATIONS) + 1))
+@pytest.mark.parametrize("version", range(len(migrations.MIGRATIONS) + 1))
 def test_a_journal_of_every_older_schema_opens_with_its_rows(tmp_path: Path, version: int) -> None:
     file = tmp_path / "journal.sqlite3"
     if version:
-        made_with(file, _migrations.MIGRATIONS[:version])
+        made_with(file, migrations.MIGRATIONS[:version])
         with closing(sqlite3.connect(file)) as old:
             old.executescript(ROWS_OF_SCHEMA_1)
     with Journal.open(None, tmp_path) as book:
@@ -1167,9 +1171,9 @@ def test_the_tables_in_use_are_those_the_migrations_make(tmp_path: Path) -> None
     made = sa.MetaData()
     made.reflect(engine)
     engine.dispose()
-    used = {table.name: set(table.columns.keys()) for table in _journal_schema.SCHEMA.sorted_tables}
+    used = {table.name: set(table.columns.keys()) for table in schema.SCHEMA.sorted_tables}
     found = {table.name: set(table.columns.keys()) for table in made.sorted_tables}
-    assert found.pop(_migrations.VERSION_TABLE) == {"version"} and found.pop("sqlite_sequence", None) is None
+    assert found.pop(migrations.VERSION_TABLE) == {"version"} and found.pop("sqlite_sequence", None) is None
     assert used == found
 
 
@@ -1181,11 +1185,11 @@ def test_a_later_migration_runs_once_and_keeps_the_rows(tmp_path: Path) -> None:
         begin(book)
     file = tmp_path / "journal.sqlite3"
     for _ in range(2):
-        made_with(file, (*_migrations.MIGRATIONS, add_note))
+        made_with(file, (*migrations.MIGRATIONS, add_note))
     with closing(sqlite3.connect(file)) as now:
         assert now.execute("SELECT note FROM runflow_evaluations").fetchall() == [(None,)]
         versions = [number for (number,) in now.execute("SELECT version FROM runflow_schema_version ORDER BY 1")]
-    assert versions == [*range(1, len(_migrations.MIGRATIONS) + 2)]
+    assert versions == [*range(1, len(migrations.MIGRATIONS) + 2)]
 
 
 def test_a_migration_that_fails_leaves_the_schema_before_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -1195,8 +1199,8 @@ def test_a_migration_that_fails_leaves_the_schema_before_it(tmp_path: Path, monk
 
     with Journal.open(None, tmp_path) as book:
         begin(book)
-    steps = (*_migrations.MIGRATIONS, breaks)
-    monkeypatch.setattr(_journal_opening, "migrate", lambda connection: _migrations.migrate(connection, steps))
+    steps = (*migrations.MIGRATIONS, breaks)
+    monkeypatch.setattr(journal_store, "migrate", lambda connection: migrations.migrate(connection, steps))
     with pytest.raises(JournalError):
         Journal.open(None, tmp_path)
     monkeypatch.undo()

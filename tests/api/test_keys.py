@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from runflow_api import config, keys
 from runflow_api.errors import ConfigurationError, InvalidInputError
+from runflow_api.settings import config, key_file
 
 KEY = "rf_live_0123456789abcdef0123"
 posix = pytest.mark.skipif(os.name != "posix", reason="modes are of POSIX; Windows has an access list")
@@ -24,7 +24,7 @@ def careless_umask() -> object:
 
 
 def test_a_stored_key_is_the_key_in_force(tmp_path: Path) -> None:
-    keys.store(tmp_path / "private", f"  {KEY}\n")
+    key_file.store(tmp_path / "private", f"  {KEY}\n")
     settings = config.load(tmp_path / "private", {})
     assert settings.require_key() == KEY
     assert settings.sources["api_key"] == "key file"
@@ -34,7 +34,7 @@ def test_a_stored_key_is_the_key_in_force(tmp_path: Path) -> None:
 @posix
 @pytest.mark.usefixtures("careless_umask")
 def test_only_the_owner_can_read_it_whatever_the_umask(tmp_path: Path) -> None:
-    path = keys.store(tmp_path / "private", KEY)
+    path = key_file.store(tmp_path / "private", KEY)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
 
@@ -45,21 +45,21 @@ def test_a_key_file_that_others_could_read_is_replaced_not_rewritten(tmp_path: P
     path.write_text("old")
     path.chmod(0o644)
     with path.open() as reader:
-        keys.store(tmp_path, KEY)
+        key_file.store(tmp_path, KEY)
         assert reader.read() == "old"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
 def test_nothing_is_left_beside_it(tmp_path: Path) -> None:
-    keys.store(tmp_path, KEY)
-    keys.store(tmp_path, f"{KEY}9")
+    key_file.store(tmp_path, KEY)
+    key_file.store(tmp_path, f"{KEY}9")
     assert [path.name for path in tmp_path.iterdir()] == [config.KEY_FILE]
 
 
 @pytest.mark.parametrize("bad", ["", "  \n", "rf live", "rf_live_é", "a\nb", "x" * 600])
 def test_what_cannot_be_a_key_is_refused_without_being_quoted(tmp_path: Path, bad: str) -> None:
     with pytest.raises(InvalidInputError) as caught:
-        keys.store(tmp_path, bad)
+        key_file.store(tmp_path, bad)
     assert not bad.strip() or bad not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
 
@@ -67,35 +67,35 @@ def test_what_cannot_be_a_key_is_refused_without_being_quoted(tmp_path: Path, ba
 def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigurationError) as caught:
-        keys.store(tmp_path / "file" / "below", KEY)
+        key_file.store(tmp_path / "file" / "below", KEY)
     assert KEY not in str(caught.value)
 
 
 def test_removing_says_whether_there_was_one(tmp_path: Path) -> None:
-    keys.store(tmp_path, KEY)
-    assert keys.remove(tmp_path)
-    assert not keys.remove(tmp_path)
+    key_file.store(tmp_path, KEY)
+    assert key_file.remove(tmp_path)
+    assert not key_file.remove(tmp_path)
 
 
 def test_the_key_of_the_deploy_pack_is_read_from_comfyuis_settings(tmp_path: Path) -> None:
-    path = tmp_path / keys.OFFICIAL_SETTINGS
+    path = tmp_path / key_file.OFFICIAL_SETTINGS
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps({"Comfy.Locale": "en", "Runflow.ApiKey": f" {KEY} "}))
-    assert keys.official(tmp_path) == KEY
+    assert key_file.official(tmp_path) == KEY
     assert json.loads(path.read_text())["Runflow.ApiKey"] == f" {KEY} "
 
 
 @pytest.mark.parametrize("settings", [None, "{}", '{"Runflow.ApiKey": ""}', '{"Runflow.ApiKey": 7}', "[]", "{", "\xff"])
 def test_no_key_to_import_is_a_clear_error(tmp_path: Path, settings: str | None) -> None:
-    path = tmp_path / keys.OFFICIAL_SETTINGS
+    path = tmp_path / key_file.OFFICIAL_SETTINGS
     path.parent.mkdir(parents=True)
     if settings is not None:
         path.write_text(settings, "latin-1")
     with pytest.raises(ConfigurationError, match="imported"):
-        keys.official(tmp_path)
+        key_file.official(tmp_path)
 
 
 def test_a_private_file_is_never_written_over_another(tmp_path: Path) -> None:
-    keys.write_private(tmp_path / "one", b"1")
+    key_file.write_private(tmp_path / "one", b"1")
     with pytest.raises(FileExistsError):
-        keys.write_private(tmp_path / "one", b"2")
+        key_file.write_private(tmp_path / "one", b"2")

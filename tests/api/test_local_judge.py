@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFilter
 
-from runflow_api import local_judge
+from runflow_api.api.models import Evaluation
 from runflow_api.errors import InvalidInputError
-from runflow_api.models import Evaluation
+from runflow_api.local_judge import judge as local_judge
 
 GATES = ["non_finite", "flat_colour"]
 FULL = [*GATES, "blur", "exposure", "contrast", "noise", "compression", "resolution"]

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runflow_api import models
-from runflow_api.models import Evaluation, Record, Run
+from runflow_api.api import models
+from runflow_api.api.models import Evaluation, Record, Run
 
 
 def records() -> list[type[Record]]:

@@ -9,31 +9,31 @@ import helpers
 import pytest
 
 from runflow_api import images
-from runflow_api.client import RunflowClient, encode_request
+from runflow_api.api.client import RunflowClient, encode_request
+from runflow_api.api.models import EvaluationRequest
+from runflow_api.api.transport import MAX_ATTEMPTS, Deadline
 from runflow_api.errors import RunflowError
-from runflow_api.models import EvaluationRequest
-from runflow_api.sandbox import Fault, Sandbox
-from runflow_api.transport import MAX_ATTEMPTS, Patience
+from runflow_api.sandbox.app import Fault, Sandbox
 
 ID = "[0-9a-f-]{36}"
 BODY = encode_request(EvaluationRequest(generated_image_url="https://images.example/a.png", task_type="headshot"))
 SMALL = images.encode_lossless(images.to_pixels(helpers.picture(0, 16, 16)))
 
-Call = Callable[[RunflowClient, dict[str, str], Patience], Any]
+Call = Callable[[RunflowClient, dict[str, str], Deadline], Any]
 OPERATIONS: dict[str, tuple[str, str, Call]] = {
-    "submit": ("POST", "/v1/evaluations", lambda c, _, p: c.submit(BODY, idempotency_key="k", patience=p).id),
-    "poll": ("GET", f"/v1/evaluations/{ID}", lambda c, ids, p: c.get_evaluation(ids["evaluation"], patience=p).id),
-    "ask for an upload": ("POST", "/v1/asset-uploads", lambda c, _, p: c.upload_asset(SMALL, patience=p)),
-    "upload": ("PUT", "/.*", lambda c, _, p: c.upload_asset(SMALL, patience=p)),
-    "confirm": ("POST", f"/v1/asset-uploads/{ID}/confirmations", lambda c, _, p: c.upload_asset(SMALL, patience=p)),
+    "submit": ("POST", "/v1/evaluations", lambda c, _, p: c.submit(BODY, idempotency_key="k", deadline=p).id),
+    "poll": ("GET", f"/v1/evaluations/{ID}", lambda c, ids, p: c.get_evaluation(ids["evaluation"], deadline=p).id),
+    "ask for an upload": ("POST", "/v1/asset-uploads", lambda c, _, p: c.upload_asset(SMALL, deadline=p)),
+    "upload": ("PUT", "/.*", lambda c, _, p: c.upload_asset(SMALL, deadline=p)),
+    "confirm": ("POST", f"/v1/asset-uploads/{ID}/confirmations", lambda c, _, p: c.upload_asset(SMALL, deadline=p)),
     "feedback": (
         "PATCH",
         f"/v1/evaluations/{ID}/feedback",
-        lambda c, ids, p: c.set_feedback(ids["evaluation"], False, "six fingers", patience=p).feedback_reason,
+        lambda c, ids, p: c.set_feedback(ids["evaluation"], False, "six fingers", deadline=p).feedback_reason,
     ),
-    "run": ("GET", f"/v1/runs/{ID}", lambda c, ids, p: c.get_run(ids["run"], patience=p).id),
-    "prices": ("GET", "/v1/evaluations/job-classes", lambda c, _, p: c.job_classes(patience=p)[0].price),
-    "balance": ("GET", "/v1/billing/balance", lambda c, _, p: c.balance(patience=p)["balance"]),
+    "run": ("GET", f"/v1/runs/{ID}", lambda c, ids, p: c.get_run(ids["run"], deadline=p).id),
+    "prices": ("GET", "/v1/evaluations/job-classes", lambda c, _, p: c.job_classes(deadline=p)[0].price),
+    "balance": ("GET", "/v1/billing/balance", lambda c, _, p: c.balance(deadline=p)["balance"]),
 }
 FAULTS: dict[str, dict[str, Any]] = {
     "dropped before acting": {"kind": "drop_before"},
@@ -66,7 +66,7 @@ def test_trouble_that_passes_is_not_noticed(sandbox: Sandbox, ids: dict[str, str
     method, path, call = OPERATIONS[operation]
     sandbox.add_fault(Fault(method, path, times=2, **FAULTS[fault]))
     client = helpers.client(sandbox, read_timeout=0.3)
-    assert call(client, ids, Patience.of(20))
+    assert call(client, ids, Deadline.after(20))
     assert sandbox.evaluations.keys() >= {ids["evaluation"]}
     assert len(sandbox.evaluations) <= 2  # a submission that was repeated is one evaluation
     client.close()
@@ -84,7 +84,7 @@ def test_trouble_that_stays_is_a_coded_error_that_says_what_was_tried(
     before = len(sandbox.requests)
     client = helpers.client(sandbox, read_timeout=0.1)
     with pytest.raises(RunflowError) as caught:
-        call(client, ids, Patience.of(1.0 if "429" in fault else 30.0))
+        call(client, ids, Deadline.after(1.0 if "429" in fault else 30.0))
     assert str(caught.value).startswith(f"[{caught.value.code}] ")
     assert "Tried " in str(caught.value)
     if "429" not in fault:

@@ -17,10 +17,10 @@ from helpers import picture
 
 from runflow_api import background, images
 from runflow_api.errors import RunflowError
-from runflow_api.evaluator import Evaluator, Job
-from runflow_api.request import Options
-from runflow_api.sandbox import Fault, Sandbox
-from runflow_api.verdict import BatchVerdict
+from runflow_api.evaluation.evaluator import Evaluator, Job
+from runflow_api.evaluation.question import Options
+from runflow_api.evaluation.verdict import BatchVerdict
+from runflow_api.sandbox.app import Fault, Sandbox
 
 WORKER = Path(__file__).with_name("worker.py")
 STEPS = 2_000

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runflow_api import background, polling
-from runflow_api.evaluator import Evaluator, Job
-from runflow_api.sandbox import Sandbox
+from runflow_api import background
+from runflow_api.evaluation import polling
+from runflow_api.evaluation.evaluator import Evaluator, Job
+from runflow_api.sandbox.app import Sandbox
 
 absurd = st.one_of(st.floats(), st.sampled_from([0.0, -1.0, 1e-300, 1e300, math.inf, -math.inf, math.nan]))
 sane = st.floats(0.01, 86_400)

@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from runflow_api import cards, lettering, report
+from runflow_api.api.models import Action, Evaluation, JudgeOpinion
 from runflow_api.errors import EvaluationTimeoutError, InvalidInputError
-from runflow_api.models import Action, Evaluation, Judge
-from runflow_api.verdict import LOCAL, RUNFLOW, Policy, Subject, Verdict, from_evaluation, not_judged
+from runflow_api.evaluation.verdict import LOCAL, RUNFLOW, Policy, Subject, Verdict, from_evaluation, not_judged
+from runflow_api.report import card as cards
+from runflow_api.report import fonts as lettering
+from runflow_api.report import html as report
 
 ID = "c5a1cd75-db25-4e15-a987-2d1d0c906774"
 NASTY = '<script>alert("1")</script><img src=x onerror=alert(1)> \u202e & \x1b[31m'
@@ -32,7 +34,7 @@ def verdict(score: float | None = 0.5, passed: bool | None = False, judge: str =
         cost="0.10",
         top_issues=[text],
         top_strengths=[f"sharp {text}"],
-        judges=[Judge(name=text, passed=False, reasoning=text)],
+        judges=[JudgeOpinion(name=text, passed=False, reasoning=text)],
         action=Action(improved_prompt=f"improved {text}"),
         **fields,
     )

@@ -6,10 +6,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runflow_api import config, request
 from runflow_api.errors import InvalidInputError
+from runflow_api.evaluation.question import (
+    LONGEST,
+    Options,
+    Question,
+    Reference,
+    build_request,
+    parse_attributes,
+    request_hash,
+    validate,
+)
 from runflow_api.images import MAX_URL_CHARACTERS
-from runflow_api.request import Options, Question, Reference
+from runflow_api.settings import config
 
 CONFIG = config.load(None, {})
 PIXELS = "0" * 64
@@ -18,21 +27,21 @@ BASE = "https://api.runflow.io"
 
 def refused(question: Question | None = None, options: Options | None = None) -> InvalidInputError:
     with pytest.raises(InvalidInputError) as caught:
-        request.validate(question or Question(), options or Options(), CONFIG)
+        validate(question or Question(), options or Options(), CONFIG)
     return caught.value
 
 
-@pytest.mark.parametrize(("field", "limit"), [item for item in request.LONGEST.items() if item[0] != "callback_url"])
+@pytest.mark.parametrize(("field", "limit"), [item for item in LONGEST.items() if item[0] != "callback_url"])
 def test_texts_may_reach_their_limit_and_no_further(field: str, limit: int) -> None:
     kind = Question if hasattr(Question(), field) else Options
 
-    def validate(length: int) -> None:
+    def check(length: int) -> None:
         made = kind(**{field: "x" * length})
-        request.validate(*((made, Options()) if kind is Question else (Question(), made)), CONFIG)
+        validate(*((made, Options()) if kind is Question else (Question(), made)), CONFIG)
 
-    validate(limit)
+    check(limit)
     with pytest.raises(InvalidInputError, match=f"{field}: has {limit + 1} characters, at most {limit} allowed"):
-        validate(limit + 1)
+        check(limit + 1)
 
 
 @pytest.mark.parametrize("text", ["", "   "])
@@ -72,7 +81,7 @@ def test_attributes_nested_to_the_limit_of_the_parser_are_refused_not_crashed_on
 @given(st.text(max_size=200))
 def test_any_text_as_attributes_is_an_object_or_refused(text: str) -> None:
     try:
-        parsed = request.parse_attributes(text)
+        parsed = parse_attributes(text)
     except InvalidInputError:
         return
     assert parsed is None or isinstance(parsed, dict)
@@ -94,9 +103,9 @@ def test_the_time_out_is_bounded(timeout_s: int) -> None:
 )
 def test_callbacks_go_only_to_hosts_that_the_person_allowed(url: str) -> None:
     allowing = config.Config(callback_hosts=("allowed.example",))
-    request.validate(Question(), Options(callback_url="https://Allowed.example/hook"), allowing)
+    validate(Question(), Options(callback_url="https://Allowed.example/hook"), allowing)
     with pytest.raises(InvalidInputError, match="callback_url"):
-        request.validate(Question(), Options(callback_url=url), allowing)
+        validate(Question(), Options(callback_url=url), allowing)
 
 
 @pytest.mark.parametrize(
@@ -108,7 +117,7 @@ def test_callbacks_go_only_to_hosts_that_the_person_allowed(url: str) -> None:
     ],
 )
 def test_references_take_the_three_forms_of_the_api(url: str) -> None:
-    request.validate(Question(references=(Reference(url=url),)), Options(), CONFIG)
+    validate(Question(references=(Reference(url=url),)), Options(), CONFIG)
 
 
 @pytest.mark.parametrize(
@@ -143,7 +152,7 @@ def test_a_reference_is_an_image_or_an_address() -> None:
 
 
 def hashed(question: Question | None = None, options: Options | None = None, pixels: str = PIXELS) -> str:
-    return request.request_hash(pixels, question or Question(), options or Options(), BASE)
+    return request_hash(pixels, question or Question(), options or Options(), BASE)
 
 
 def test_everything_that_is_asked_is_in_the_hash() -> None:
@@ -165,7 +174,7 @@ def test_everything_that_is_asked_is_in_the_hash() -> None:
         hashed(options=Options(client_ref="mine")),
         hashed(options=Options(job_class="quick")),
         hashed(options=Options(callback_url="https://allowed.example")),
-        request.request_hash(PIXELS, Question(), Options(), "https://elsewhere.example"),
+        request_hash(PIXELS, Question(), Options(), "https://elsewhere.example"),
     ]
     assert len(set(asked)) == len(asked)
 
@@ -187,7 +196,7 @@ def test_attributes_that_mean_the_same_are_the_same_question() -> None:
 
 
 def test_empty_fields_are_left_out_of_the_body() -> None:
-    body = request.request("data:image/png;base64,AAAA", [], Question("a cat"), Options())
+    body = build_request("data:image/png;base64,AAAA", [], Question("a cat"), Options())
     assert body.model_dump(exclude_none=True) == {
         "generated_image_url": "data:image/png;base64,AAAA",
         "task_type": "image_generation",

@@ -26,11 +26,11 @@ import pytest
 import requests
 from PIL import Image
 
-from runflow_api import sandbox as sandbox_module
-from runflow_api._sandbox_script import load_script, parse_fault
+from runflow_api.api.models import EVALUATION_EMBEDS, RUN_EMBEDS, Evaluation, Run
 from runflow_api.errors import InvalidInputError
-from runflow_api.models import EVALUATION_EMBEDS, RUN_EMBEDS, Evaluation, Run
-from runflow_api.sandbox import Fault, Sandbox, ScriptedVerdict
+from runflow_api.sandbox import app as sandbox_module
+from runflow_api.sandbox.app import Fault, Sandbox, ScriptedVerdict
+from runflow_api.sandbox.faults import load_script, parse_fault
 
 KEY = "rf_test_sandbox"
 PIXELS = np.random.default_rng(7).integers(0, 256, (32, 48, 3), dtype=np.uint8)
@@ -56,9 +56,7 @@ class Client:
         headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
         headers.update(options.pop("headers", {}))
         options.setdefault("timeout", 10)
-        return self.session.request(
-            method, self.sandbox.url + path, headers=headers, allow_redirects=False, **options
-        )
+        return self.session.request(method, self.sandbox.url + path, headers=headers, allow_redirects=False, **options)
 
     def submit(self, key: str | None = None, timeout: float = 10, **fields: Any) -> requests.Response:
         body = {"generated_image_url": data_uri(), "task_type": "image_generation", **fields}
@@ -403,18 +401,14 @@ def test_an_evaluation_is_pending_then_running_then_completed(client: Client, cl
     assert seen == ["pending", "running", "running", "completed", "completed"]
 
 
-def test_a_submission_is_answered_as_pending_even_where_there_is_no_latency(
-    client: Client, sandbox: Sandbox
-) -> None:
+def test_a_submission_is_answered_as_pending_even_where_there_is_no_latency(client: Client, sandbox: Sandbox) -> None:
     sandbox.latency = 0
     submitted = client.submit().json()
     assert (submitted["status_code"], submitted["completed_at"], submitted["cost"]) == ("pending", None, None)
     assert client.get(submitted["id"])["status_code"] == "completed"
 
 
-def test_an_answer_has_every_field_of_the_reference_and_only_the_embeds_asked_for(
-    client: Client, clock: Clock
-) -> None:
+def test_an_answer_has_every_field_of_the_reference_and_only_the_embeds_asked_for(client: Client, clock: Clock) -> None:
     plain = set(Evaluation.model_fields) - EVALUATION_EMBEDS | {"sandbox"}
     submitted = client.submit().json()
     assert set(submitted) == plain
@@ -477,9 +471,7 @@ def test_sixteen_bit_grey_and_palettes_are_decoded(client: Client, clock: Clock)
     deep = np.full((8, 8), 65535, dtype=np.uint16)
     file = io.BytesIO()
     Image.fromarray(PIXELS).quantize(4).save(file, "PNG")
-    ids = [
-        client.submit(generated_image_url=data_uri(data)).json()["id"] for data in (encoded(deep), file.getvalue())
-    ]
+    ids = [client.submit(generated_image_url=data_uri(data)).json()["id"] for data in (encoded(deep), file.getvalue())]
     grey, palette = (client.sandbox.evaluations[one].pixels() for one in ids)
     assert grey is not None and grey.shape == (8, 8, 1) and grey.min() == 255
     assert palette is not None and palette.shape == (32, 48, 3)
@@ -580,9 +572,7 @@ def test_too_little_credit_is_a_402_and_counts_what_is_reserved(session: request
         assert answer.json()["code"] == "INSUFFICIENT_CREDIT" and len(sandbox.evaluations) == 2
 
 
-def test_a_reservation_comes_back_when_the_evaluation_fails_unbilled(
-    session: requests.Session, clock: Clock
-) -> None:
+def test_a_reservation_comes_back_when_the_evaluation_fails_unbilled(session: requests.Session, clock: Clock) -> None:
     with Sandbox(latency=8, balance="0.10", clock=clock, judge=says_passed) as sandbox:
         client = Client(sandbox, session)
         assert client.submit(generated_image_url=data_uri(b"no image")).status_code == 202
@@ -729,9 +719,7 @@ def test_an_asset_that_was_not_confirmed_cannot_be_submitted(client: Client) -> 
     asset_id, url = start_upload(client, encoded())
     assert confirm(client, asset_id).status_code == 409
     assert put(url, encoded()).status_code == 200
-    assert error_fields(client.submit(generated_image_url=f"runflow://assets/{asset_id}")) == [
-        "generated_image_url"
-    ]
+    assert error_fields(client.submit(generated_image_url=f"runflow://assets/{asset_id}")) == ["generated_image_url"]
 
 
 def test_the_upload_address_refuses_credentials_and_what_was_not_announced(client: Client) -> None:
@@ -798,9 +786,7 @@ def test_a_run_runs_until_its_latency_is_over(client: Client, clock: Clock) -> N
 def test_a_runs_summary_needs_the_scope_to_read_evaluations(client: Client) -> None:
     run_id = client.sandbox.add_run(current_evaluation_summary={"passed": True})
     path = f"/v1/runs/{run_id}"
-    assert client.as_key("rf_test_reader").call("GET", path).json()["current_evaluation_summary"] == {
-        "passed": True
-    }
+    assert client.as_key("rf_test_reader").call("GET", path).json()["current_evaluation_summary"] == {"passed": True}
     assert client.as_key("rf_test_nothing").call("GET", path).json()["current_evaluation_summary"] is None
 
 
@@ -896,9 +882,7 @@ def test_a_status_fault_can_act_first(client: Client, sandbox: Sandbox) -> None:
     assert [client.submit(key="one").json()["id"]] == list(sandbox.evaluations)
 
 
-@pytest.mark.parametrize(
-    ("asked", "sent"), [(None, None), ("2", "2"), ("absurd", "999999999999"), ("soon", "soon")]
-)
+@pytest.mark.parametrize(("asked", "sent"), [(None, None), ("2", "2"), ("absurd", "999999999999"), ("soon", "soon")])
 def test_retry_after_is_sent_as_scripted(client: Client, asked: str | None, sent: str | None) -> None:
     client.sandbox.add_fault(Fault(status=429, retry_after=asked))
     answer = client.submit()
@@ -1120,9 +1104,7 @@ def test_a_script_that_is_not_there_is_an_error(tmp_path: Path) -> None:
         load_script(tmp_path / "missing.json")
 
 
-def test_a_taken_port_is_an_error_that_says_what_to_do(
-    sandbox: Sandbox, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_taken_port_is_an_error_that_says_what_to_do(sandbox: Sandbox, capsys: pytest.CaptureFixture[str]) -> None:
     assert sandbox_module.run(parse("--port", sandbox.url.rpartition(":")[2])) == 2
     assert "--port" in capsys.readouterr().err
 
@@ -1147,9 +1129,9 @@ def test_options_that_make_no_sense_are_refused(words: list[str], capsys: pytest
 @contextlib.contextmanager
 def running(*words: str) -> Iterator[subprocess.Popen[str]]:
     """The command in a process of its own, ended with Ctrl-C."""
-    code = "import argparse, sys; from runflow_api import sandbox as s; p = argparse.ArgumentParser(); "
+    code = "import argparse, sys; from runflow_api.sandbox import app as s; p = argparse.ArgumentParser(); "
     code += "s.add_arguments(p); sys.exit(s.run(p.parse_args()))"
-    environment = {**os.environ, "PYTHONPATH": str(Path(sandbox_module.__file__).parents[1])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(sandbox_module.__file__).parents[2])}
     flags = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
     with subprocess.Popen(
         [sys.executable, "-c", code, "--port", "0", *words],

@@ -13,11 +13,24 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from runflow_api import cards, cli, lettering, report
+from runflow_api.api.models import Action, Evaluation, JudgeOpinion
+from runflow_api.cli import commands as cli
 from runflow_api.errors import EvaluationTimeoutError
-from runflow_api.models import Action, Evaluation, Judge
-from runflow_api.verdict import LOCAL, OFF, PREFLIGHT, RUNFLOW, Policy, Subject, Verdict, from_evaluation, not_judged
-from runflow_api.words import FOLDER, LANGUAGES, words
+from runflow_api.evaluation.verdict import (
+    LOCAL,
+    OFF,
+    PREFLIGHT,
+    RUNFLOW,
+    Policy,
+    Subject,
+    Verdict,
+    from_evaluation,
+    not_judged,
+)
+from runflow_api.report import card as cards
+from runflow_api.report import fonts as lettering
+from runflow_api.report import html as report
+from runflow_api.report.labels import FOLDER, LANGUAGES, labels
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCALES = ROOT / "locales"
@@ -118,14 +131,14 @@ def test_the_headlines_of_the_settings_are_those_of_the_page() -> None:
 
 @pytest.mark.parametrize("language", TRANSLATED)
 def test_the_words_of_a_report_are_translated_plain_text(language: str) -> None:
-    english, translated = vars(words("en")), vars(words(language))
+    english, translated = vars(labels("en")), vars(labels(language))
     for name, text in translated.items():
         assert PLACES.findall(text) == PLACES.findall(english[name]), name
         assert text != english[name] and html.escape(text) == text and re.search(LETTERS[language], text), name
 
 
 def test_the_words_of_a_report_are_installed_with_it() -> None:
-    assert 'package-data = { runflow_api = ["texts/*.json"] }' in (ROOT / "pyproject.toml").read_text("utf-8")
+    assert 'package-data = { "runflow_api.report" = ["texts/*.json"] }' in (ROOT / "pyproject.toml").read_text("utf-8")
 
 
 def verdicts() -> Iterator[Verdict]:
@@ -137,7 +150,7 @@ def verdicts() -> Iterator[Verdict]:
             weighted_pass_rate=score,
             cost="0.10",
             top_strengths=[THEIRS],
-            judges=[Judge(name=THEIRS, passed=each, reasoning=THEIRS) for each in (True, False, None)],
+            judges=[JudgeOpinion(name=THEIRS, passed=each, reasoning=THEIRS) for each in (True, False, None)],
             action=Action(improved_prompt=f"{THEIRS}{THEIRS}"),
         )
         for judge in (RUNFLOW, LOCAL, PREFLIGHT, OFF):
@@ -155,7 +168,7 @@ def test_a_report_has_no_english_label(language: str, audience: report.Audience)
     entries = [report.Entry(THEIRS, verdict) for verdict in verdicts()]
     page = report.html(entries, audience=audience, language=language)
     assert f'<html lang="{language}">' in page
-    assert f"<title>{words(language).title}</title>" in page
+    assert f"<title>{labels(language).title}</title>" in page
     body = re.sub(r"<[^>]*>", " ", page.partition("<body>")[2])
     assert set(re.findall(r"[A-Za-z]{2,}", body)) <= {"Runflow", "ID"}
 
@@ -178,7 +191,7 @@ def test_the_command_line_writes_a_report_in_that_language(
     cli.main(["evaluate", str(tmp_path / "a.png"), "--judge", "local", "--report", str(target), "--language", language])
     page = target.read_text("utf-8")
     assert f'<html lang="{language}">' in page
-    assert words(language).title in page
+    assert labels(language).title in page
 
 
 # --- cards --------------------------------------------------------------------------------------------

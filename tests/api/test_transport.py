@@ -10,20 +10,20 @@ import pytest
 from requests.structures import CaseInsensitiveDict
 
 from runflow_api import errors
-from runflow_api.client import RunflowClient, encode_request
-from runflow_api.models import EvaluationRequest
-from runflow_api.sandbox import Fault, Sandbox
-from runflow_api.transport import (
+from runflow_api.api.client import RunflowClient, encode_request
+from runflow_api.api.models import EvaluationRequest
+from runflow_api.api.transport import (
     LONGEST_DELAY_S,
     LONGEST_RETRY_AFTER_S,
     MAX_ATTEMPTS,
-    Patience,
+    Deadline,
     RateLimiter,
     Transport,
     parse_retry_after,
     retry_delay,
     should_retry,
 )
+from runflow_api.sandbox.app import Fault, Sandbox
 
 BODY = encode_request(
     EvaluationRequest(generated_image_url="https://images.example/one.png", task_type="image_generation")
@@ -32,7 +32,7 @@ ACCOUNT = "/v1/auth/me"
 
 
 @pytest.mark.parametrize(
-    ("status", "is_resend", "expected"),
+    ("status", "may_have_been_accepted", "expected"),
     [
         (None, False, True),
         (429, False, True),
@@ -44,8 +44,8 @@ ACCOUNT = "/v1/auth/me"
         *((status, resend, False) for status in (400, 401, 402, 403, 404, 408, 410, 422) for resend in (False, True)),
     ],
 )
-def test_what_is_retried(status: int | None, is_resend: bool, expected: bool) -> None:
-    assert should_retry(status, is_resend=is_resend) is expected
+def test_what_is_retried(status: int | None, may_have_been_accepted: bool, expected: bool) -> None:
+    assert should_retry(status, may_have_been_accepted=may_have_been_accepted) is expected
 
 
 def test_delays_grow_up_to_a_ceiling_and_keep_their_jitter() -> None:
@@ -87,7 +87,7 @@ def test_server_errors_are_tried_five_times_and_then_told(sandbox: Sandbox) -> N
     with pytest.raises(errors.ServerError) as caught:
         helpers.client(sandbox).check_account()
     assert len(sandbox.requests) == MAX_ATTEMPTS == 5
-    assert caught.value.tried == ("HTTP 503",) * 5
+    assert caught.value.attempts == ("HTTP 503",) * 5
     assert "Tried 5 times for the account: HTTP 503 (5×)" in str(caught.value)
 
 
@@ -105,7 +105,7 @@ def test_answers_that_stay_unusable_become_an_error_of_the_pack(sandbox: Sandbox
     sandbox.add_fault(Fault("GET", ACCOUNT, kind, times=None))
     with pytest.raises((errors.InvalidResponseError, errors.NetworkError, errors.ServerError)) as caught:
         helpers.client(sandbox).check_account()
-    assert len(caught.value.tried) == MAX_ATTEMPTS
+    assert len(caught.value.attempts) == MAX_ATTEMPTS
 
 
 @pytest.mark.parametrize(
@@ -182,9 +182,9 @@ def test_a_server_that_says_conflict_for_good_is_not_asked_until_the_patience_en
     hurried = RunflowClient(settings, Transport(settings, delay=lambda *_: 0.01, in_progress_s=0.3))
     started = time.monotonic()
     with pytest.raises(errors.ConflictError) as caught:
-        hurried.submit(BODY, idempotency_key="one-key", patience=Patience.of(600))
+        hurried.submit(BODY, idempotency_key="one-key", deadline=Deadline.after(600))
     assert time.monotonic() - started < 10.0
-    assert caught.value.is_resend
+    assert caught.value.may_have_been_accepted
     sandbox.clear_faults()
     assert hurried.submit(BODY, idempotency_key="one-key").id in sandbox.evaluations
     assert len(sandbox.evaluations) == 1
@@ -202,8 +202,8 @@ def test_a_refused_resend_is_told_as_one_although_the_time_ran_out_in_a_pause(sa
 
     transport = Transport(settings, delay=somebody_else_is_refused)
     with pytest.raises(errors.ConflictError) as caught:
-        RunflowClient(settings, transport).submit(BODY, idempotency_key="one-key", patience=Patience.of(1.0))
-    assert caught.value.is_resend
+        RunflowClient(settings, transport).submit(BODY, idempotency_key="one-key", deadline=Deadline.after(1.0))
+    assert caught.value.may_have_been_accepted
 
 
 @pytest.mark.parametrize("retry_after", [None, "0", "absurd", "-5", "soon", "date:0", "date:-3600"])
@@ -217,7 +217,7 @@ def test_a_rate_limit_that_never_ends_ends_with_the_patience(sandbox: Sandbox) -
     sandbox.add_fault(Fault("GET", ACCOUNT, "status", times=None, status=429))
     started = time.monotonic()
     with pytest.raises(errors.RunflowError, match=r"HTTP 429 \(\d+×\)"):
-        helpers.client(sandbox).check_account(patience=Patience.of(0.5))
+        helpers.client(sandbox).check_account(deadline=Deadline.after(0.5))
     assert time.monotonic() - started < 2.0
 
 
@@ -229,9 +229,9 @@ def test_a_rate_limit_holds_everybody_back() -> None:
     held = threading.Event()
     held.set()
     with pytest.raises(errors.Cancelled):
-        limiter.wait(Patience(cancelled=held))
+        limiter.wait(Deadline(cancelled=held))
     now[0] = 105.0
-    limiter.wait(Patience(cancelled=held))
+    limiter.wait(Deadline(cancelled=held))
 
 
 def test_a_connection_that_never_answers_times_out_with_its_code(sandbox: Sandbox) -> None:
@@ -239,14 +239,14 @@ def test_a_connection_that_never_answers_times_out_with_its_code(sandbox: Sandbo
     with pytest.raises(errors.NetworkError) as caught:
         helpers.client(sandbox, read_timeout=0.1).check_account()
     assert caught.value.code == "TIMEOUT"
-    assert caught.value.tried == ("timed out",) * MAX_ATTEMPTS
+    assert caught.value.attempts == ("timed out",) * MAX_ATTEMPTS
 
 
 def test_patience_ends_a_hanging_connection_before_its_time_out(sandbox: Sandbox) -> None:
     sandbox.add_fault(Fault("GET", ACCOUNT, "hang", times=None))
     started = time.monotonic()
     with pytest.raises(errors.NetworkError):
-        helpers.client(sandbox, read_timeout=30).check_account(patience=Patience.of(0.3))
+        helpers.client(sandbox, read_timeout=30).check_account(deadline=Deadline.after(0.3))
     assert time.monotonic() - started < 2.0
 
 
@@ -269,7 +269,7 @@ def test_an_unreachable_server_is_named_by_what_is_wrong(url: str, said: str) ->
     client = RunflowClient(settings, Transport(settings, delay=lambda *_: 0.0, timeouts=(1.0, 1.0)))
     with pytest.raises(errors.NetworkError) as caught:
         client.check_account()
-    assert set(caught.value.tried) == {said}
+    assert set(caught.value.attempts) == {said}
     assert str(caught.value).startswith("[CONNECTION_FAILED] ")
 
 
@@ -341,7 +341,7 @@ def test_a_slow_line_may_take_its_time_for_an_upload() -> None:
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     settings = helpers.configuration(None, RUNFLOW_BASE_URL=url, RUNFLOW_API_KEY="rf_test_key")
     transport = Transport(settings, timeouts=(0.6, 5.0))
-    transport.put_file(url + "/put", b"x" * 600_000, "image/webp", Patience.of(30))
+    transport.put_file(url + "/put", b"x" * 600_000, "image/webp", Deadline.after(30))
     assert received.is_set()
     thread.join()
     listener.close()
@@ -366,7 +366,7 @@ def test_a_cancelled_call_sends_nothing_more(sandbox: Sandbox) -> None:
     cancelled = threading.Event()
     cancelled.set()
     with pytest.raises(errors.Cancelled):
-        helpers.client(sandbox).check_account(patience=Patience(cancelled=cancelled))
+        helpers.client(sandbox).check_account(deadline=Deadline(cancelled=cancelled))
     assert sandbox.requests == []
 
 
@@ -385,7 +385,7 @@ def test_a_cancelled_call_sends_nothing_more(sandbox: Sandbox) -> None:
 def test_an_upload_goes_to_no_private_or_plain_address(url: str) -> None:
     settings = helpers.configuration(None, RUNFLOW_API_KEY="rf_test_key")
     with pytest.raises(errors.InvalidResponseError) as caught:
-        Transport(settings).put_file(url, b"bytes", "image/webp", Patience.of(1))
+        Transport(settings).put_file(url, b"bytes", "image/webp", Deadline.after(1))
     assert caught.value.code == "UPLOAD_ADDRESS_REFUSED"
 
 

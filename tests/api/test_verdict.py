@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
+from runflow_api.api.models import Evaluation
 from runflow_api.errors import EvaluationTimeoutError
-from runflow_api.models import Evaluation
-from runflow_api.verdict import (
+from runflow_api.evaluation.verdict import (
     FAILED,
     LOCAL,
     LOCAL_PASSED,

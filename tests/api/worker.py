@@ -10,10 +10,11 @@ sys.path += [str(HERE.parents[2]), str(HERE.parent)]
 
 import helpers  # noqa: E402
 
-from runflow_api import background, config  # noqa: E402
-from runflow_api.client import RunflowClient  # noqa: E402
-from runflow_api.evaluator import Evaluator, Job  # noqa: E402
-from runflow_api.transport import Transport  # noqa: E402
+from runflow_api import background  # noqa: E402
+from runflow_api.api.client import RunflowClient  # noqa: E402
+from runflow_api.api.transport import Transport  # noqa: E402
+from runflow_api.evaluation.evaluator import Evaluator, Job  # noqa: E402
+from runflow_api.settings import config  # noqa: E402
 
 
 def main(url: str, directory: str, token: str, *numbers: str) -> None:

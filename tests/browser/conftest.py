@@ -16,7 +16,7 @@ if str(Path(__file__).parent) not in sys.path:
 
 from driver import HERE, KEY, Browser, Play, install, missing
 
-from runflow_api.sandbox import Sandbox, ScriptedVerdict
+from runflow_api.sandbox.app import Sandbox, ScriptedVerdict
 
 PHOTOS = HERE.parent.parent / "example_workflows" / "photos"
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from comfyui_server import ComfyUI
 
-from runflow_api.sandbox import ScriptedVerdict
+from runflow_api.sandbox.app import ScriptedVerdict
 
 HERE = Path(__file__).parent
 KEY = "rf_test_sandbox_for_browser_tests"

@@ -15,8 +15,8 @@ from comfyui_server import ComfyUI
 from driver import HERE, KEY, Browser, Play
 from PIL import Image
 
-from runflow_api.journal import Ask, Journal, Limits
-from runflow_api.sandbox import Fault, Sandbox, ScriptedVerdict
+from runflow_api.journal.journal import Ask, Journal, Limits
+from runflow_api.sandbox.app import Fault, Sandbox, ScriptedVerdict
 
 HAND = ScriptedVerdict(
     passed=False,

@@ -13,7 +13,7 @@ import pytest
 from comfyui_server import ComfyUI
 from driver import HERE, KEY, Browser
 
-from runflow_api.sandbox import Sandbox, ScriptedVerdict
+from runflow_api.sandbox.app import Sandbox, ScriptedVerdict
 
 ROOT = HERE.parent.parent
 WORKFLOWS = sorted((ROOT / "example_workflows").glob("*.json"))
@@ -90,9 +90,7 @@ def test_text_to_image_is_added_from_the_node_library_and_makes_attempts_until_o
     sandbox.add_verdict(PASSES)
     before, seed = len(sandbox.requests), {"canvas": 11, "vue": 21}[renderer]
     changes = {"ckpt_name": TINY, "width": 64, "height": 64, "steps": 1, "seed": seed, "prompt": "a pianist"}
-    found = browser.run(
-        "examples.adds_text_to_image", server.url, renderer, given={"changes": changes}, fresh=True
-    )
+    found = browser.run("examples.adds_text_to_image", server.url, renderer, given={"changes": changes}, fresh=True)
     assert found["widgets"] == [
         "prompt", "evaluation_instructions", "text", "ckpt_name", "width", "height", "seed", "steps", "cfg",
         "max_attempts", "next_prompt",

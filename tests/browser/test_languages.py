@@ -10,7 +10,7 @@ import pytest
 from comfyui_server import ComfyUI
 from driver import Browser
 
-from runflow_api.sandbox import Sandbox, ScriptedVerdict
+from runflow_api.sandbox.app import Sandbox, ScriptedVerdict
 
 LOCALES = Path(__file__).resolve().parents[2] / "locales"
 AGO = {"zh": "秒前|分钟前|刚刚|现在", "ja": "秒前|分前|今"}

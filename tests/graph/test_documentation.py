@@ -21,7 +21,7 @@ from comfyui_server import ComfyUI
 from graphs import EXAMPLES, Prompt, evaluate, example, load_image, node, show
 from PIL import Image
 
-from runflow_api.sandbox import Sandbox, ScriptedVerdict
+from runflow_api.sandbox.app import Sandbox, ScriptedVerdict
 
 ROOT = Path(__file__).resolve().parents[2]
 TUTORIAL, RECIPES, PRIVACY = (

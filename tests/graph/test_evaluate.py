@@ -16,7 +16,7 @@ from graphs import details, evaluate, load_image, node, options, outputs_as_text
 from PIL import Image
 
 from runflow_api import images
-from runflow_api.sandbox import Fault, Sandbox, ScriptedVerdict
+from runflow_api.sandbox.app import Fault, Sandbox, ScriptedVerdict
 
 KEY = f"rf_test_{uuid.uuid4().hex}"  # written down nowhere
 SUBMIT = "/v1/evaluations"

@@ -18,7 +18,7 @@ from comfyui_server import ComfyUI, PromptFailed
 from graphs import EXAMPLES, Prompt, example, node
 from PIL import Image
 
-from runflow_api.sandbox import Sandbox, ScriptedVerdict
+from runflow_api.sandbox.app import Sandbox, ScriptedVerdict
 
 HERE = Path(__file__).parent
 BLUEPRINTS = sorted((EXAMPLES.parent / "subgraphs").glob("*.json"))
@@ -280,9 +280,7 @@ def test_the_exit_code_is_the_verdict(comfyui: ComfyUI) -> None:
     assert len(list((comfyui.base / "output" / "approved").glob("image*.png"))) >= 1
 
 
-def test_what_nobody_judged_is_no_pass(
-    server: ComfyUI, comfyui: ComfyUI, sandbox: Sandbox, tmp_path: Path
-) -> None:
+def test_what_nobody_judged_is_no_pass(server: ComfyUI, comfyui: ComfyUI, sandbox: Sandbox, tmp_path: Path) -> None:
     sandbox.add_verdict(ScriptedVerdict(null=True))
     code, said = gate(server, EXAMPLES / "photos" / "rocket.jpg")
     assert code == 3 and "rocket.jpg: unknown 0.00 by runflow" in said, said

@@ -19,7 +19,7 @@ from graphs import details, evaluate, load_image, node, outputs_as_text, show
 from PIL import Image
 
 from runflow_api import images
-from runflow_api.sandbox import Fault, Sandbox, ScriptedVerdict
+from runflow_api.sandbox.app import Fault, Sandbox, ScriptedVerdict
 
 KEY = f"rf_test_{uuid.uuid4().hex}"  # written down nowhere
 NOBODYS = "00000000-0000-4000-8000-000000000000"

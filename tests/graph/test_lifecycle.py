@@ -15,7 +15,7 @@ from graphs import evaluate, load_image, node, show
 from PIL import Image
 
 from runflow_api import images
-from runflow_api.sandbox import Fault, Sandbox
+from runflow_api.sandbox.app import Fault, Sandbox
 
 SUBMIT, READ = "/v1/evaluations", "/v1/evaluations/[0-9a-f-]{36}"
 SLOW_NODES = Path(__file__).parent / "slow_nodes"

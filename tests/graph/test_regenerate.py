@@ -15,7 +15,7 @@ from comfyui_server import ComfyUI, History, PromptFailed
 from graphs import Prompt, evaluate, example, node, show
 from PIL import Image
 
-from runflow_api.sandbox import Fault, Sandbox, ScriptedVerdict
+from runflow_api.sandbox.app import Fault, Sandbox, ScriptedVerdict
 
 LATENCY = 0.1
 CANCEL_WITHIN_S = 1.0
@@ -718,6 +718,7 @@ def test_two_loops_in_one_graph_do_not_touch_each_other(
 
 def test_the_same_loop_in_another_workflow_is_another_loop(server: ComfyUI, prompt: str) -> None:
     """ComfyUI keeps results by inputs, not by node: the second Start must not come out of its cache as the first."""
+
     def loop(first: int) -> tuple[Prompt, str]:
         begin, made, judged, last, shown = (str(first + n) for n in range(5))
         wires = {"loop": [begin, 0], "image": [made, 0], "evaluation": [judged, 4]}

@@ -11,7 +11,7 @@ import pytest
 from comfyui_server import ComfyUI, PromptFailed
 from graphs import Prompt, evaluate, example, node
 
-from runflow_api.sandbox import Sandbox, ScriptedVerdict
+from runflow_api.sandbox.app import Sandbox, ScriptedVerdict
 
 _numbers = itertools.count(1)
 

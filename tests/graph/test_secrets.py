@@ -16,7 +16,7 @@ from graphs import evaluate, load_image, node, show
 from PIL import Image
 
 from runflow_api import images
-from runflow_api.sandbox import Fault, Sandbox
+from runflow_api.sandbox.app import Fault, Sandbox
 
 KEY = f"rf_test_{uuid.uuid4().hex}"  # written down nowhere
 SUBMIT = "/v1/evaluations"

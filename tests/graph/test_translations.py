@@ -15,7 +15,7 @@ from graphs import evaluate, load_image, node
 from PIL import Image
 
 from runflow_api import images
-from runflow_api.words import LANGUAGES, words
+from runflow_api.report.labels import LANGUAGES, words
 
 LOCALES = Path(__file__).resolve().parents[2] / "locales"
 FILES = ("nodeDefs", "settings", "commands")
@@ -55,9 +55,7 @@ def saved(server: ComfyUI, folder: str, seed: int, **inputs: str) -> tuple[str, 
     prompt = {
         **load_image("1", f"{folder}.png"),
         **evaluate("2", ["1", 0], judge="local"),
-        **node(
-            "3", "RunflowVerdictCard", image=["1", 0], evaluation=["2", 4], filename_prefix=f"{folder}/r", **inputs
-        ),
+        **node("3", "RunflowVerdictCard", image=["1", 0], evaluation=["2", 4], filename_prefix=f"{folder}/r", **inputs),
     }
     server.run(prompt)
     (page,) = (server.base / "output" / folder).glob("*.html")

@@ -13,7 +13,7 @@ import pytest
 
 def _load() -> ModuleType:
     """The module by its file: importing its package needs ComfyUI."""
-    file = Path(__file__).parents[2] / "nodes" / "_loop.py"
+    file = Path(__file__).parents[2] / "nodes" / "regenerate" / "graph.py"
     spec = importlib.util.spec_from_file_location("loop_under_test", file)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -30,8 +30,10 @@ def graph(**nodes: dict[str, Any]) -> dict[str, Any]:
     return {node: {"class_type": node.rstrip("0123456789").upper(), "inputs": inputs} for node, inputs in nodes.items()}
 
 
-def body(nodes: dict[str, Any], sinks: str = "preview", **options: Any) -> Any:
-    return loop.find_body(nodes, "start", "end", lambda node: nodes[node]["class_type"] == sinks.upper(), **options)
+def body(nodes: dict[str, Any], output_nodes: str = "preview", **options: Any) -> Any:
+    return loop.find_body(
+        nodes, "start", "end", lambda node: nodes[node]["class_type"] == output_nodes.upper(), **options
+    )
 
 
 SIMPLE = {
@@ -72,12 +74,12 @@ def test_output_nodes_behind_end_do_not_belong_to_the_body() -> None:
     nodes = graph(**SIMPLE, preview={"image": ["end", 0]}, preview2={"a": ["end", 0], "b": ["sampler", 0]})
     found = body(nodes)
     assert not {"preview", "preview2"} & set(found.nodes)
-    assert found.late == ("preview2",)
+    assert found.readers_after_end == ("preview2",)
 
 
 def test_what_start_gives_unchanged_is_not_late() -> None:
     nodes = graph(**SIMPLE, join={"a": ["end", 0], "b": ["start", 5]}, join2={"a": ["end", 0], "b": ["start", 1]})
-    assert body(nodes, constant={5}).late == ("join2",)
+    assert body(nodes, constant={5}).readers_after_end == ("join2",)
 
 
 def test_what_depends_on_nothing_that_changes_is_not_repeated() -> None:

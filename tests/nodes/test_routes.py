@@ -18,11 +18,11 @@ import pytest
 from comfyui_server import ComfyUI
 from pydantic import SecretStr
 
-from runflow_api.client import RunflowClient, encode_request
-from runflow_api.config import Config
-from runflow_api.journal import Ask, Journal, Limits
-from runflow_api.models import COMPLETED, EvaluationRequest
-from runflow_api.sandbox import Sandbox, ScriptedVerdict
+from runflow_api.api.client import RunflowClient, encode_request
+from runflow_api.api.models import COMPLETED, EvaluationRequest
+from runflow_api.journal.journal import Journal, Limits, Request
+from runflow_api.sandbox.app import Sandbox, ScriptedVerdict
+from runflow_api.settings.config import Config
 
 KEY = "rf_live_sandbox_of_the_route_tests_0a1b"
 READS = ("status", "history", "days", "settings")
@@ -106,9 +106,7 @@ def test_names_that_only_look_allowed_are_not(server: ComfyUI, private: Path, ho
         {"Sec_Fetch_Site": "same-site"},
     ],
 )
-def test_another_sites_page_changes_nothing(
-    server: ComfyUI, private: Path, path: str, headers: dict[str, str]
-) -> None:
+def test_another_sites_page_changes_nothing(server: ComfyUI, private: Path, path: str, headers: dict[str, str]) -> None:
     answer = ask(server, "POST", path, {"action": "set", "key": KEY}, **headers)
     assert answer[0] == 403
     assert not (private / "api_key").exists()
@@ -169,15 +167,15 @@ def test_the_deploy_packs_key_is_offered_and_only_imported_on_request(server: Co
 
 def test_another_machine_sees_no_key_and_changes_no_setting(server: ComfyUI, private: Path) -> None:
     (private / "api_key").write_text(KEY)
-    asked = _own_address()
-    shown = ask(server, "GET", "settings", address=asked)[1]
+    params = _own_address()
+    shown = ask(server, "GET", "settings", address=params)[1]
     assert shown == {"may_change": False, "key": {"set": True}}
     for path, body in (("key", {"action": "remove"}), ("settings", {"concurrency": 1}), ("check", {})):
-        refused = ask(server, "POST", path, body, address=asked)
+        refused = ask(server, "POST", path, body, address=params)
         assert (refused[0], code(refused)) == (403, "THIS_MACHINE_ONLY")
     assert (private / "api_key").exists()
     (private / "config.json").write_text(json.dumps({"web_remote_settings": True}))
-    assert ask(server, "POST", "settings", {"concurrency": 1}, address=asked)[0] == 200
+    assert ask(server, "POST", "settings", {"concurrency": 1}, address=params)[0] == 200
 
 
 def _own_address() -> str:
@@ -278,11 +276,11 @@ def test_history_pages_filters_and_is_bounded(server: ComfyUI, private: Path) ->
         rows = journal.begin([_ask(f"row {n}", price) for n in range(620)], limits)
         for row, passed in ((rows[1], False), (rows[2], None)):
             ended = {"id": f"e-{row.id}", "overall_passed": passed}
-            journal.finished(row, ended, completed=True, cost="0.10", failure_code=None, duration_s=1.5)
-        journal.submitted(rows[0], "e-first", "org")
+            journal.record_result(row, ended, completed=True, cost="0.10", failure_code=None, duration_s=1.5)
+        journal.record_submission(rows[0], "e-first", "org")
         issues = ["x" * 99_999] * 900
         answer = {"id": "e-first", "overall_passed": True, "weighted_pass_rate": 0.9, "top_issues": issues}
-        journal.finished(rows[0], answer, completed=True, cost="0.10", failure_code=None, duration_s=1.5)
+        journal.record_result(rows[0], answer, completed=True, cost="0.10", failure_code=None, duration_s=1.5)
     page = ask(server, "GET", "history?limit=100000")[1]
     assert (len(page["rows"]), page["rows"][0]["prompt"]) == (500, "row 619")
     rest = ask(server, "GET", f"history?limit=500&before={page['next']}")[1]
@@ -313,7 +311,7 @@ def test_the_history_is_saved_whole_and_no_spreadsheet_takes_a_cell_for_a_formul
 
 
 def test_a_prompts_workflow_and_what_its_nodes_depend_on_are_known_while_it_runs_and_after(server: ComfyUI) -> None:
-    def asked(image: str, more: dict[str, Any] | None = None) -> Any:
+    def params(image: str, more: dict[str, Any] | None = None) -> Any:
         nodes = {
             "1": {"class_type": "LoadImage", "inputs": {"image": "example.png"}},
             "4": {"class_type": "ImageScaleBy", "inputs": {"image": ["1", 0], "upscale_method": image, "scale_by": 1}},
@@ -323,19 +321,19 @@ def test_a_prompts_workflow_and_what_its_nodes_depend_on_are_known_while_it_runs
         history = server.run({**nodes, **(more or {})}, extra_data={"extra_pnginfo": {"workflow": {"id": "w-7"}}})
         return ask(server, "GET", f"prompts/{history.prompt_id}")[1]
 
-    first, other, again = asked("area"), asked("bicubic"), asked("area")
+    first, other, again = params("area"), params("bicubic"), params("area")
     assert first["workflow"] == "w-7"
     assert first["nodes"].keys() == {"2", "3"}
     assert first == again
     assert not set(first["nodes"].values()) & set(other["nodes"].values())
     loose = {"class_type": "RunflowEvaluateImage", "inputs": {"image": ["6", 0]}}
-    circle = asked("area", {"5": loose, "6": {"class_type": "ImageInvert", "inputs": {"image": ["5", 0]}}, "7": loose})
+    circle = params("area", {"5": loose, "6": {"class_type": "ImageInvert", "inputs": {"image": ["5", 0]}}, "7": loose})
     assert circle == first, "what leads to no output was not checked by ComfyUI"
     assert ask(server, "GET", "prompts/nonsense")[1] == {"workflow": "", "nodes": {}}
 
 
-def _ask(prompt: str, price: Decimal) -> Ask:
-    return Ask(prompt, "org:route", price, "standard", "token", generation_prompt=prompt)
+def _ask(prompt: str, price: Decimal) -> Request:
+    return Request(prompt, "org:route", price, "standard", "token", generation_prompt=prompt)
 
 
 @pytest.mark.parametrize("query", ["limit=x", "before=x", "outcome=nonsense", "limit=1e9"])
@@ -353,9 +351,9 @@ def test_a_rating_reaches_runflow_and_the_journal(server: ComfyUI, private: Path
     made = _submitted(sandbox)
     with Journal.open(None, private) as journal:
         (row,) = journal.begin([_ask("rated", Decimal("0.10"))], Limits(10_000, 10_000))
-        journal.submitted(row, made, "org")
+        journal.record_submission(row, made, "org")
         answer = {"id": made, "status_code": COMPLETED, "overall_passed": True}
-        journal.finished(row, answer, completed=True, cost="0.10", failure_code=None, duration_s=1.0)
+        journal.record_result(row, answer, completed=True, cost="0.10", failure_code=None, duration_s=1.0)
     rated = ask(server, "POST", "feedback", {"id": made, "rating": "bad", "reason": "no"})
     assert rated == (200, {"feedback": {"rating": "bad", "reason": "no"}})
     assert sandbox.evaluations[made].feedback["feedback_is_positive"] is False

@@ -1,0 +1,288 @@
+/** The panels of all nodes: which nodes have one, what each shows, and when it is drawn anew. */
+import { api, app, chain, drawsElements, note, reveal, rootGraph } from '../comfy/app.mjs'
+import { badge, hideProgressText, openSettings, putBack } from '../comfy/compat.mjs'
+import { onOpened, workflowId } from '../comfy/tabs.mjs'
+import { addPanel, isLegible } from '../comfy/widget.mjs'
+import { patch } from '../dom.mjs'
+import { score } from '../format.mjs'
+import { onStatus, status } from '../server.mjs'
+import { isHere, listen, read, trouble } from '../state/events.mjs'
+import { executionId, Survey } from '../comfy/links.mjs'
+import { madeFrom } from '../state/made_from.mjs'
+import { plan } from '../state/plan.mjs'
+import { shownOf, Store } from '../state/store.mjs'
+import { onLanguage } from '../text.mjs'
+import { say } from './live.mjs'
+import { contentOf, HEIGHT, outcomeOf, panelView, spoken } from './panel.mjs'
+import { SIGNS } from './score.mjs'
+
+/** @typedef {import('../types').GraphNode} GraphNode */
+/**
+ * @typedef {object} Panel
+ * @property {GraphNode} node
+ * @property {HTMLElement} element
+ * @property {'line' | 'whole'} size
+ * @property {import('./panel.mjs').Given | null} given what it shows
+ * @property {number} selected
+ * @property {string} subject the identity that `selected` belongs to
+ * @property {string} said
+ */
+
+/** @type {Record<string, 'line' | 'whole'>} */
+const SIZES = {
+  RunflowEvaluateImage: 'line', RunflowGetEvaluation: 'whole', RunflowShowVerdict: 'whole', RunflowRegenerateEnd: 'whole'
+}
+/** What is drawn in one go, in ms: the page stays smooth with hundreds of panels. */
+const SLICE_MS = 12
+const SECOND_MS = 1000
+const COLOURS = { passed: '#0b6b31', failed: '#9b1c1c', unknown: '#6b4a00', waiting: '#15448f' }
+
+/** @type {Map<GraphNode, Panel>} */
+const panels = new Map()
+/** @type {Set<Panel>} */
+const waiting = new Set()
+const store = new Store()
+/** @type {ReturnType<typeof setTimeout> | undefined} */
+let drawing
+/** @type {ReturnType<typeof setTimeout> | undefined} */
+let ticking
+
+/** Listen to what happens; nothing is asked while no node has a panel. */
+export function start() {
+  listen(store, allMadeFrom)
+  hideProgressText((id) => panelOf(id.split('.')[0]) !== undefined)
+  store.subscribe((workflow) => workflow === workflowId() && draw())
+  api.addEventListener('graphChanged', draw)
+  for (const name of ['execution_success', 'execution_error', 'execution_interrupted']) api.addEventListener(name, draw)
+  onStatus(draw)
+  onLanguage(draw)
+  onOpened(restore)
+}
+
+/** @param {GraphNode} node */
+export function nodeCreated(node) {
+  const size = SIZES[node.comfyClass ?? '']
+  if (node.subgraph) return addBadge(node, () => worstInside(node))
+  if (!size) return
+  const element = addPanel(node, HEIGHT[size])
+  const panel = { node, element, size, given: null, selected: -1, subject: '', said: '' }
+  panels.set(node, panel)
+  addBadge(node, () => (panel.given && !isLegible(node, app.canvas.ds.scale) ? panel.given : null))
+  chain(node, 'onRemoved', () => forget(panel))
+  draw()
+}
+
+/** @param {Panel} panel */
+function forget(panel) {
+  panels.delete(panel.node)
+  waiting.delete(panel)
+}
+
+/** A workflow was opened: read what its nodes showed, if it has any of ours. */
+export function restore() {
+  sweep()
+  if (panels.size) read(store)
+  draw()
+}
+
+/** Undo and other tabs leave nodes behind that nobody removed: `LGraph.clear` told no subgraph's before 1.58. */
+function sweep() {
+  for (const panel of panels.values()) if (!isOpenNode(panel.node)) forget(panel)
+}
+
+/** @param {GraphNode} node */
+function isOpenNode({ graph }) {
+  const root = rootGraph()
+  if (!graph || graph === root) return graph === root
+  const subgraphs = root.subgraphs ?? root._subgraphs
+  return subgraphs?.get ? subgraphs.get(graph.id) === graph : true
+}
+
+/** Many events come at once: draw once, when they have passed, and in slices. */
+export function draw() {
+  drawing ??= setTimeout(drawAll)
+}
+
+async function drawAll() {
+  const now = panels.size ? await status() : null
+  drawing = undefined
+  sweep()
+  if (!panels.size) return
+  const seen = { survey: new Survey(rootGraph()), known: new Map(), status: now }
+  let began = performance.now()
+  for (const panel of [...panels.values()]) {
+    if (performance.now() - began > SLICE_MS) {
+      await new Promise((go) => setTimeout(go))
+      began = performance.now()
+    }
+    if (panels.has(panel.node)) drawPanel(panel, seen)
+  }
+  tick()
+}
+
+/**
+ * @param {Panel} panel
+ * @param {{survey: Survey, known: Map<string, string>, status: import('../types').Status | null}} seen
+ */
+function drawPanel(panel, { survey, known, status: now }) {
+  const { node, element } = panel
+  if (!node.graph) return
+  putBack(node, element)
+  const places = new Map((survey.places.get(node) ?? []).map((place) => [executionId(place), place]))
+  const states = [...places.keys()].flatMap((id) => store.of(workflowId(), id)).sort((a, b) => b.at - a.at)
+  const made = (/** @type {string} */ id) => {
+    const place = places.get(id)
+    return place && madeFrom(place, survey, known)
+  }
+  const { state, outdated } = shownOf(states, made, isHere)
+  const subject = `${state?.identity} ${state?.phase}`
+  if (subject !== panel.subject) Object.assign(panel, { subject, selected: contentOf(state).worst })
+  panel.given = {
+    size: panel.size, state, outdated, plan: plan(node, survey, now), usual: now?.usual ?? null,
+    trouble: trouble.text, selected: panel.selected, picked: node.properties?.runflow_picked ?? '', now: Date.now()
+  }
+  show(panel)
+}
+
+/** @param {Panel} panel */
+function show(panel) {
+  const { element, given } = panel
+  if (!given) return
+  const outcome = outcomeOf(given)
+  element.dataset.outcome = outcome
+  element.dataset.outdated = String(given.outdated)
+  element.dataset.size = panel.size
+  patch(element, panelView(given, actsOf(panel)))
+  const said = spoken(given)
+  if (panel.said && said !== panel.said && panel.size === 'whole') say(`${panel.node.title}: ${said}`)
+  panel.said = said
+  if (outcome === 'waiting') waiting.add(panel)
+  else waiting.delete(panel)
+  if (opened?.panel === panel) import('./popover.mjs').then(({ refresh }) => refresh())
+}
+
+/** Seconds tick while something waits. */
+function tick() {
+  clearTimeout(ticking)
+  if (!waiting.size) return
+  ticking = setTimeout(() => {
+    for (const panel of waiting) {
+      if (panel.given) panel.given.now = Date.now()
+      show(panel)
+    }
+    tick()
+  }, SECOND_MS)
+}
+
+/** @returns {Record<string, string>} what each node with a panel is made from, by its execution id */
+function allMadeFrom() {
+  sweep()
+  if (!panels.size) return {}
+  const survey = new Survey(rootGraph())
+  const known = new Map()
+  const places = [...panels.keys()].flatMap((node) => survey.places.get(node) ?? [])
+  return Object.fromEntries(places.map((place) => [executionId(place), madeFrom(place, survey, known)]))
+}
+
+/** @param {string} id an execution id */
+const panelOf = (id) => [...panels.values()].find(({ node }) => String(node.id) === id.split(':').at(-1))
+
+// --- what is pressed --------------------------------------------------------------------------------
+
+/** @type {{panel: Panel, subject: import('./popover.mjs').Subject} | null} */
+let opened = null
+
+/** @param {Panel} panel @returns {import('./panel.mjs').Acts} */
+function actsOf(panel) {
+  return {
+    open: () => openDetails(panel),
+    choose: (index, opens) => {
+      panel.selected = index
+      if (panel.given) panel.given.selected = index
+      show(panel)
+      if (opens) openDetails(panel)
+    },
+    cancel: () => api.interrupt(panel.given?.state?.prompt ?? null),
+    mend: (remedy) => mend(panel, remedy)
+  }
+}
+
+/** @param {Panel} panel @param {string} remedy */
+async function mend({ node }, remedy) {
+  if (remedy === 'key') return openSettings()
+  const { addShowVerdict } = await import('../gestures/insert.mjs')
+  addShowVerdict(node)
+}
+
+/** @param {Panel} panel */
+async function openDetails(panel) {
+  const { inspect, isOpen } = await import('./popover.mjs')
+  const gestures = await import('../gestures/take_attempt.mjs')
+  if (opened?.panel === panel && isOpen(opened.subject)) Object.assign(opened.subject, {})
+  const { node } = panel
+  const loop = () => contentOf(panel.given?.state ?? null).loop
+  const subject = {
+    read: () => inspected(panel),
+    offer: (/** @type {any} */ item) => { const own = loop(); return own && gestures.attemptOffer(node, own, item) },
+    take: (/** @type {any} */ item) => { const own = loop(); if (own) gestures.takeAttempt(node, own, item); draw() },
+    usePrompt: (/** @type {string} */ text) => { gestures.usePrompt(node, text); draw() },
+    opener: () => /** @type {HTMLElement | null} */ (panel.element.querySelector('[data-focus="action"]')),
+    chosen: (/** @type {number} */ index) => actsOf(panel).choose(index, false)
+  }
+  opened = { panel, subject }
+  inspect(subject, Math.max(0, panel.selected), panel.element.getBoundingClientRect())
+}
+
+/** @param {Panel} panel */
+function inspected({ node, given }) {
+  if (!panels.has(node) || !given?.state) return null
+  const { items, loop } = contentOf(given.state)
+  if (given.state.phase === 'done') return { items, loop, picked: given.picked, outdated: given.outdated, prompt: '' }
+  const stopped = { message: given.state.message }
+  return { items: [unjudged(stopped.message)], loop: null, picked: '', outdated: false, prompt: '' }
+}
+
+/** @param {string} message @returns {import('../types').Verdict} */
+const unjudged = (message) => ({
+  id: null, image: '', judge: '', verdict: 'unknown', score: null, issues: [message], strengths: [], judges: [],
+  improved_prompt: '', cost: '', seconds: null, reused: false
+})
+
+/** Bring the node that shows this evaluation into view. @param {string} evaluationId @returns {boolean} */
+export function showNode(evaluationId) {
+  for (const { node, given } of panels.values()) {
+    const { items } = contentOf(given?.state ?? null)
+    if (!items.some(({ id }) => id === evaluationId)) continue
+    reveal(node)
+    return true
+  }
+  note('', 'info')
+  return false
+}
+
+// --- badges -----------------------------------------------------------------------------------------
+
+/** @param {GraphNode} node @param {() => import('./panel.mjs').Given | null} read what it is about, null for none */
+function addBadge(node, read) {
+  const empty = badge({ text: '', fgColor: '#fff', bgColor: '#000' })
+  if (!empty || !Array.isArray(node.badges)) return
+  node.badges.push(() => {
+    const given = read()
+    const outcome = given ? outcomeOf(given) : ''
+    const bgColor = COLOURS[/** @type {keyof typeof COLOURS} */ (outcome)]
+    if (!given || !bgColor) return empty
+    const { sum } = contentOf(given.state)
+    const reached = given.state?.phase === 'done' && sum.score !== null ? ` ${score(sum.score)}` : ''
+    return badge({ text: `${SIGNS[outcome]}${reached}`, fgColor: '#fff', bgColor })
+  })
+}
+
+/** What did worst inside a subgraph. @param {GraphNode} host */
+function worstInside(host) {
+  const inside = [...panels.values()].filter(({ node, given }) => node.graph === host.subgraph && given?.state)
+  const order = ['failed', 'unknown', 'waiting', 'passed']
+  const rank = (/** @type {Panel} */ { given }) => (given ? order.indexOf(outcomeOf(given)) : 9)
+  return inside.sort((a, b) => rank(a) - rank(b))[0]?.given ?? null
+}
+
+export const isVue = drawsElements

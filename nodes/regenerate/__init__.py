@@ -1,0 +1,1 @@
+"""Regenerate until passed: loops."""

@@ -1,0 +1,245 @@
+"""Which nodes a loop repeats, and their clones for the next attempt. Pure: graphs are plain dictionaries.
+
+A graph is ``{id: {"class_type": str, "inputs": {name: value}}}``, as ComfyUI holds a prompt; a value that is
+``[id, output]`` is a link. What a graph does not hold (nodes of an outer level) is outside and never cloned.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+Node = Mapping[str, Any]
+Graph = Mapping[str, Node]
+Link = tuple[str, int]
+
+LOOP = 0
+"""The output of a start that its end reads."""
+SEED_VALUES = 2**64
+"""Seeds are unsigned 64-bit numbers and wrap."""
+EXACT_BITS = 53
+"""The editor holds numbers as JavaScript does: a random seed has no more bits, so that it can be written into Start."""
+
+
+def link(value: Any) -> Link | None:
+    """(id, output) where ``value`` is a link, by the rule of ComfyUI's ``graph_utils.is_link``."""
+    if isinstance(value, list) and len(value) == 2 and isinstance(value[0], str):
+        if isinstance(value[1], int | float):
+            return value[0], int(value[1])
+    return None
+
+
+def links(node: Node) -> Iterator[tuple[str, Link]]:
+    """(input, link) for each linked input of a node."""
+    for name, value in node["inputs"].items():
+        if (found := link(value)) is not None:
+            yield name, found
+
+
+def upstream(graph: Graph, nodes: Iterable[str]) -> set[str]:
+    """The nodes themselves and all that they depend on, inside the graph."""
+    return _reached(nodes, lambda node: (source for _, (source, _) in links(graph[node]) if source in graph))
+
+
+def downstream(graph: Graph, node: str, but: Collection[Link] = ()) -> set[str]:
+    """All that depends on ``node``, without it, other than by the links ``but``."""
+    children = defaultdict(list)
+    for child in graph:
+        for _, source in links(graph[child]):
+            if source not in but:
+                children[source[0]].append(child)
+    return _reached([node], lambda each: children[each]) - {node}
+
+
+def _reached(start: Iterable[str], following: Callable[[str], Iterable[str]]) -> set[str]:
+    found: set[str] = set()
+    waiting = list(start)
+    while waiting:
+        node = waiting.pop()
+        if node not in found:
+            found.add(node)
+            waiting.extend(following(node))
+    return found
+
+
+# --- the body -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Body:
+    """What runs at every attempt, in the graph's order, between ``start`` and ``end``, which are not in it.
+
+    ``readers_after_end`` are nodes behind the end that also read the body: they get the first attempt's value.
+    """
+
+    start: str
+    end: str
+    nodes: tuple[str, ...]
+    readers_after_end: tuple[str, ...]
+
+
+def find_body(
+    graph: Graph, start: str, end: str, is_output_node: Callable[[str], bool], constant: Collection[int] = ()
+) -> Body:
+    """The nodes after ``start`` that reach ``end``, or reach a sink that comes after no end.
+
+    A sink is an output node, such as one that previews or saves. ``constant`` are the outputs of the start that
+    are the same at every attempt: what depends on nothing else of the start is not repeated.
+    """
+    same = {(start, socket) for socket in constant}
+    after_end = downstream(graph, end)
+    inside = downstream(graph, start, same) - after_end - _of_other_ends(graph, start, end) - {end}
+    needed = upstream(graph, [end, *(node for node in inside if is_output_node(node))])
+    nodes = tuple(node for node in graph if node in inside and node in needed)
+    repeated = {start, *nodes}
+
+    def reads_the_body(node: str) -> bool:
+        own = same | {(start, LOOP)}  # an outer loop may have the same start
+        return any(source[0] in repeated and source not in own for _, source in links(graph[node]))
+
+    return Body(start, end, nodes, tuple(node for node in graph if node in after_end and reads_the_body(node)))
+
+
+def _of_other_ends(graph: Graph, start: str, end: str) -> set[str]:
+    """Ends beside this one that share its start, and what comes after them: they repeat that themselves."""
+    before = upstream(graph, [end])
+    readers = (each for each in graph if (start, LOOP) in (source for _, source in links(graph[each])))
+    others = [each for each in readers if each not in before]
+    return {node for other in others for node in (other, *downstream(graph, other))} - before
+
+
+def start_outputs_behind(graph: Graph, body: Body, name: str) -> set[int]:
+    """Which outputs of the start the end's input ``name`` depends on."""
+    source = link(graph[body.end]["inputs"].get(name))
+    if source is None:
+        return set()
+    behind = upstream(graph, [source[0]] if source[0] in graph else []) & set(body.nodes)
+    read = {socket for node in behind for _, (each, socket) in links(graph[node]) if each == body.start}
+    return read | ({source[1]} if source[0] == body.start else set())
+
+
+def links_read(graph: Graph, body: Body, name: str, chooses: Callable[[str], bool]) -> set[Link]:
+    """The links of the body that the end's input ``name`` reads at every attempt, whichever of its inputs a node that
+    ``chooses`` takes."""
+    found: set[Link] = set()
+    waiting = [link(graph[body.end]["inputs"].get(name))]
+    while waiting:
+        source = waiting.pop()
+        if source is not None and source not in found and source[0] in body.nodes:
+            found.add(source)
+            waiting.extend(each for _, each in ([] if chooses(source[0]) else links(graph[source[0]])))
+    return found
+
+
+def list_links(graph: Graph, makes_list: Callable[[str, int], bool], takes_list: Callable[[str], bool]) -> set[Link]:
+    """The links that carry a list of values, and not one value, by what the nodes declare.
+
+    A node runs once for each value of a list and makes a list of its results, unless it takes lists whole.
+    """
+    readers = defaultdict(list)
+    for node in graph:
+        for _, source in links(graph[node]):
+            readers[source[0]].append((source, node))
+    found = {source for readings in readers.values() for source, _ in readings if makes_list(*source)}
+    waiting = list(found)
+    while waiting:
+        source = waiting.pop()
+        mapped = (node for each, node in readers[source[0]] if each == source and not takes_list(node))
+        new = {each for node in mapped for each, _ in readers[node]} - found
+        found |= new
+        waiting.extend(new)
+    return found
+
+
+def repetitions(body: Body, inner: Mapping[str, Body], attempts: Callable[[str], int]) -> dict[str, int]:
+    """How often each node of ``body`` runs at most in one attempt: loops inside multiply.
+
+    ``inner`` are the bodies of the loops that lie inside, by their end.
+    """
+    times = dict.fromkeys(body.nodes, 1)
+    for end, nested in inner.items():
+        for node in nested.nodes:
+            if node in times:
+                times[node] *= attempts(end)
+    return times
+
+
+# --- clones -------------------------------------------------------------------------------------------
+
+
+def clone(
+    graph: Graph,
+    body: Body,
+    prefix: str,
+    *,
+    local: Callable[[str], str],
+    shown_on: Callable[[str], str],
+    stand_in: Node,
+) -> tuple[dict[str, dict[str, Any]], str]:
+    """The expansion for one more attempt, and the id of the end's clone in it.
+
+    Every clone is called ``prefix`` + ``local(id)``: the same at every queue, so that ComfyUI's cache knows it
+    again. ``stand_in`` takes the place of the start. ``shown_on`` is the node in the editor.
+    """
+    names = {node: prefix + local(node) for node in (body.start, *body.nodes, body.end)}
+
+    def moved(value: Any) -> Any:
+        source = link(value)
+        return [names[source[0]], source[1]] if source and source[0] in names else value
+
+    expansion = {names[body.start]: {**stand_in, "override_display_id": shown_on(body.start)}}
+    for node in (*body.nodes, body.end):
+        expansion[names[node]] = {
+            "class_type": graph[node]["class_type"],
+            "inputs": {name: moved(value) for name, value in graph[node]["inputs"].items()},
+            "override_display_id": shown_on(node),
+        }
+    return expansion, names[body.end]
+
+
+# --- the next attempt ---------------------------------------------------------------------------------
+
+
+def next_seed(how: str, first: int, current: int, attempt: int) -> int:
+    """The seed of attempt ``attempt`` (counted from 1). ``random`` follows from the first seed: the same graph
+
+    queued again, or with more attempts allowed, makes the same attempts and does not pay for others.
+    """
+    if how == "increment":
+        return (current + 1) % SEED_VALUES
+    if how == "random":
+        return int.from_bytes(hashlib.sha256(f"{first}:{attempt}".encode()).digest()[:8], "big") >> (64 - EXACT_BITS)
+    return current
+
+
+def identity(graph: Graph, node: str, also: Callable[[Node], Any] = lambda node: None) -> str:
+    """A hash of all that a node depends on, whatever the ids of that are, as ComfyUI's cache sees it.
+
+    ``also`` gives more to be compared of each node. Where that is not equal to itself (NaN), no two hashes are.
+    """
+    hashes: dict[str, str] = {}
+    waiting = [node]
+    while waiting:
+        each = waiting[-1]
+        unknown = [source for _, (source, _) in links(graph[each]) if source in graph and source not in hashes]
+        if unknown:
+            waiting.extend(unknown)
+        else:
+            hashes[waiting.pop()] = _content_hash(graph[each], hashes, also(graph[each]))
+    return hashes[node]
+
+
+def _content_hash(node: Node, hashes: Mapping[str, str], more: Any) -> str:
+    inputs = dict(node["inputs"])
+    for name, (source, socket) in links(node):
+        inputs[name] = ["link", hashes.get(source, source), socket]
+    try:
+        text = json.dumps([node["class_type"], inputs, more], sort_keys=True, default=repr, allow_nan=False)
+    except ValueError:
+        text = uuid.uuid4().hex
+    return hashlib.sha256(text.encode()).hexdigest()

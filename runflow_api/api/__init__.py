@@ -1,0 +1,1 @@
+"""The Runflow API: records, transport, client."""

@@ -1,0 +1,183 @@
+"""``doctor``: what could keep evaluations from working, one line each, with what to do. Nothing is paid."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from .._version import VERSION
+from ..api.client import CREATE, EDIT, READ, RunflowClient
+from ..api.models import COMPLETED, FAILED, PENDING, RUNNING
+from ..api.transport import Deadline
+from ..errors import ApiError, NotFoundError, PermissionDeniedError, RunflowError
+from ..journal.journal import Journal
+from ..settings import config, locations
+from ..settings.config import Config
+from . import image_files
+from .exit_codes import CONFIGURATION, OK
+from .terminal import GREEN, RED, YELLOW, Terminal, plain
+
+PATIENCE_S = 15.0
+CLOCK_MAY_DIFFER_S = 120
+"""Days are UTC days and an idempotency key is trusted for 23 h: minutes do not matter, hours do."""
+NO_SUCH_ID = "00000000-0000-0000-0000-000000000000"
+GOOD, NOTE, BAD = "ok", "note", "fail"
+_COLOURS = {GOOD: GREEN, NOTE: YELLOW, BAD: RED}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line: ``state`` is ok, note (works, but look at it) or fail; ``to_do`` "" where nothing is to be done."""
+
+    name: str
+    state: str
+    text: str
+    to_do: str = ""
+
+
+def run(args: argparse.Namespace, terminal: Terminal) -> int:
+    """Print every finding as soon as it is there; 4 where one is a failure."""
+    failed = False
+    for finding in findings(locations.settings_directory(args.comfyui), locations.journal_directory(args.comfyui)):
+        failed = failed or finding.state == BAD
+        advice = f" \u2192 {finding.to_do}" if finding.to_do else ""
+        state = terminal.colour(f"{finding.state:<5}", _COLOURS[finding.state])
+        terminal.result(f"{state} {finding.name:<18} {finding.text}{advice}", vars(finding))
+    return CONFIGURATION if failed else OK
+
+
+def findings(settings_directory: Path, journal_directory: Path) -> Iterator[Finding]:
+    """Look at everything that does not need what failed before."""
+    yield _program()
+    try:
+        settings = config.load(settings_directory)
+    except RunflowError as error:
+        yield Finding("configuration", BAD, str(error), f"correct the environment, or {settings_directory}")
+        return
+    yield _configuration(settings, settings_directory)
+    yield _key(settings, settings_directory)
+    yield _journal(settings, journal_directory)
+    with _client(settings) as client:
+        clock = _clock(client)
+        yield clock
+        if settings.api_key is not None and clock.state != BAD:
+            yield from _account(client)
+
+
+def _program() -> Finding:
+    formats = ", ".join(image_files.FORMATS)
+    version = ".".join(map(str, sys.version_info[:3]))
+    return Finding("program", GOOD, f"version {VERSION}, Python {version}, reads {formats}")
+
+
+def _configuration(settings: Config, directory: Path) -> Finding:
+    chosen = [f"{name} from {source}" for name, source in settings.sources.items() if name != "api_key"]
+    said = f"{settings.base_url}, {settings.concurrency} requests at once, from {directory}"
+    if settings.is_loopback:
+        return Finding("configuration", NOTE, f"{said}; this is a sandbox: its verdicts are not Runflow's")
+    return Finding("configuration", GOOD, "; ".join([said, *chosen]))
+
+
+def _key(settings: Config, directory: Path) -> Finding:
+    if settings.api_key is None:
+        to_do = f"set one (python -m runflow_api key set, or {config.KEY_VARIABLE}) to be judged by Runflow"
+        return Finding("key", NOTE, "not set: images are checked locally", to_do)
+    said = f"{settings.masked_key} from {settings.sources['api_key']}"
+    path = directory / config.KEY_FILE
+    if os.name == "posix" and path.is_file() and path.stat().st_mode & 0o077:
+        return Finding("key", BAD, f"{said}; others can read {path}", f"chmod 600 {path}, and consider a new key")
+    return Finding("key", GOOD, said)
+
+
+def _journal(settings: Config, directory: Path) -> Finding:
+    try:
+        with Journal.open(settings.journal_url, settings.journal_directory(directory)) as journal:
+            spend = journal.spent_today()
+            said = f"{journal.where}, today {spend.evaluations} of {settings.max_evaluations_per_day} evaluations"
+            return Finding("journal", GOOD, f"{said}, {plain(spend.credits)} credits")
+    except RunflowError as error:
+        return Finding("journal", BAD, str(error), "until then it is not known what was paid before")
+
+
+@contextmanager
+def _client(settings: Config) -> Iterator[RunflowClient]:
+    client = RunflowClient(settings)
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+def _clock(client: RunflowClient) -> Finding:
+    """Reachability and clock in one request, without the key."""
+    began = time.monotonic()
+    try:
+        theirs = client.transport.server_time(Deadline.after(PATIENCE_S))
+    except RunflowError as error:
+        return Finding("network", BAD, str(error), "check the connection, a proxy (HTTPS_PROXY) and RUNFLOW_BASE_URL")
+    took = f"answers in {(time.monotonic() - began) * 1000:.0f} ms"
+    if theirs is None:
+        return Finding("network", GOOD, f"{took}; it does not tell its clock")
+    ahead = time.time() - theirs
+    if abs(ahead) > CLOCK_MAY_DIFFER_S:
+        text = f"{took}; this machine's clock is {abs(ahead):.0f} s {'ahead' if ahead > 0 else 'behind'}"
+        return Finding("network", BAD, text, "set the clock: days, limits and resends go by it")
+    return Finding("network", GOOD, f"{took}; clocks agree within {abs(ahead) + 1:.0f} s")
+
+
+def _account(client: RunflowClient) -> Iterator[Finding]:
+    try:
+        client.check_account(deadline=Deadline.after(PATIENCE_S))
+    except RunflowError as error:
+        yield Finding("account", BAD, str(error), "check the key: python -m runflow_api key show")
+        return
+    yield Finding("account", GOOD, "the key is accepted")
+    yield _statuses(client)
+    for scope, probe in _PROBES.items():
+        yield _scope(scope, lambda probe=probe: probe(client))  # type: ignore[misc]
+
+
+def _statuses(client: RunflowClient) -> Finding:
+    """A status that this version does not know is waited for, since nobody can say whether it is an end."""
+    try:
+        listed = client.statuses(deadline=Deadline.after(PATIENCE_S))
+    except RunflowError as error:
+        return Finding("statuses", NOTE, f"not known: {error}")
+    unknown = sorted({str(one.get("code")) for one in listed} - {PENDING, RUNNING, COMPLETED, FAILED})
+    if unknown:
+        return Finding("statuses", NOTE, f"not known here: {', '.join(unknown)}", "look for an update of this pack")
+    return Finding("statuses", GOOD, f"all {len(listed)} are known")
+
+
+def _scope(scope: str, probe: Callable[[], object]) -> Finding:
+    """Ask for something that cannot be: only a key with the scope is told so."""
+    try:
+        probe()
+    except PermissionDeniedError as error:
+        return Finding(scope, BAD, str(error), f"give the key the scope {scope}")
+    except NotFoundError:
+        pass
+    except ApiError as error:
+        if not 400 <= error.status < 500 or error.status in (401, 429):
+            return Finding(scope, NOTE, f"not known: {error}")
+    except RunflowError as error:
+        return Finding(scope, NOTE, f"not known: {error}")
+    return Finding(scope, GOOD, "allowed")
+
+
+def _patience() -> Deadline:
+    return Deadline.after(PATIENCE_S)
+
+
+_PROBES: dict[str, Callable[[RunflowClient], object]] = {
+    CREATE: lambda client: client.submit(b"{}", idempotency_key=NO_SUCH_ID, deadline=_patience()),
+    READ: lambda client: client.get_evaluation(NO_SUCH_ID, deadline=_patience()),
+    EDIT: lambda client: client.clear_feedback(NO_SUCH_ID, deadline=_patience()),
+}
+"""An empty submission is refused before anything is billed; the id is nobody's."""

@@ -1,0 +1,1 @@
+"""From a question about an image to a verdict."""

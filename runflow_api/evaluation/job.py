@@ -1,0 +1,68 @@
+"""What is asked for: a batch, and each of its images on its way."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+import numpy.typing as npt
+
+from ..api.transport import Deadline
+from .question import ImageUrl, JudgeChoice, Options, Question
+from .verdict import Policy, Subject
+
+Image = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """A batch to be judged. ``images``: float (H, W, C) arrays, 0 to 1, or uint8; for Runflow also addresses.
+
+    ``prompt_token`` names what the person started once: the queued prompt, or the run of the command line.
+    Without ``wait`` a member ends when Runflow has taken it: its verdict is unknown and carries the id.
+    """
+
+    images: Sequence[Image | ImageUrl]
+    question: Question = field(default_factory=Question)
+    judge: JudgeChoice = "auto"
+    policy: Policy = field(default_factory=Policy)
+    options: Options = field(default_factory=Options)
+    prompt_token: str = ""
+    wait: bool = True
+
+    def name_of(self, index: int) -> str:
+        """What errors call an image of the batch."""
+        return "image" if len(self.images) == 1 else f"image {index + 1}"
+
+
+@dataclass(frozen=True)
+class CostEstimate:
+    """What judging would add: evaluations that are not known yet, and the price of one in credits, if known."""
+
+    new: int
+    known: int
+    price: Decimal | None
+
+    @property
+    def total(self) -> Decimal | None:
+        return None if self.price is None else self.price * self.new
+
+
+@dataclass(eq=False)
+class BatchItem:
+    """One image of a batch on its way."""
+
+    index: int
+    image: Image | ImageUrl
+    subject: Subject
+    deadline: Deadline
+    started: float
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def seconds(self) -> float:
+        """How long it has been under way."""
+        return time.monotonic() - self.started

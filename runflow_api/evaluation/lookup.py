@@ -1,0 +1,332 @@
+"""What was asked earlier: read evaluations and runs by id, wait for them, give feedback. Nothing here is paid.
+
+Works through an ``Evaluator``, on the background loop, with its client, its journal and its bound on requests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
+
+from .. import errors
+from ..api.models import FAILED, RUN_EMBEDS, Evaluation, Run
+from ..api.transport import Deadline
+from ..journal.journal import OPEN, Journal, Row
+from . import polling
+from .evaluator import Evaluator
+from .failures import FATAL, OUTAGES, ended_without_verdict, raise_or_batch
+from .question import MAX_TIMEOUT_S, RATINGS, Rating, require_choice, require_choices
+from .verdict import (
+    IF_NOT_JUDGED,
+    RUNFLOW,
+    UNKNOWN,
+    BatchVerdict,
+    Policy,
+    Subject,
+    Verdict,
+    from_evaluation,
+    not_judged,
+)
+from .waiting import Progress, Report, poll_until_terminal, report_progress
+
+MAX_IDS = 200
+MAX_REASON_CHARACTERS = 2_000
+"""The reference gives no limit; this is what the sandbox takes."""
+JUDGED = ("judges", "action", "gate_failures")
+
+log = logging.getLogger("runflow_evaluate")
+R = TypeVar("R", Evaluation, Run)
+N = TypeVar("N")
+
+
+# --- evaluations --------------------------------------------------------------------------------------
+
+
+async def evaluations(
+    evaluator: Evaluator,
+    ids: Sequence[str],
+    policy: Policy,
+    *,
+    wait: bool = True,
+    timeout_s: int = 600,
+    embed: Iterable[str] = JUDGED,
+    report: Report = lambda _: None,
+) -> BatchVerdict:
+    """The verdicts of these evaluations, in order; reading them costs nothing.
+
+    With ``wait`` one that is under way is waited for until ``timeout_s``; without, it is *unknown*. Raises as
+    ``Evaluator.evaluate`` does, after every one has ended.
+    """
+    _check(ids, policy, timeout_s)
+    evaluator.config.require_key()
+    deadline, progress = Deadline.after(timeout_s), Progress(len(ids), submitted=len(ids))
+    names = tuple(embed)
+
+    async def one(index: int, evaluation_id: str) -> Verdict:
+        try:
+            return await _verdict(evaluator, evaluation_id, policy, names, wait, deadline, progress)
+        finally:
+            progress.judged.add(index)
+
+    ticker = asyncio.create_task(report_progress(progress, report))
+    try:
+        verdicts = await asyncio.gather(*(one(*pair) for pair in enumerate(ids)))
+    finally:
+        ticker.cancel()
+        deadline.cancelled.set()
+    return raise_or_batch(verdicts, policy, pays=False)
+
+
+def split_ids(text: str) -> list[str]:
+    """One id per line, blanks and empty lines left out, each once."""
+    return list(dict.fromkeys(line.strip() for line in text.splitlines() if line.strip()))
+
+
+def _check(ids: Sequence[str], policy: Policy, timeout_s: int) -> None:
+    require_choice("if_not_judged", policy.if_not_judged, IF_NOT_JUDGED)
+    if not 0.0 <= policy.min_score <= 1.0:
+        raise errors.InvalidInputError("min_score", f"{policy.min_score:g} is not between 0 and 1.")
+    if not 1 <= len(ids) <= MAX_IDS:
+        raise errors.InvalidInputError("evaluation_ids", f"{len(ids)} given; 1 to {MAX_IDS} ids, one per line.")
+    _check_timeout(timeout_s)
+
+
+def _check_timeout(timeout_s: int) -> None:
+    if not 1 <= timeout_s <= MAX_TIMEOUT_S:
+        raise errors.InvalidInputError("timeout_s", f"{timeout_s} is not between 1 and {MAX_TIMEOUT_S}.")
+
+
+async def _verdict(
+    evaluator: Evaluator,
+    evaluation_id: str,
+    policy: Policy,
+    embed: tuple[str, ...],
+    wait: bool,
+    deadline: Deadline,
+    progress: Progress,
+) -> Verdict:
+    began = time.monotonic()
+
+    def look(full: bool) -> Evaluation:
+        return evaluator.client.get_evaluation(evaluation_id, embed=embed if full else (), deadline=deadline)
+
+    row = await evaluator.ask(lambda: _noted(evaluator, lambda journal: journal.find_evaluation(evaluation_id)))
+    evaluation = Evaluation(id=evaluation_id)
+    try:
+        evaluation = await _look_until_terminal(evaluator, look, wait, deadline, progress)
+        if evaluation.status_code == FAILED:
+            raise ended_without_verdict(evaluation)
+        if wait and not evaluation.is_terminal:
+            raise _still_under_way(evaluation)
+    except errors.RunflowError as error:
+        subject = _subject(evaluation, row)
+        return not_judged(_told(error, evaluation_id), policy, subject, judge=RUNFLOW, evaluation=evaluation)
+    finally:
+        await evaluator.ask(lambda: _note(evaluator, row, evaluation))
+    if not evaluation.is_terminal:
+        return _not_yet(evaluation, policy, _subject(evaluation, row))
+    seconds = time.monotonic() - began
+    return from_evaluation(evaluation, policy, _subject(evaluation, row), judge=RUNFLOW, seconds=seconds, reused=True)
+
+
+def _subject(evaluation: Evaluation, row: Row | None) -> Subject:
+    prompt = evaluation.generation_prompt or (row.generation_prompt if row else "")
+    return Subject(prompt, row.pixel_hash if row else "")
+
+
+def _not_yet(evaluation: Evaluation, policy: Policy, subject: Subject) -> Verdict:
+    """Pending and not to be waited for: unknown, but nothing that stops a workflow."""
+    return Verdict(
+        outcome=UNKNOWN,
+        passed=policy.if_not_judged == "pass",
+        score=0.0,
+        issues=(f"not judged yet: evaluation {evaluation.id} is {evaluation.status_code or 'under way'}",),
+        improved_prompt=subject.prompt,
+        judge=RUNFLOW,
+        subject=subject,
+        evaluation=evaluation,
+        cost="0",
+        reused=True,
+    )
+
+
+def _told(error: errors.RunflowError, evaluation_id: str) -> errors.RunflowError:
+    """An id that the API does not know is a wrong input, which stops whatever the policy says."""
+    if isinstance(error, FATAL) or not isinstance(error, errors.NotFoundError):
+        return error
+    wrong = errors.InvalidInputError(
+        "evaluation_ids",
+        f"Runflow has no evaluation {evaluation_id} that this key can see. Nothing was paid. Check the id, and "
+        "that the key belongs to the organisation that submitted it.",
+    )
+    wrong.code = error.code
+    wrong.__cause__ = error
+    return wrong
+
+
+def _still_under_way(evaluation: Evaluation) -> errors.RunflowError:
+    return errors.EvaluationTimeoutError(
+        f"Evaluation {evaluation.id} is still {evaluation.status_code or 'under way'}. Waiting cost nothing: ask "
+        "again later, or raise timeout_s.",
+        evaluation_ids=[str(evaluation.id)],
+    )
+
+
+def _note(evaluator: Evaluator, row: Row | None, evaluation: Evaluation) -> None:
+    """A verdict that the journal still waits for is there for the next Evaluate of the same image."""
+    if row is None or row.state != OPEN or not evaluation.is_terminal:
+        return
+    _noted(evaluator, lambda journal: evaluator.bookkeeper.note_answer(journal, row, evaluation))
+
+
+def _noted(evaluator: Evaluator, use: Callable[[Journal], N]) -> N | None:
+    """Use the journal; what is read here is Runflow's to know, so its troubles stop nothing."""
+    return evaluator.bookkeeper.best_effort(lambda: use(evaluator.journal()), None)
+
+
+# --- runs ---------------------------------------------------------------------------------------------
+
+
+async def run(
+    evaluator: Evaluator,
+    run_id: str,
+    *,
+    wait: bool = True,
+    timeout_s: int = 600,
+    embed: Iterable[str] = (),
+    report: Report = lambda _: None,
+) -> Run:
+    """The run as it is now; with ``wait``, once it has ended. Reading it costs nothing.
+
+    Raises ``NotFoundError`` for an unknown id, and ``EvaluationTimeoutError`` (RUN_TIMEOUT) where it goes on.
+    """
+    _check_timeout(timeout_s)
+    evaluator.config.require_key()
+    names = tuple(embed)
+    require_choices("embed", names, RUN_EMBEDS)
+    deadline, progress = Deadline.after(timeout_s), Progress(1, submitted=1, what="the run")
+    ticker = asyncio.create_task(report_progress(progress, report))
+
+    def look(full: bool) -> Run:
+        return evaluator.client.get_run(run_id, embed=names if full else (), deadline=deadline)
+
+    try:
+        found = await _look_until_terminal(evaluator, look, wait, deadline, progress)
+    except errors.NotFoundError as error:
+        error.message = f"Runflow has no run {run_id} that this key can see. Nothing was paid. Check the id."
+        raise
+    finally:
+        ticker.cancel()
+        deadline.cancelled.set()
+    if wait and not found.is_terminal:
+        raise errors.EvaluationTimeoutError(
+            f"Run {run_id} is still {found.status_code or 'under way'} after {timeout_s} s. Waiting cost nothing: "
+            "ask again later, or raise timeout_s.",
+            code="RUN_TIMEOUT",
+        )
+    return found
+
+
+def run_failure(run: Run) -> str:
+    """Why a run failed, in a line; "" where it did not."""
+    if not (run.failure_code or run.failure_message):
+        return "" if run.status_code not in ("failed", "cancelled") else f"{run.status_code}, no reason given"
+    stage = f" (in {run.failure_stage_code})" if run.failure_stage_code else ""
+    said = ": ".join(part for part in (run.failure_code, run.failure_message) if part)
+    return f"{run.status_code or 'failed'}{stage}: {' '.join(said.split())}"
+
+
+def media(output: Any, place: str = "") -> Iterator[tuple[str, str]]:
+    """(place, https address) of everything in a run's output, whatever its shape: ``("/images/0", "https://...")``."""
+    if isinstance(output, str) and output.startswith("https://"):
+        yield place, output
+    inside = output.items() if isinstance(output, dict) else enumerate(output) if isinstance(output, list) else ()
+    for name, value in inside:
+        yield from media(value, f"{place}/{name}")
+
+
+# --- feedback -----------------------------------------------------------------------------------------
+
+
+async def feedback(evaluator: Evaluator, ids: Sequence[str], rating: Rating, reason: str = "") -> list[Evaluation]:
+    """Set or clear the rating of every evaluation, each once; what Runflow has now, in order. Costs nothing.
+
+    All are tried; then the first error is raised, with the number that were set.
+    """
+    check_feedback(rating, reason)
+    evaluator.config.require_key()
+    deadline = Deadline.after(len(ids) + 120.0)
+    reason = reason.strip()
+
+    def send(evaluation_id: str) -> Evaluation:
+        if rating == "clear":
+            now = evaluator.client.clear_feedback(evaluation_id, deadline=deadline)
+        else:
+            now = evaluator.client.set_feedback(evaluation_id, rating == "good", reason or None, deadline=deadline)
+        kept = now.feedback_is_positive, now.feedback_reason
+        _noted(evaluator, lambda journal: journal.record_feedback(evaluation_id, *kept))
+        return now
+
+    sending = [evaluator.ask(lambda one=one: send(one)) for one in ids]  # type: ignore[misc]
+    try:
+        sent = await asyncio.gather(*sending, return_exceptions=True)
+    finally:
+        deadline.cancelled.set()
+    done = [each for each in sent if isinstance(each, Evaluation)]
+    for each in sent:
+        if isinstance(each, errors.RunflowError):
+            each.message += f" The feedback of {len(done)} of {len(ids)} evaluations was set; sending it again is safe."
+        if isinstance(each, BaseException):
+            raise each
+    return done
+
+
+def check_feedback(rating: str, reason: str) -> None:
+    require_choice("rating", rating, RATINGS)
+    if len(reason) > MAX_REASON_CHARACTERS:
+        limit = f"at most {MAX_REASON_CHARACTERS} allowed"
+        raise errors.InvalidInputError("reason", f"has {len(reason)} characters, {limit}.")
+
+
+# --- waiting ------------------------------------------------------------------------------------------
+
+
+async def _look_until_terminal(
+    evaluator: Evaluator, look: Callable[[bool], R], wait: bool, deadline: Deadline, progress: Progress
+) -> R:
+    """Look once, or until it has ended or the time is up; while waiting an outage is waited out.
+
+    ``look(True)`` reads what is embedded too: at the first look and at the last, so that polls stay small.
+    """
+    if not wait:
+        return await evaluator.ask(lambda: look(True))
+    began = time.monotonic()
+    polled = False
+
+    async def once(latest: R | None) -> R:
+        nonlocal polled
+        polled = latest is not None
+        return await evaluator.ask(lambda: look(latest is None))
+
+    def next_delay() -> float:
+        return polling.next_delay(time.monotonic() - began)
+
+    seen = await poll_until_terminal(once, deadline, progress, first_delay=0.0, next_delay=next_delay)
+    if seen.latest is None:
+        assert seen.trouble is not None
+        raise seen.trouble
+    if not (seen.latest.is_terminal and polled):
+        return seen.latest
+    return await _in_full(evaluator, look, seen.latest)
+
+
+async def _in_full(evaluator: Evaluator, look: Callable[[bool], R], latest: R) -> R:
+    """The verdict itself is known: it is not thrown away for want of its details."""
+    try:
+        return await evaluator.ask(lambda: look(True))
+    except OUTAGES as error:
+        log.warning("The details could not be read: %s", error)
+        return latest

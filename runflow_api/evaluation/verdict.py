@@ -1,0 +1,380 @@
+"""The immutable verdict of one image, effective of the person's rules, and what a batch of them says.
+
+A verdict is *passed*, *failed* or *unknown* (not judged). ``passed`` is what a workflow acts on: Runflow's
+``overall_passed`` and, where a minimum is set, a score that reaches it. A null verdict never passes. What
+nobody judged passes only where the person said so (``if_not_judged``), and stays *unknown* all the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal, InvalidOperation
+from typing import Any, Literal, get_args
+
+from ..api.models import COMPLETED, Evaluation, JudgeIssue, JudgeOpinion
+from ..errors import RunflowError
+
+PASSED, FAILED, UNKNOWN = "passed", "failed", "unknown"
+RUNFLOW, LOCAL, PREFLIGHT, OFF = "runflow", "local", "preflight", "off"
+IfNotJudged = Literal["stop", "fail", "pass"]
+IF_NOT_JUDGED: tuple[IfNotJudged, ...] = get_args(IfNotJudged)
+
+LOCAL_PASSED = "pixels OK, content not judged (local judge)"
+LOCAL_FAILED = "pixels checked only, content not judged (local judge)"
+GLANCE = 60
+"""Characters of an issue in a summary."""
+NO_SCORE = "no score was given"
+NO_VERDICT = "no verdict was given"
+
+
+@dataclass(frozen=True)
+class Policy:
+    """The person's rules: ``min_score`` 0 to 1 (0 asks for none), and what counts where nobody judged."""
+
+    min_score: float = 0.0
+    if_not_judged: IfNotJudged = "stop"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What was judged: the prompt it was judged against and the hash of its uint8 pixels."""
+
+    prompt: str = ""
+    pixel_hash: str = ""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What one image got. ``score`` is 0 to 1, ``cost`` decimal credits ("" where unknown), time in seconds."""
+
+    outcome: str
+    passed: bool
+    score: float
+    issues: tuple[str, ...]
+    improved_prompt: str
+    judge: str
+    subject: Subject = Subject()
+    evaluation: Evaluation = field(default_factory=Evaluation)
+    cost: str = ""
+    seconds: float = 0.0
+    reused: bool = False
+    error: RunflowError | None = None
+    min_score: float = 0.0
+
+    @property
+    def summary(self) -> str:
+        """One line for a node: outcome, score, the first issue, who judged, time and credits."""
+        parts = [self.outcome if self.judge != OFF else "not judged (judge is off)"]
+        if self.error is not None:
+            parts.append(self.error.code)
+        elif self.evaluation.weighted_pass_rate is not None:
+            parts.append(f"{self.score:.2f}")
+        parts += self._reason
+        if self.judge == LOCAL:
+            parts.append(LOCAL_PASSED if self.outcome == PASSED else LOCAL_FAILED)
+        elif self.judge == PREFLIGHT:
+            parts.append("broken image, not sent, nothing paid")
+        elif self.judge == RUNFLOW:
+            parts += _time_and_cost(self.seconds, self.cost, self.reused)
+            parts += ["sandbox: practice, not Runflow"] if self.is_practice else []
+        return " · ".join(parts)
+
+    @property
+    def _reason(self) -> list[str]:
+        """The first issue of what did not pass, cut to a glance, and how many more there are."""
+        issues = [line for line in self.issues if line != LOCAL_FAILED]
+        if self.passed or self.error is not None or not issues:
+            return []
+        first = issues[0] if len(issues[0]) <= GLANCE else f"{issues[0][: GLANCE - 1]}…"
+        return [first + (f" (+{len(issues) - 1})" if len(issues) > 1 else "")]
+
+    @property
+    def is_practice(self) -> bool:
+        """Whether the pack's own sandbox answered: it checks pixels, and nothing was paid."""
+        return bool((self.evaluation.model_extra or {}).get("sandbox"))
+
+    def to_ui(self) -> dict[str, Any]:
+        """The verdict as the graph's panel and API clients read it: plain JSON."""
+        return {
+            "id": self.evaluation.id,
+            "image": self.subject.pixel_hash,
+            "judge": self.judge,
+            "verdict": self.outcome,
+            "passed": self.passed,
+            "score": self.score,
+            "issues": list(self.issues),
+            "strengths": list(self.evaluation.top_strengths),
+            "judges": [_check(judge) for judge in self.evaluation.judges] if self.judge in (LOCAL, PREFLIGHT) else [],
+            "improved_prompt": self.improved_prompt,
+            "improved": self.improved_prompt != self.subject.prompt,
+            "cost": self.cost,
+            "seconds": round(self.seconds, 2),
+            "reused": self.reused,
+            "error": self.error.code if self.error else None,
+        }
+
+
+@dataclass(frozen=True)
+class BatchVerdict:
+    """The verdicts of a batch, one per image and in their order. Never empty."""
+
+    verdicts: tuple[Verdict, ...]
+
+    @property
+    def min_score(self) -> float:
+        """The score that was to be reached, 0 for none."""
+        return max(verdict.min_score for verdict in self.verdicts)
+
+    def __len__(self) -> int:
+        return len(self.verdicts)
+
+    def __iter__(self) -> Iterator[Verdict]:
+        return iter(self.verdicts)
+
+    def __getitem__(self, index: int) -> Verdict:
+        return self.verdicts[index]
+
+    def select(self, indices: Iterable[int]) -> BatchVerdict:
+        """The verdicts at these positions, in the order given."""
+        return BatchVerdict(tuple(self.verdicts[index] for index in indices))
+
+    @property
+    def ranked(self) -> tuple[int, ...]:
+        """The positions from best to worst: what passed, then what was judged, then by score; equals in order."""
+        return tuple(sorted(range(len(self.verdicts)), key=lambda index: _rank(self.verdicts[index])))
+
+    @property
+    def passed(self) -> bool:
+        """Whether all passed."""
+        return all(verdict.passed for verdict in self.verdicts)
+
+    @property
+    def score(self) -> float:
+        """The lowest score."""
+        return min(verdict.score for verdict in self.verdicts)
+
+    @property
+    def worst(self) -> Verdict:
+        """The image that failed hardest: the lowest score among those that did not pass, if any."""
+        return min(self.verdicts, key=lambda verdict: (verdict.passed, verdict.score))
+
+    @property
+    def issues(self) -> str:
+        """One issue per line; in a batch each line names its image, counted from 1."""
+        if len(self.verdicts) == 1:
+            return "\n".join(self.verdicts[0].issues)
+        return "\n".join(f"image {n}: {line}" for n, v in enumerate(self.verdicts, 1) for line in v.issues)
+
+    @property
+    def improved_prompt(self) -> str:
+        return self.worst.improved_prompt
+
+    @property
+    def outcome(self) -> str:
+        """unknown if any is, else failed if any is, else passed."""
+        outcomes = {verdict.outcome for verdict in self.verdicts}
+        return next(outcome for outcome in (UNKNOWN, FAILED, PASSED) if outcome in outcomes)
+
+    @property
+    def summary(self) -> str:
+        """One line for a node."""
+        if len(self.verdicts) == 1:
+            return self.verdicts[0].summary
+        counts = [
+            f"{n} {outcome}"
+            for outcome in (PASSED, FAILED, UNKNOWN)
+            if (n := sum(verdict.outcome == outcome for verdict in self.verdicts))
+        ]
+        judges = {verdict.judge for verdict in self.verdicts}
+        local = ["pixels checked only, content not judged (local judge)"] if LOCAL in judges else []
+        seconds = max(verdict.seconds for verdict in self.verdicts)
+        paid = _time_and_cost(seconds, total_cost(self), False) if RUNFLOW in judges else []
+        return " · ".join([", ".join(counts), f"lowest {self.score:.2f}", *local, *paid])
+
+
+def _rank(verdict: Verdict) -> tuple[bool, bool, float]:
+    return not verdict.passed, verdict.outcome == UNKNOWN, -verdict.score
+
+
+def from_evaluation(
+    evaluation: Evaluation,
+    policy: Policy,
+    subject: Subject,
+    *,
+    judge: str,
+    seconds: float = 0.0,
+    reused: bool = False,
+    notes: Iterable[str] = (),
+) -> Verdict:
+    """The effective verdict of a completed evaluation. ``notes`` are said first in ``issues``."""
+    score = _usable_score(evaluation)
+    said = [*notes, *_rule_lines(evaluation, score, policy), *_issue_lines(evaluation)]
+    outcome = _outcome(evaluation, score, policy)
+    if judge == LOCAL:
+        said.append(LOCAL_PASSED if outcome == PASSED else LOCAL_FAILED)
+    improved = (evaluation.action.improved_prompt if evaluation.action else None) or ""
+    return Verdict(
+        outcome=outcome,
+        passed=outcome == PASSED,
+        score=score or 0.0,
+        issues=_distinct(said),
+        improved_prompt=improved if improved.strip() else subject.prompt,
+        judge=judge,
+        subject=subject,
+        evaluation=evaluation,
+        cost="0" if reused else _amount(evaluation.cost),
+        seconds=seconds,
+        reused=reused,
+        min_score=policy.min_score,
+    )
+
+
+def not_judged(
+    error: RunflowError,
+    policy: Policy,
+    subject: Subject,
+    *,
+    judge: str,
+    evaluation: Evaluation | None = None,
+    seconds: float = 0.0,
+) -> Verdict:
+    """The unknown verdict of an image that nobody judged; ``passed`` is as the person decided."""
+    return Verdict(
+        outcome=UNKNOWN,
+        passed=policy.if_not_judged == "pass",
+        score=0.0,
+        issues=(f"not judged: {error}",),
+        improved_prompt=subject.prompt,
+        judge=judge,
+        subject=subject,
+        evaluation=evaluation or Evaluation(),
+        cost=_amount(evaluation.cost if evaluation else None),
+        seconds=seconds,
+        error=error,
+    )
+
+
+def not_asked(subject: Subject) -> Verdict:
+    """Judge off: nobody was asked, nothing was paid, and everything passes."""
+    return Verdict(
+        outcome=UNKNOWN,
+        passed=True,
+        score=0.0,
+        issues=(),
+        improved_prompt=subject.prompt,
+        judge=OFF,
+        subject=subject,
+        cost="0",
+    )
+
+
+def total_cost(verdicts: Iterable[Verdict]) -> str:
+    """The credits of all, exactly; "" where not one cost is known."""
+    known = [amount for verdict in verdicts if (amount := _decimal(verdict.cost)) is not None]
+    return format(sum(known, Decimal(0)), "f") if known else ""
+
+
+def _outcome(evaluation: Evaluation, score: float | None, policy: Policy) -> str:
+    if evaluation.status_code != COMPLETED or evaluation.overall_passed is None:
+        return UNKNOWN
+    reaches = policy.min_score <= 0 or (score is not None and score >= policy.min_score)
+    return PASSED if evaluation.overall_passed and reaches else FAILED
+
+
+def _usable_score(evaluation: Evaluation) -> float | None:
+    score = evaluation.weighted_pass_rate
+    return score if score is not None and 0.0 <= score <= 1.0 else None
+
+
+def _rule_lines(evaluation: Evaluation, score: float | None, policy: Policy) -> Iterator[str]:
+    """What the person's own rules, or the lack of an answer, decided."""
+    if evaluation.overall_passed is None:
+        yield NO_VERDICT
+    if score is None:
+        given = evaluation.weighted_pass_rate
+        outside = f" ({given:g} is not between 0 and 1)" if given is not None else ""
+        wanted = f", your minimum is {policy.min_score:.2f}" if policy.min_score > 0 else ""
+        yield f"{NO_SCORE}{outside}{wanted}"
+    elif score < policy.min_score:
+        yield _below(score, policy.min_score)
+
+
+def _below(score: float, minimum: float) -> str:
+    """ "0.80, below your 0.85", with as many digits as tell the two apart."""
+    digits = next((n for n in range(2, 9) if f"{score:.{n}f}" != f"{minimum:.{n}f}"), 9)
+    return f"score {score:.{digits}f}, below your {minimum:.{digits}f}"
+
+
+def _issue_lines(evaluation: Evaluation) -> Iterator[str]:
+    """Top issues, then gate failures, then the failed judges' issues in detail."""
+    yield from evaluation.top_issues
+    said = {_folded(line) for line in evaluation.top_issues}
+    for gate in evaluation.gate_failures:
+        if _folded(gate.reason or "") not in said:
+            yield _joined(gate.module or gate.output_key, gate.reason or "failed")
+    for judge in evaluation.judges:
+        if judge.passed is False:
+            yield from _judge_lines(judge, said)
+
+
+def _judge_lines(judge: JudgeOpinion, said: set[str]) -> Iterator[str]:
+    details = [_detail(issue) for issue in judge.issues]
+    for detail in details or [judge.reasoning or "failed"]:
+        if _folded(detail) not in said:
+            yield _joined(judge.name, detail)
+
+
+def _detail(issue: JudgeIssue) -> str:
+    kind = " / ".join(part for part in (issue.category, issue.subcategory) if part)
+    return issue.detail or kind or "failed"
+
+
+def _joined(name: str | None, text: str) -> str:
+    return f"{name}: {text}" if name else text
+
+
+def _folded(text: str) -> str:
+    return " ".join(text.split()).casefold().rstrip(".")
+
+
+def _distinct(lines: Iterable[str]) -> tuple[str, ...]:
+    """Each line once and on one line: a line break inside an issue would make two of it."""
+    kept: dict[str, str] = {}
+    for line in lines:
+        text = " ".join(line.split())
+        if text:
+            kept.setdefault(_folded(text), text)
+    return tuple(kept.values())
+
+
+def _check(judge: JudgeOpinion) -> dict[str, Any]:
+    """One local check: what it measured, and its limit. Runflow's judges are in the journal, these nowhere else."""
+    return {
+        "name": judge.name,
+        "passed": judge.passed,
+        "confidence": judge.confidence,
+        "weight": judge.weight,
+        "reasoning": judge.reasoning,
+        "evidence": judge.evidence,
+    }
+
+
+def _time_and_cost(seconds: float, cost: str, reused: bool) -> Sequence[str]:
+    if reused:
+        return ["reused, nothing paid"]
+    return [f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s", *([f"{cost} credits"] if cost else [])]
+
+
+def _amount(cost: str | None) -> str:
+    """Credits in plain digits; "" for what is no amount."""
+    amount = _decimal(cost or "")
+    return "" if amount is None or amount < 0 else format(amount, "f")
+
+
+def _decimal(text: str) -> Decimal | None:
+    try:
+        amount = Decimal(text)
+    except InvalidOperation:
+        return None
+    return amount if amount.is_finite() else None

@@ -1,0 +1,1 @@
+"""What was asked, paid and answered: the memory that survives a crash."""

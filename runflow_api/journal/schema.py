@@ -1,0 +1,152 @@
+"""The journal's tables, and how values are stored in them."""
+
+from __future__ import annotations
+
+import json
+import math
+import zlib
+from collections.abc import Iterator, Mapping
+from datetime import date
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+import sqlalchemy as sa
+
+from .errors import JournalError
+from .migrations import BINARY, TEXT
+
+DAY_S = 86_400
+EPOCH = date(1970, 1, 1)
+MAX_PAGE = 500
+AMOUNT_LIMIT = Decimal(10) ** 15
+AMOUNT_PLACES = 24
+
+OPEN, COMPLETED, FAILED, CLOSED, ABANDONED = "open", "completed", "failed", "closed", "abandoned"
+
+SCHEMA = sa.MetaData()
+ROWS = sa.Table(
+    "runflow_evaluations",
+    SCHEMA,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("account", sa.String(255)),
+    sa.Column("request_hash", sa.String(128)),
+    sa.Column("generation", sa.Integer),
+    sa.Column("idempotency_key", sa.String(64)),
+    sa.Column("state", sa.String(16)),
+    sa.Column("evaluation_id", sa.String(255)),
+    sa.Column("org_id", sa.String(255)),
+    sa.Column("prompt_token", sa.String(255)),
+    sa.Column("job_class", sa.String(255)),
+    sa.Column("pixel_hash", sa.String(128)),
+    sa.Column("generation_prompt", TEXT),
+    sa.Column("day", sa.Integer),
+    sa.Column("created_at", sa.Double),
+    sa.Column("submitted_at", sa.Double),
+    sa.Column("finished_at", sa.Double),
+    sa.Column("duration_s", sa.Double),
+    sa.Column("price", sa.String(48)),
+    sa.Column("cost", sa.String(48)),
+    sa.Column("passed", sa.Boolean),
+    sa.Column("score", sa.Double),
+    sa.Column("failure_code", sa.String(255)),
+    sa.Column("spool", sa.String(255)),
+)
+ANSWERS = sa.Table(
+    "runflow_answers",
+    SCHEMA,
+    sa.Column("row_id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("packed", BINARY),
+)
+PROMPTS = sa.Table(
+    "runflow_prompts",
+    SCHEMA,
+    sa.Column("row_id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("prompt_token", sa.String(255), primary_key=True),
+)
+ACCOUNTS = sa.Table(
+    "runflow_accounts",
+    SCHEMA,
+    sa.Column("provisional", sa.String(255), primary_key=True),
+    sa.Column("account", sa.String(255)),
+)
+SETTINGS = sa.Table(
+    "runflow_settings",
+    SCHEMA,
+    sa.Column("name", sa.String(64), primary_key=True),
+    sa.Column("value", sa.String(255)),
+)
+SALT_ROW = sa.select(SETTINGS.c.value).where(SETTINGS.c.name == "salt")
+R = ROWS.c
+WHOLE_ROWS = sa.select(ROWS, ANSWERS.c.packed).select_from(ROWS.outerjoin(ANSWERS, ANSWERS.c.row_id == R.id))
+AMOUNT = sa.func.coalesce(R.cost, R.price)
+"""What a row counts for: what it cost, else what was quoted."""
+NOT_ACCEPTED = (R.state == OPEN) & R.evaluation_id.is_(None)
+
+
+def clean(text: Any) -> Any:
+    """Text that every database takes: no lone surrogates, no NUL. What is no text becomes ``None``."""
+    if not isinstance(text, str):
+        return None
+    return text.encode("utf-8", "replace").decode("utf-8").replace("\0", "")
+
+
+def organisation(org_id: str) -> str:
+    return f"org:{clean(org_id)}"
+
+
+def stored_amount(value: Decimal | str | None) -> str | None:
+    """Credits as they are stored: plain digits. What is no sane amount is unknown, whoever sent it."""
+    try:
+        amount = None if value is None else Decimal(value)
+    except (InvalidOperation, ValueError, TypeError):
+        return None
+    if amount is None or not amount.is_finite() or not 0 <= amount < AMOUNT_LIMIT:
+        return None
+    exponent = amount.as_tuple().exponent
+    return f"{amount:f}" if isinstance(exponent, int) and -AMOUNT_PLACES <= exponent <= 15 else None
+
+
+def decimal_of(text: str | None) -> Decimal | None:
+    return None if text is None else Decimal(text)
+
+
+def verdict_of(value: Any) -> bool | None:
+    return value if isinstance(value, bool) else None
+
+
+def score_of(value: Any) -> float | None:
+    """A share of 1; anything beyond it is no score."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if is_number and 0 <= value <= 1 else None
+
+
+def positive(seconds: float | None) -> float | None:
+    return seconds if seconds is not None and math.isfinite(seconds) and seconds > 0 else None
+
+
+def pack(answer: Mapping[str, Any]) -> bytes:
+    try:
+        return zlib.compress(json.dumps(answer, separators=(",", ":")).encode("ascii"))
+    except (TypeError, RecursionError) as error:
+        raise JournalError("The API's answer cannot be kept: it is no JSON, or nested too deeply.") from error
+
+
+def unpack(packed: bytes) -> dict[str, Any]:
+    try:
+        answer = json.loads(zlib.decompress(packed))
+    except (zlib.error, ValueError, RecursionError) as error:
+        raise JournalError("An answer in the journal is damaged. Read it anew by its evaluation id.") from error
+    return answer if isinstance(answer, dict) else {}
+
+
+def utc_day(now: float) -> int:
+    """The UTC day as a number, 0 on 1970-01-01; an absurd clock stops well within the calendar."""
+    return int(min(max(now // DAY_S, (date(1000, 1, 1) - EPOCH).days), (date(9000, 1, 1) - EPOCH).days))
+
+
+def page_size(limit: int) -> int:
+    return min(max(limit, 1), MAX_PAGE)
+
+
+def chunks(ids: list[int], size: int = 500) -> Iterator[list[int]]:
+    return (ids[start : start + size] for start in range(0, len(ids), size))

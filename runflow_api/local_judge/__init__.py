@@ -1,0 +1,1 @@
+"""The judge that measures pixels on this machine."""

@@ -1,0 +1,1 @@
+"""A Runflow for practice and tests, on loopback."""

@@ -1,0 +1,1 @@
+"""What the person has set: configuration, key file, where both are."""

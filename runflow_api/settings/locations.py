@@ -1,0 +1,65 @@
+"""Where the command line finds settings and key, and where it keeps its journal.
+
+Settings and key: the private directory of the ComfyUI that ``--comfyui`` names, else of the ComfyUI whose
+``custom_nodes`` folder this pack sits in, else the platform's user data directory. The journal: the user data
+directory, unless ``--comfyui`` is given; then evaluations of the graph are reused here, and the other way round.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from ..errors import InvalidInputError
+from .config import environment
+
+PRIVATE_FOLDER = "__runflow_evaluate"
+"""ComfyUI's ``folder_paths.get_system_user_directory("runflow_evaluate")``: not served over HTTP."""
+APPLICATION = "runflow-evaluate"
+PACK = Path(__file__).absolute().parent.parent.parent
+
+
+def settings_directory(comfyui: Path | None = None, pack: Path = PACK) -> Path:
+    """Where ``config.json`` and the key file are. It need not exist yet."""
+    chosen = comfyui or comfyui_of(pack)
+    return private_directory(chosen) if chosen else user_data_directory()
+
+
+def journal_directory(comfyui: Path | None = None) -> Path:
+    """Where the journal and its spool are. It need not exist yet."""
+    return private_directory(comfyui) if comfyui else user_data_directory()
+
+
+def comfyui_of(pack: Path = PACK) -> Path | None:
+    """The ComfyUI (its base directory) in whose ``custom_nodes`` folder the pack is, if it is in one."""
+    base = pack.parent.parent
+    return base if pack.parent.name == "custom_nodes" and (base / "user").is_dir() else None
+
+
+def private_directory(comfyui: Path) -> Path:
+    """Raises ``InvalidInputError`` where ``comfyui`` is no ComfyUI that has been started once."""
+    if not (comfyui / "user").is_dir():
+        raise InvalidInputError(
+            "--comfyui",
+            f"there is no folder “user” in {comfyui}. Give the folder of a ComfyUI that was started at least once.",
+        )
+    return comfyui / "user" / PRIVATE_FOLDER
+
+
+def user_data_directory(
+    platform: str = sys.platform, variable: Callable[[str], str] = environment, home: Path | None = None
+) -> Path:
+    """The platform's place for a program's own data.
+
+    Windows: %LOCALAPPDATA% (known folder LocalAppData). macOS: ~/Library/Application Support (File System
+    Programming Guide). Elsewhere: $XDG_DATA_HOME, an absolute path, or ~/.local/share (XDG Base Directory 0.8).
+    """
+    home = home or Path.home()
+    if platform == "win32":
+        named, otherwise = variable("LOCALAPPDATA"), home / "AppData" / "Local"
+    elif platform == "darwin":
+        named, otherwise = "", home / "Library" / "Application Support"
+    else:
+        named, otherwise = variable("XDG_DATA_HOME"), home / ".local" / "share"
+    return (Path(named) if named and Path(named).is_absolute() else otherwise) / APPLICATION
