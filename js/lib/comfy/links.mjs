@@ -262,9 +262,11 @@ export function targets(node, slot) {
 /** Every node upstream of this one in its own graph, nearest first. @param {GraphNode} node */
 export const upstream = (node) =>
   walk(node, (each) =>
-    (each.inputs ?? [])
-      .map((_, index) => sourceOf({ node: each, hosts: [] }, index).place?.node)
-      .filter((found) => found !== undefined && found.graph === node.graph)
+    (each.inputs ?? []).flatMap((_, index) => {
+      const linked = node.graph?.getNodeById(linkInto(each, index)?.origin_id)
+      const found = sourceOf({ node: each, hosts: [] }, index).place?.node
+      return [linked, found?.graph === node.graph ? found : null]
+    })
   )
 
 /** Every node downstream of this one in its own graph, nearest first. @param {GraphNode} node */
