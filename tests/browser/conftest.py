@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import _environment
 import comfyui_server
 import pytest
 
@@ -74,14 +76,29 @@ def start_server(
         server.stop()
 
 
+OLDEST, NEWEST = "oldest", "newest"
+EVERYWHERE = [(frontend, renderer) for frontend in (OLDEST, NEWEST) for renderer in ("canvas", "vue")]
+
+
+def on_frontend(frontend: str) -> tuple[str, ...]:
+    """ComfyUI's arguments for that frontend: the one that comes with it, or the newest of the registry."""
+    return () if frontend == OLDEST else ("--front-end-root", str(_environment.frontend()))
+
+
 @pytest.fixture(scope="session")
-def server(start_server: Callable[..., comfyui_server.ComfyUI]) -> comfyui_server.ComfyUI:
-    return start_server(KEY)
+def servers(start_server: Callable[..., comfyui_server.ComfyUI]) -> Callable[[str], comfyui_server.ComfyUI]:
+    """The server with a key, by frontend; each is started once."""
+    return functools.cache(lambda frontend: start_server(KEY, on_frontend(frontend)))
+
+
+@pytest.fixture
+def server(servers: Callable[[str], comfyui_server.ComfyUI]) -> comfyui_server.ComfyUI:
+    return servers(OLDEST)
 
 
 @pytest.fixture(scope="session")
 def keyless(start_server: Callable[..., comfyui_server.ComfyUI]) -> comfyui_server.ComfyUI:
-    return start_server(None)
+    return start_server(None, on_frontend(NEWEST))
 
 
 @pytest.fixture(params=["canvas", "vue"])
@@ -89,11 +106,28 @@ def renderer(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A scenario runs at one place, or where its mark `at` says: `at("everywhere")`, `at("oldest vue")`."""
+    if "place" not in metafunc.fixturenames:
+        return
+    marked = metafunc.definition.get_closest_marker("at")
+    wanted = marked.args[0] if marked else "newest vue"
+    places = EVERYWHERE if wanted == "everywhere" else [tuple(wanted.split())]
+    metafunc.parametrize("place", places, ids=["-".join(each) for each in places])
+
+
 @pytest.fixture
-def play(browser: Browser, server: comfyui_server.ComfyUI, sandbox: Sandbox, renderer: str) -> Play:
+def play(
+    browser: Browser,
+    servers: Callable[[str], comfyui_server.ComfyUI],
+    sandbox: Sandbox,
+    place: tuple[str, str],
+) -> Play:
+    frontend, renderer = place
+
     def run(scenario: str, *verdicts: ScriptedVerdict, on: comfyui_server.ComfyUI | None = None, **more: Any) -> Any:
         for verdict in verdicts:
             sandbox.add_verdict(verdict)
-        return browser.run(scenario, (on or server).url, renderer, **more)
+        return browser.run(scenario, (on or servers(frontend)).url, renderer, **more)
 
     return run
