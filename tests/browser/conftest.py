@@ -9,14 +9,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import _environment
 import comfyui_server
 import pytest
 
 if str(Path(__file__).parent) not in sys.path:
     sys.path.append(str(Path(__file__).parent))
 
-from driver import HERE, KEY, Browser, Play, install, missing
+from driver import HERE, KEY, NEWEST, OLDEST, Browser, Play, install, missing, on_frontend
 
 from runflow_api.sandbox.app import Sandbox, ScriptedVerdict
 
@@ -76,13 +75,7 @@ def start_server(
         server.stop()
 
 
-OLDEST, NEWEST = "oldest", "newest"
 EVERYWHERE = [(frontend, renderer) for frontend in (OLDEST, NEWEST) for renderer in ("canvas", "vue")]
-
-
-def on_frontend(frontend: str) -> tuple[str, ...]:
-    """ComfyUI's arguments for that frontend: the one that comes with it, or the newest of the registry."""
-    return () if frontend == OLDEST else ("--front-end-root", str(_environment.frontend()))
 
 
 @pytest.fixture(scope="session")

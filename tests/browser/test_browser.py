@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 from _server import PACK_FOLDER
 from comfyui_server import ComfyUI
-from conftest import on
-from driver import HERE, KEY, Browser, Play
+from driver import KEY, Browser, Play, on_frontend
 from PIL import Image
 
-from runflow_api.journal.journal import Ask, Journal, Limits
+from runflow_api.journal.budget import Limits
+from runflow_api.journal.journal import Journal
+from runflow_api.journal.rows import Request
 from runflow_api.sandbox.app import Fault, Sandbox, ScriptedVerdict
 
 HAND = ScriptedVerdict(
@@ -108,7 +109,7 @@ def test_a_refresh_while_judging_shows_what_comes_out(play: Play, sandbox: Sandb
 def test_a_verdict_is_there_in_another_browser_and_after_a_restart(
     play: Play, browser: Browser, start_server: Callable[..., ComfyUI], sandbox: Sandbox, place: tuple[str, str]
 ) -> None:
-    own = start_server(KEY, on(place[0]))
+    own = start_server(KEY, on_frontend(place[0]))
     workflow = play("panel.is_there_in_another_browser", HAND, on=own)
     given = {"workflow": workflow, "outcome": "failed"}
     play("panel.shows_what_another_browser_saw", on=own, given=given, fresh=True)
@@ -306,7 +307,7 @@ def test_ten_thousand_rows_stay_smooth(browser: Browser, server: ComfyUI) -> Non
     """A frame of scrolling stays far below what anybody would notice, on a machine that is busy with tests."""
     count = 10_000
     price = Decimal("0.10")
-    asks = [Ask(f"row{n}", "org:x", price, "standard", "rows", generation_prompt=f"row {n}") for n in range(count)]
+    asks = [Request(f"row{n}", "org:x", price, "standard", "rows", generation_prompt=f"row {n}") for n in range(count)]
     with Journal.open(None, server.base / "user" / "__runflow_evaluate") as journal:
         journal.begin(asks, Limits(count, 10 * count))
     seen = browser.run("pages.history_of_thousands", server.url, "canvas", given={"count": count}, fresh=True)
