@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import comfyui_server
 import pytest
+from support.server import ComfyUI, start_comfyui
 
 if str(Path(__file__).parent) not in sys.path:
     sys.path.append(str(Path(__file__).parent))
@@ -48,20 +48,18 @@ def as_before(sandbox: Sandbox) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def start_server(
-    tmp_path_factory: pytest.TempPathFactory, sandbox: Sandbox
-) -> Iterator[Callable[..., comfyui_server.ComfyUI]]:
+def start_server(tmp_path_factory: pytest.TempPathFactory, sandbox: Sandbox) -> Iterator[Callable[..., ComfyUI]]:
     """`start_server(key=…)`: a ComfyUI with the stand-ins for a model, ended with the session."""
-    servers: list[comfyui_server.ComfyUI] = []
+    servers: list[ComfyUI] = []
 
-    def start(key: str | None, args: tuple[str, ...] = ()) -> comfyui_server.ComfyUI:
+    def start(key: str | None, args: tuple[str, ...] = ()) -> ComfyUI:
         base = tmp_path_factory.mktemp("comfyui")
         (base / "input").mkdir()
         for photo in PHOTOS.glob("*.jpg"):
             shutil.copy2(photo, base / "input")
         env = {"RUNFLOW_BASE_URL": sandbox.url, "RUNFLOW_MAX_EVALUATIONS_PER_DAY": "100000"}
         servers.append(
-            comfyui_server.start(
+            start_comfyui(
                 base,
                 env=env | ({"RUNFLOW_API_KEY": key} if key else {}),
                 extra_nodes=(HERE / "stand_ins",),
@@ -79,18 +77,18 @@ EVERYWHERE = [(frontend, renderer) for frontend in (OLDEST, NEWEST) for renderer
 
 
 @pytest.fixture(scope="session")
-def servers(start_server: Callable[..., comfyui_server.ComfyUI]) -> Callable[[str], comfyui_server.ComfyUI]:
+def servers(start_server: Callable[..., ComfyUI]) -> Callable[[str], ComfyUI]:
     """The server with a key, by frontend; each is started once."""
     return functools.cache(lambda frontend: start_server(KEY, on_frontend(frontend)))
 
 
 @pytest.fixture
-def server(servers: Callable[[str], comfyui_server.ComfyUI]) -> comfyui_server.ComfyUI:
+def server(servers: Callable[[str], ComfyUI]) -> ComfyUI:
     return servers(OLDEST)
 
 
 @pytest.fixture(scope="session")
-def keyless(start_server: Callable[..., comfyui_server.ComfyUI]) -> comfyui_server.ComfyUI:
+def keyless(start_server: Callable[..., ComfyUI]) -> ComfyUI:
     return start_server(None, on_frontend(NEWEST))
 
 
@@ -112,13 +110,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture
 def play(
     browser: Browser,
-    servers: Callable[[str], comfyui_server.ComfyUI],
+    servers: Callable[[str], ComfyUI],
     sandbox: Sandbox,
     place: tuple[str, str],
 ) -> Play:
     frontend, renderer = place
 
-    def run(scenario: str, *verdicts: ScriptedVerdict, on: comfyui_server.ComfyUI | None = None, **more: Any) -> Any:
+    def run(scenario: str, *verdicts: ScriptedVerdict, on: ComfyUI | None = None, **more: Any) -> Any:
         for verdict in verdicts:
             sandbox.add_verdict(verdict)
         return browser.run(scenario, (on or servers(frontend)).url, renderer, **more)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import _environment
-from comfyui_server import ComfyUI
+from support.server import ComfyUI
 
 from runflow_api.sandbox.app import ScriptedVerdict
 
