@@ -8,7 +8,7 @@
 
 /**
  * @typedef {string | number | null | undefined | false | Description} Child
- * @typedef {Child | Child[] | Child[][]} Children
+ * @typedef {Child | Children[]} Children
  * @typedef {object} Description
  * @property {string} tag
  * @property {string} namespace "" is HTML
@@ -67,7 +67,7 @@ export function create(description) {
       ? document.createElementNS(description.namespace, description.tag)
       : document.createElement(description.tag)
   )
-  made.append(...description.children.map(made_of))
+  made.append(...description.children.map(madeOf))
   // After the children: a list of choices takes a value only when it has it.
   for (const [name, value] of Object.entries(description.attributes)) set(made, name, value)
   described.set(made, description)
@@ -75,7 +75,7 @@ export function create(description) {
 }
 
 /** @param {string | Description} child */
-const made_of = (child) =>
+const madeOf = (child) =>
   typeof child === 'string' ? document.createTextNode(child) : create(child)
 
 /**
@@ -111,8 +111,8 @@ function patchChildren(parent, wanted) {
     const key = typeof child === 'string' ? null : child.key
     const old = key === null ? takeAlike(plain, child) : keyed.get(key)
     if (key !== null) keyed.delete(key)
-    const node = old && isAlike(old, child) ? patchNode(old, child) : made_of(child)
-    if (node === next) next = next.nextSibling
+    const node = old && isAlike(old, child) ? patchNode(old, child) : madeOf(child)
+    if (node === next) next = node.nextSibling
     else parent.insertBefore(node, next)
   }
   while (next) {
@@ -175,7 +175,7 @@ function listen(node, event, act) {
 function flat(children) {
   /** @type {(string | Description)[]} */
   const found = []
-  for (const child of children.flat(4)) {
+  for (const child of children.flat(9)) {
     if (child === null || child === undefined || child === false || child === '') continue
     const last = found.length - 1
     if (typeof child === 'object') found.push(child)

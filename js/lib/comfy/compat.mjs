@@ -27,10 +27,13 @@ export function onQueued(queued, note) {
  * @param {(node: string) => boolean} hasPanel
  */
 export function hideProgressText(hasPanel) {
-  const capture = { capture: true } // before the frontend's own listener
-  api.addEventListener('progress_text', (event) => {
-    if (hasPanel(String(event.detail?.nodeId ?? ''))) event.stopImmediatePropagation()
-  }, capture)
+  const dispatch = api.dispatchCustomEvent
+  if (typeof dispatch !== 'function') return
+  api.dispatchCustomEvent = function (/** @type {any[]} */ ...given) {
+    const [type, detail] = given
+    if (type === 'progress_text' && hasPanel(String(detail?.nodeId ?? ''))) return true
+    return dispatch.apply(this, given)
+  }
 }
 
 /**

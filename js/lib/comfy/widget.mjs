@@ -21,7 +21,7 @@ export function addPanel(node, height) {
   keepInside(element)
   const widget = node.addDOMWidget('runflow_panel', 'runflow_panel', element, {
     serialize: false, hideOnZoom: false, margin: MARGIN, getValue: () => '', setValue: () => {},
-    getMinHeight: () => height, getMaxHeight: () => height
+    getMinHeight: () => height + 2 * MARGIN, getMaxHeight: () => height + 2 * MARGIN
   })
   widget.serialize = false
   node.setSize([Math.max(node.size[0], WIDTH), node.computeSize()[1]])

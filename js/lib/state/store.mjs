@@ -54,13 +54,11 @@ export class Store {
     return this.states.get(`${workflow} ${node}`) ?? []
   }
 
-  /** One entry for each thing that was judged; a waiting one ends with the next of its prompt. */
+  /** One entry for each thing that was judged; a waiting one ends with what comes next. */
   /** @param {PanelState} state */
   #insert(state) {
     const key = `${state.workflow} ${state.node}`
-    const others = (this.states.get(key) ?? []).filter((each) =>
-      each.phase === 'waiting' ? each.prompt !== state.prompt : each.identity !== state.identity ||
-        each.phase !== state.phase || state.phase === 'waiting')
+    const others = (this.states.get(key) ?? []).filter((each) => !replaces(state, each))
     const newest = [state, ...others].sort((a, b) => b.at - a.at)
     this.states.set(key, newest.slice(0, MOST))
   }
@@ -69,6 +67,13 @@ export class Store {
   #changed(workflow) {
     for (const read of this.readers) read(workflow)
   }
+}
+
+/** As the server does it (`nodes/_shown.py`). @param {PanelState} now @param {PanelState} before */
+function replaces(now, before) {
+  if (before.phase === 'waiting') return true
+  if (now.phase === 'waiting') return false
+  return before.identity === now.identity || before.phase === 'stopped'
 }
 
 /**

@@ -35,6 +35,9 @@ const SIZES = {
 /** What is drawn in one go, in ms: the page stays smooth with hundreds of panels. */
 const SLICE_MS = 12
 const SECOND_MS = 1000
+/** Zoomed out further than this, a panel says its outcome and nothing else. */
+const FAR = 0.42
+const ZOOMED_MS = 120
 const COLOURS = { passed: '#0b6b31', failed: '#9b1c1c', unknown: '#6b4a00', waiting: '#15448f' }
 
 /** @type {Map<GraphNode, Panel>} */
@@ -54,6 +57,7 @@ export function start() {
   store.subscribe((workflow) => workflow === workflowId() && draw())
   api.addEventListener('graphChanged', draw)
   for (const name of ['execution_success', 'execution_error', 'execution_interrupted']) api.addEventListener(name, draw)
+  document.addEventListener('wheel', () => setTimeout(followZoom, ZOOMED_MS), { capture: true, passive: true })
   onStatus(draw)
   onLanguage(draw)
   onOpened(restore)
@@ -108,6 +112,7 @@ async function drawAll() {
   drawing = undefined
   sweep()
   if (!panels.size) return
+  followZoom()
   const seen = { survey: new Survey(rootGraph()), known: new Map(), status: now }
   let began = performance.now()
   for (const panel of [...panels.values()]) {
@@ -118,6 +123,14 @@ async function drawAll() {
     if (panels.has(panel.node)) drawPanel(panel, seen)
   }
   tick()
+}
+
+/** A node that shows a verdict says what the next one costs. @param {GraphNode} node @param {Survey} survey @param {any} now */
+function planOf(node, survey, now) {
+  const own = plan(node, survey, now)
+  const [place] = survey.places.get(node) ?? []
+  const judged = place && !own.warns && survey.source(place, 'evaluation').place?.node
+  return judged ? { ...plan(judged, survey, now), remedy: own.remedy } : own
 }
 
 /**
@@ -138,7 +151,7 @@ function drawPanel(panel, { survey, known, status: now }) {
   const subject = `${state?.identity} ${state?.phase}`
   if (subject !== panel.subject) Object.assign(panel, { subject, selected: contentOf(state).worst })
   panel.given = {
-    size: panel.size, state, outdated, plan: plan(node, survey, now), usual: now?.usual ?? null,
+    size: panel.size, state, outdated, plan: planOf(node, survey, now), usual: now?.usual ?? null,
     trouble: trouble.text, selected: panel.selected, picked: node.properties?.runflow_picked ?? '', now: Date.now()
   }
   show(panel)
@@ -159,6 +172,11 @@ function show(panel) {
   if (outcome === 'waiting') waiting.add(panel)
   else waiting.delete(panel)
   if (opened?.panel === panel) import('./popover.mjs').then(({ refresh }) => refresh())
+}
+
+/** From far away only the outcome can be read. */
+function followZoom() {
+  document.documentElement.toggleAttribute('data-rf-far', app.canvas.ds.scale < FAR)
 }
 
 /** Seconds tick while something waits. */
@@ -210,8 +228,8 @@ function actsOf(panel) {
 /** @param {Panel} panel @param {string} remedy */
 async function mend({ node }, remedy) {
   if (remedy === 'key') return openSettings()
-  const { addShowVerdict } = await import('../gestures/insert.mjs')
-  addShowVerdict(node)
+  const { showVerdict } = await import('../gestures/commands.mjs')
+  showVerdict(node)
 }
 
 /** @param {Panel} panel */

@@ -200,7 +200,7 @@ function foot(given, { sum, loop }, acts) {
   const spent = loop ? { ...sum, cost: loop.cost, reused: sum.reused && !loop.cost, seconds: null } : sum
   const facts = done ? costAndTime(spent) : []
   if (done && loop?.reason && loop.reason !== sum.outcome) facts.push(loop.reason)
-  const next = state ? planText(given) : ''
+  const next = state && (plan?.warns || plan?.judge) ? planText(given) : ''
   return element('div.rf-foot-line', {},
     element('span.rf-quiet.rf-facts', {}, facts.join(' · ')),
     element('span.rf-cut.rf-next', { class: plan?.warns ? 'rf-warn' : 'rf-quiet', title: next }, next),

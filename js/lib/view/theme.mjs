@@ -17,6 +17,7 @@ const PLACES = [
   ['.rf-panel,.rf-inspector', '--comfy-input-bg', '--input-text', [34, 34, 34]],
   ['.rf-page', '--comfy-menu-bg', '--fg-color', [53, 53, 53]]
 ]
+const LIGHT = 0.4
 const SETTLES_MS = 60
 
 const sheet = new CSSStyleSheet()
@@ -38,7 +39,8 @@ export function followPalette() {
 function paint() {
   const style = getComputedStyle(document.body)
   const rules = PLACES.map(([selector, ground, text, otherwise]) => {
-    const below = /** @type {Rgb} */ (colour(style.getPropertyValue(String(ground))) ?? otherwise)
+    const own = /** @type {Rgb} */ (colour(style.getPropertyValue(String(ground))) ?? otherwise)
+    const below = luminance(own) > LIGHT ? mix(WHITE, own, 0.6) : own // light palettes have grey inputs
     const wanted = colour(style.getPropertyValue(String(text))) ?? best(below)
     const tokens = Object.entries(palette(below, wanted))
     return `${selector}{${tokens.map(([name, rgb]) => `--rf-${name}:rgb(${rgb})`).join(';')}}`
