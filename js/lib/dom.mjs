@@ -67,8 +67,9 @@ export function create(description) {
       ? document.createElementNS(description.namespace, description.tag)
       : document.createElement(description.tag)
   )
-  for (const [name, value] of Object.entries(description.attributes)) set(made, name, value)
   made.append(...description.children.map(madeOf))
+  // After the children: a list of choices takes a value only when it has it.
+  for (const [name, value] of Object.entries(description.attributes)) set(made, name, value)
   described.set(made, description)
   return made
 }
@@ -141,11 +142,11 @@ function patchNode(node, child) {
     return node
   }
   const before = described.get(node)?.attributes ?? {}
+  patchChildren(node, child.children)
   for (const name of Object.keys(before)) if (!(name in child.attributes)) set(node, name, null)
   for (const [name, value] of Object.entries(child.attributes)) {
     if (before[name] !== value) set(node, name, value)
   }
-  patchChildren(node, child.children)
   described.set(node, child)
   return node
 }

@@ -30,6 +30,7 @@ from ...runflow_api.errors import (
     NotFoundError,
     RunflowError,
 )
+from ...runflow_api.evaluation.verdict import Policy
 from ...runflow_api.settings import config, key_file, user_settings
 from .. import _thumbnails
 from .._late import follow_up, views
@@ -39,6 +40,8 @@ PACK = Path(__file__).absolute().parent.parent.parent
 MAX_BODY = 16 * 1024
 MAX_QUERY = 200
 PAGE, MOST_ROWS = 100, 500
+MOST_PAGES = 20
+"""How many pages of the journal one request looks through for rows that its filters leave."""
 MAX_DAYS = 90
 PRICE_WITHIN_S = 5.0
 PRICE_LIVES_S, PRICE_AGAIN_S = 600.0, 30.0
@@ -167,9 +170,43 @@ class Handlers:
 
     def _page(self, params: Json) -> Json:
         before, limit = _number(params, "before", None, 2**62), _number(params, "limit", PAGE, MOST_ROWS)
-        outcome, search = params.get("outcome") or None, str(params.get("search", ""))[:MAX_QUERY]
-        rows = self._evaluator().journal().history(before=before, limit=limit, outcome=outcome, search=search)
-        return {"rows": [views.line(row) for row in rows], "next": rows[-1].id if len(rows) == limit else None}
+        rating, known = str(params.get("rating", "")), self._judged_in(str(params.get("workflow", ""))[:MAX_QUERY])
+        wanted = {
+            "outcome": params.get("outcome") or None,
+            "search": str(params.get("search", ""))[:MAX_QUERY],
+            "since": float(_number(params, "since", None, 2**40) or 0),
+        }
+        kept: list[Json] = []
+        for _ in range(MOST_PAGES):
+            rows = self._evaluator().journal().history(before=before, limit=limit, **wanted)
+            lines = [views.line(row) for row in rows]
+            kept += [
+                line
+                for line in lines
+                if (not rating or line["feedback"]["rating"] == rating) and (known is None or line["id"] in known)
+            ]
+            before = rows[-1].id if len(rows) == limit else None
+            if before is None or len(kept) >= limit:
+                break
+        return {"rows": kept, "next": before}
+
+    def _judged_in(self, workflow: str) -> set[str] | None:
+        """The ids of the evaluations that nodes of a workflow show; ``None`` where none is named."""
+        if not workflow:
+            return None
+        verdicts = [verdict for state in self._panels(workflow) for verdict in _verdicts_of(state)]
+        return {str(verdict["id"]) for verdict in verdicts if verdict.get("id")}
+
+    async def collect(self, params: Json, is_local: bool) -> Json:
+        """Ask Runflow once for an evaluation that is under way, which costs nothing; its line as it is now."""
+        evaluation_id = str(params.get("id", ""))[:MAX_QUERY]
+        evaluator = self._evaluator()
+        reading = follow_up.evaluations(evaluator, [evaluation_id], Policy(0.0, "pass"), wait=False)
+        await run_with_timeout(reading, CHECK_WITHIN_S)
+        row = await _in_thread(lambda: evaluator.journal().find_evaluation(evaluation_id))
+        if row is None:
+            raise Refused(404, "UNKNOWN_EVALUATION", "The journal does not have this evaluation.")
+        return {"row": views.line(row)}
 
     async def history_csv(self, params: Json, is_local: bool) -> str:
         """All that a search and a filter leave of the history, for spreadsheets."""
@@ -315,6 +352,13 @@ class Handlers:
         return self._prices
 
 
+def _verdicts_of(state: Json) -> Iterator[Json]:
+    """What a panel shows: the verdicts of its node, and those of each attempt of a loop."""
+    yield from state.get("verdicts") or []
+    for attempt in (state.get("loop") or {}).get("attempts") or []:
+        yield from attempt.get("members") or []
+
+
 def _require(is_local: bool) -> None:
     if not is_local:
         raise Refused(
@@ -399,6 +443,7 @@ def add_to(table: web.RouteTableDef, desk: Handlers) -> None:
     changes = {
         "panels": desk.note_queued,
         "feedback": desk.feedback,
+        "collect": desk.collect,
         "settings": desk.change_settings,
         "key": desk.key,
         "check": desk.check,

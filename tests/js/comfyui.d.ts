@@ -1,13 +1,11 @@
 /**
- * What ComfyUI serves beside the pack: these addresses exist only in the browser. The types are those of the oldest
- * frontend; what newer ones add is asked for before it is used.
+ * What ComfyUI serves beside the pack: these addresses exist only in the browser. `js/lib/types.d.ts` describes the
+ * part that the pack uses; `frontend.check.ts` compares that with the oldest frontend's own types.
  */
 declare module '*/scripts/app.js' {
-  import type { ComfyApp } from '@comfyorg/comfyui-frontend-types'
-  export const app: ComfyApp
+  export const app: import('../../js/lib/types').ComfyApp
 }
 
 declare module '*/scripts/api.js' {
-  import type { ComfyApi } from '@comfyorg/comfyui-frontend-types'
-  export const api: ComfyApi
+  export const api: import('../../js/lib/types').ComfyApi
 }
