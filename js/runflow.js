@@ -3,7 +3,12 @@ import { api } from '../../scripts/api.js'
 import { app } from '../../scripts/app.js'
 import { open, setting } from './lib/comfy/app.mjs'
 import { onSetting, remindOfTexts } from './lib/comfy/compat.mjs'
-import { commands, menuItems, nodeCreated as gesturesFor, toolbox } from './lib/gestures/commands.mjs'
+import {
+  commands,
+  menuItems,
+  nodeCreated as gesturesFor,
+  toolbox
+} from './lib/gestures/commands.mjs'
 import { fetchWithin } from './lib/server.mjs'
 import { applyDefaults, settings } from './lib/settings/page.mjs'
 import { language, onLanguage, speak, t } from './lib/text.mjs'
@@ -38,7 +43,10 @@ function addStyle() {
 function addSidebar() {
   const page = () => import('./lib/history/page.mjs')
   const tab = {
-    id: 'runflow-evaluate', icon: 'pi pi-verified', title: t('history.title'), tooltip: t('history.title'),
+    id: 'runflow-evaluate',
+    icon: 'pi pi-verified',
+    title: t('history.title'),
+    tooltip: t('history.title'),
     type: 'custom',
     render: async (/** @type {HTMLElement} */ parent) => (await page()).render(parent),
     destroy: async () => (await page()).destroy()

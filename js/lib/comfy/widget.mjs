@@ -20,8 +20,13 @@ export function addPanel(node, height) {
   element.style.minHeight = `${height}px`
   keepInside(element)
   const widget = node.addDOMWidget('runflow_panel', 'runflow_panel', element, {
-    serialize: false, hideOnZoom: false, margin: MARGIN, getValue: () => '', setValue: () => {},
-    getMinHeight: () => height + 2 * MARGIN, getMaxHeight: () => height + 2 * MARGIN
+    serialize: false,
+    hideOnZoom: false,
+    margin: MARGIN,
+    getValue: () => '',
+    setValue: () => {},
+    getMinHeight: () => height + 2 * MARGIN,
+    getMaxHeight: () => height + 2 * MARGIN
   })
   widget.serialize = false
   node.setSize([Math.max(node.size[0], WIDTH), node.computeSize()[1]])
@@ -30,4 +35,5 @@ export function addPanel(node, height) {
 
 /** Whether a panel can be read where it is now: neither collapsed nor far away. */
 /** @param {import('../types').GraphNode} node @param {number} scale of the canvas */
-export const isLegible = (node, scale) => !node.flags?.collapsed && (drawsElements() || scale >= 0.45)
+export const isLegible = (node, scale) =>
+  !node.flags?.collapsed && (drawsElements() || scale >= 0.45)

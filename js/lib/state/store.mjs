@@ -33,7 +33,10 @@ export class Store {
   replace(workflow, states) {
     for (const [key, known] of this.states) {
       if (!key.startsWith(`${workflow} `)) continue
-      this.states.set(key, known.filter((each) => each.phase !== 'waiting'))
+      this.states.set(
+        key,
+        known.filter((each) => each.phase !== 'waiting')
+      )
     }
     this.put(states)
     this.#changed(workflow)
@@ -87,7 +90,8 @@ export function shownOf(states, madeFrom, isHere) {
   const own = states.filter((each) => isHere(each.prompt))
   const [newest] = own
   if (!newest) return { state: null, outdated: false }
-  const isSame = (/** @type {PanelState} */ each) => each.made_from !== '' && each.made_from === madeFrom(each.node)
+  const isSame = (/** @type {PanelState} */ each) =>
+    each.made_from !== '' && each.made_from === madeFrom(each.node)
   if (newest.phase === 'waiting' || isSame(newest)) return { state: newest, outdated: false }
   const done = own.filter((each) => each.phase === 'done')
   const same = done.find(isSame)

@@ -59,7 +59,9 @@ export function palette(ground, wanted) {
   const grounds = [ground, raised]
   /** @type {Record<string, Rgb>} */
   const found = {
-    ground, raised, text,
+    ground,
+    raised,
+    text,
     quiet: readable(mix(text, ground, 0.75), grounds, TEXT),
     line: readable(mix(text, ground, 0.3), [ground], BORDER),
     faint: mix(text, ground, 0.2)
@@ -87,7 +89,9 @@ const best = (ground) => (contrast(WHITE, ground) >= contrast(BLACK, ground) ? W
 
 /** @param {Rgb} a @param {Rgb} b @param {number} share of a @returns {Rgb} */
 function mix(a, b, share) {
-  return /** @type {Rgb} */ (a.map((each, index) => Math.round(each * share + b[index] * (1 - share))))
+  return /** @type {Rgb} */ (
+    a.map((each, index) => Math.round(each * share + b[index] * (1 - share)))
+  )
 }
 
 /** As WCAG 2 defines it. @param {Rgb} a @param {Rgb} b */
@@ -99,7 +103,8 @@ export function contrast(a, b) {
 /** @param {Rgb} rgb */
 function luminance(rgb) {
   const [r, g, b] = rgb.map((each) =>
-    each / 255 <= 0.04045 ? each / 255 / 12.92 : ((each / 255 + 0.055) / 1.055) ** 2.4)
+    each / 255 <= 0.04045 ? each / 255 / 12.92 : ((each / 255 + 0.055) / 1.055) ** 2.4
+  )
   return 0.2126 * r + 0.7152 * g + 0.0722 * b
 }
 
