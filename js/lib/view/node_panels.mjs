@@ -1,8 +1,7 @@
 /** The panels of all nodes: which nodes have one, what each shows, and when it is drawn anew. */
-import { api, app, chain, drawsElements, note, reveal, rootGraph } from '../comfy/app.mjs'
+import { api, app, chain, drawsElements, reveal, rootGraph } from '../comfy/app.mjs'
 import { badge, hideProgressText, openSettings, putBack } from '../comfy/compat.mjs'
 import { onOpened, workflowId } from '../comfy/tabs.mjs'
-import { addPanel, isLegible } from '../comfy/widget.mjs'
 import { patch } from '../dom.mjs'
 import { score } from '../format.mjs'
 import { onStatus, status } from '../server.mjs'
@@ -13,7 +12,7 @@ import { plan } from '../state/plan.mjs'
 import { shownOf, Store } from '../state/store.mjs'
 import { onLanguage } from '../text.mjs'
 import { say } from './live.mjs'
-import { contentOf, HEIGHT, outcomeOf, panelView, spoken } from './panel.mjs'
+import { contentOf, outcomeOf, panelView, spoken } from './panel.mjs'
 import { SIGNS } from './score.mjs'
 
 /** @typedef {import('../types').GraphNode} GraphNode */
@@ -28,13 +27,6 @@ import { SIGNS } from './score.mjs'
  * @property {string} said
  */
 
-/** @type {Record<string, 'line' | 'whole'>} */
-const SIZES = {
-  RunflowEvaluateImage: 'line',
-  RunflowGetEvaluation: 'whole',
-  RunflowShowVerdict: 'whole',
-  RunflowRegenerateEnd: 'whole'
-}
 /** What is drawn in one go, in ms: the page stays smooth with hundreds of panels. */
 const SLICE_MS = 12
 const SECOND_MS = 1000
@@ -70,18 +62,25 @@ export function start() {
   onOpened(restore)
 }
 
-/** @param {GraphNode} node */
-export function nodeCreated(node) {
-  const size = SIZES[node.comfyClass ?? '']
-  if (node.subgraph) return addBadge(node, () => worstInside(node))
-  if (!size) return
-  const element = addPanel(node, HEIGHT[size])
+/**
+ * Fill a panel that was put on a node.
+ * @param {GraphNode} node @param {HTMLElement} element @param {'line' | 'whole'} size
+ */
+export function adopt(node, element, size) {
+  /** @type {Panel} */
   const panel = { node, element, size, given: null, selected: -1, subject: '', said: '' }
   panels.set(node, panel)
-  addBadge(node, () => (panel.given && !isLegible(node, app.canvas.ds.scale) ? panel.given : null))
+  addBadge(node, () => (panel.given && !isLegible(node) ? panel.given : null))
   chain(node, 'onRemoved', () => forget(panel))
   draw()
 }
+
+/** A subgraph's own node says what did worst inside. @param {GraphNode} host */
+export const adoptHost = (host) => addBadge(host, () => worstInside(host))
+
+/** Whether a panel can be read where it is now. @param {GraphNode} node */
+const isLegible = ({ flags }) =>
+  !flags?.collapsed && (drawsElements() || app.canvas.ds.scale >= FAR)
 
 /** @param {Panel} panel */
 function forget(panel) {
@@ -101,10 +100,10 @@ function sweep() {
   for (const panel of panels.values()) if (!isOpenNode(panel.node)) forget(panel)
 }
 
-/** @param {GraphNode} node */
+/** @param {GraphNode} node one that is in no graph yet may still be put into one */
 function isOpenNode({ graph }) {
   const root = rootGraph()
-  if (!graph || graph === root) return graph === root
+  if (!graph || graph === root) return true
   const subgraphs = root.subgraphs ?? root._subgraphs
   return subgraphs?.get ? subgraphs.get(graph.id) === graph : true
 }
@@ -328,7 +327,6 @@ export function showNode(evaluationId) {
     reveal(node)
     return true
   }
-  note('', 'info')
   return false
 }
 
@@ -359,5 +357,3 @@ function worstInside(host) {
   const rank = (/** @type {Panel} */ { given }) => (given ? order.indexOf(outcomeOf(given)) : 9)
   return inside.sort((a, b) => rank(a) - rank(b))[0]?.given ?? null
 }
-
-export const isVue = drawsElements

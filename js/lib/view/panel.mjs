@@ -9,8 +9,6 @@ import { has, t } from '../text.mjs'
 import { costAndTime, meter, pill } from './score.mjs'
 import { strip } from './strip.mjs'
 
-/** In px, with the frame. */
-export const HEIGHT = { line: 40, whole: 152 }
 const ISSUES = 3
 const BESIDE_STRIP = 1
 /** What is older than this was not just now. */

@@ -55,7 +55,8 @@ let painted = ''
 /** The colours on a ground. @param {Rgb} ground @param {Rgb} wanted the palette's own text colour */
 export function palette(ground, wanted) {
   const text = readable(wanted, [ground], 7)
-  const raised = mix(text, ground, 0.09)
+  const lifted = mix(text, ground, 0.09)
+  const raised = contrast(text, lifted) >= TEXT ? lifted : ground
   const grounds = [ground, raised]
   /** @type {Record<string, Rgb>} */
   const found = {
