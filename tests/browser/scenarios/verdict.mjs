@@ -49,7 +49,7 @@ async function reads_all_of_it(editor) {
 export async function says_why_it_will_not_run(editor) {
   await editor.load(judged('alone', { shows: false }))
   const panel = await editor.panel(2)
-  await panel.getByText('Will not run: connect an output, or add Show Verdict.').first().waitFor()
+  await panel.getByText('Will not run: nothing that saves or shows reads it. Add Show Verdict.').first().waitFor()
   await panel.getByRole('button', { name: 'Add Show Verdict' }).click()
   await editor.page.waitForFunction(() => window.app.graph.nodes.some((node) => node.type === 'RunflowShowVerdict'))
   await panel.getByText('0.10 credits per image').first().waitFor()
