@@ -59,8 +59,9 @@ export async function fetchWithin(route, options, within = WITHIN_MS) {
 export const post = (path, body, within = RUNFLOW_WITHIN_MS) =>
   request(path, { method: 'POST', body, within })
 
-/** Where a thumbnail is. @param {string} hash */
-export const thumbnail = (hash) => api.apiURL(`${PREFIX}/thumbnails/${encodeURIComponent(hash)}`)
+/** Where a picture is, by the hash of its pixels; large for a closer look. @param {string} hash */
+export const thumbnail = (hash, large = false) =>
+  api.apiURL(`${PREFIX}/thumbnails/${encodeURIComponent(hash)}${large ? '?large' : ''}`)
 
 /** What the journal has of an evaluation. @param {string} id @returns {Promise<import('./types').Detail>} */
 export const detail = (id) => request(`history/${encodeURIComponent(id)}`)

@@ -6,6 +6,7 @@ import csv
 import http.client
 import io
 import json
+import re
 import socket
 import stat
 import time
@@ -25,6 +26,7 @@ from runflow_api.sandbox.app import Sandbox, ScriptedVerdict
 from runflow_api.settings.config import Config
 
 KEY = "rf_live_sandbox_of_the_route_tests_0a1b"
+ROOT = Path(__file__).resolve().parents[2]
 READS = ("status", "history", "days", "settings", "panels")
 CHANGES = ("settings", "key", "check", "feedback", "panels")
 
@@ -364,6 +366,31 @@ def test_what_nodes_showed_is_private_and_as_long_as_prompts_are_kept_whole(serv
     (file,) = [file for file in folder.glob("*.json") if "w-9" in file.read_text()]
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+def test_prompts_that_are_not_kept_are_not_in_what_nodes_showed(server: ComfyUI, private: Path) -> None:
+    (private / "config.json").write_text(json.dumps({"keep_prompts": False}))
+    prompt = judged_by_nobody()
+    prompt["2"]["inputs"]["generation_prompt"] = "a secret wish"
+    run_of(server, "w-10", prompt)
+    for _ in range(50):
+        written = [file.read_text() for file in (private / "shown").glob("*.json") if "w-10" in file.read_text()]
+        if written:
+            break
+        time.sleep(0.1)
+    assert written and "secret wish" not in written[0]
+    assert panels(server, "w-10")["3"][0]["verdicts"][0]["judge"] == "local"
+
+
+def test_the_page_knows_the_shape_of_what_is_sent(server: ComfyUI) -> None:
+    """`js/lib/types.d.ts` says what Python sends."""
+    run_of(server, "w-11", judged_by_nobody("lanczos"))
+    types = (ROOT / "js" / "lib" / "types.d.ts").read_text("utf-8")
+    state = panels(server, "w-11")["3"][0]
+    for shape, sent in (("PanelState", state), ("Verdict", state["verdicts"][0])):
+        body = types.split(f"export interface {shape} {{")[1].split("\n}")[0]
+        declared = set(re.findall(r"^  (\w+)\??:", body, re.MULTILINE)) - {"received"}
+        assert declared <= sent.keys(), shape
 
 
 def _ask(prompt: str, price: Decimal) -> Request:

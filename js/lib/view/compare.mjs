@@ -64,4 +64,4 @@ function chooser(items, chosen, label, choose) {
 
 /** @param {import('../types').AttemptItem} item @param {string} style */
 const shown = (item, style) =>
-  element('img', { src: item.image ? thumbnail(item.image) : null, alt: '', style })
+  element('img', { src: item.image ? thumbnail(item.image, true) : null, alt: '', style })

@@ -110,7 +110,7 @@ function image({ ui }, item, acts) {
       onclick: () => acts.show({ large: !ui.large })
     },
     element('img', {
-      src: `${thumbnail(item.image)}?large`,
+      src: thumbnail(item.image, true),
       alt: t('details.image'),
       draggable: 'false',
       onerror: (/** @type {any} */ event) => event.currentTarget.closest('button').remove()
