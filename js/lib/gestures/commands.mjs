@@ -86,7 +86,10 @@ async function offer(evaluate, target, name) {
   if (!yes || !open.has(evaluate) || !open.has(target)) return
   const image = upstream(evaluate).find((each) => loopParts(each)?.image === each)
   const wanted = { place: { node: target, hosts: [] }, name }
-  const prompt = inputIndex(target, name) < 0 ? null : { spot: wanted, expose: null }
+  const prompt =
+    inputIndex(target, name) < 0
+      ? null
+      : { spot: wanted, expose: null, value: widget(target, name)?.value }
   /** @param {any} parts @param {import('./insert.mjs').Create} create */
   const make = (parts, create) => regenerate({ ...parts, ...(prompt && { prompt }) }, create)
   run({ ...REGENERATE, make }, image ?? target)

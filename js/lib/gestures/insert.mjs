@@ -23,7 +23,7 @@ import { alike, fixSeed, madeBy, promptOf, reach, seedOf, setWidget } from './va
 /** @typedef {import('./values.mjs').Spot} Spot */
 /** @typedef {(type: string, pos: [number, number]) => GraphNode} Create makes a node and puts it into the graph */
 
-/** @typedef {{spot: Spot, expose: Spot | null}} Reached */
+/** @typedef {{spot: Spot, expose: Spot | null, value: unknown}} Reached */
 /** @typedef {{image: GraphNode, seed: Reached, prompt: Reached | null}} LoopParts */
 
 const GAP = 60
@@ -113,17 +113,17 @@ function wirePrompt(found, evaluate, create) {
   const spot = found && opened(found, evaluate.graph)
   if (!spot) return 'gestures.no_prompt'
   const { node } = spot.place
-  const own = widget(node, spot.name)
+  const { value } = found
   const index = inputIndex(node, spot.name)
   if (index < 0) return 'gestures.no_prompt'
   if (linkInto(node, index)) {
     connectAsWell(node, index, evaluate, 'generation_prompt')
     return ''
   }
-  if (ALTERNATIVES.test(String(own?.value))) return 'gestures.alternatives'
+  if (ALTERNATIVES.test(String(value))) return 'gestures.alternatives'
   const text = create(TEXT_NODE, before(node))
   if (!text) return 'gestures.no_prompt'
-  setWidget(text, /** @type {any} */ (widget(text, 'value')), own?.value ?? '')
+  setWidget(text, /** @type {any} */ (widget(text, 'value')), value ?? '')
   for (const name of [spot.name, ...alike(spot)]) text.connect(0, node, name)
   text.connect(0, evaluate, 'generation_prompt')
   return ''
@@ -181,9 +181,9 @@ export function regenerate({ image, seed, prompt }, create) {
     create('RunflowEvaluateImage', beside(image))
   const end = create('RunflowRegenerateEnd', beside(evaluate))
   const fed = opened(seed, image.graph)
-  if (fed) putBetween(start, 'seed', 'current_seed', fed)
+  if (fed) putBetween(start, 'seed', 'current_seed', fed, seed.value)
   fixSeed(start, widget(start, 'seed'))
-  if (text) putBetween(start, 'prompt', 'current_prompt', text)
+  if (text) putBetween(start, 'prompt', 'current_prompt', text, prompt?.value)
   image.connect(made, evaluate, 'image')
   const asked = askOf(start, evaluate, end, Boolean(text))
   start.connect(outputIndex(start, 'loop'), end, 'loop')
@@ -217,13 +217,15 @@ function giveBest(end, readers, create) {
 }
 
 /** What a widget says, or what is linked to it (a node, or an input of the subgraph), goes to Start, and Start to it. */
-/** @param {GraphNode} start @param {string} name @param {string} current @param {Spot} spot */
-function putBetween(start, name, current, spot) {
+/**
+ * @param {GraphNode} start @param {string} name @param {string} current @param {Spot} spot
+ * @param {unknown} value what it says now
+ */
+function putBetween(start, name, current, spot, value) {
   const { node } = spot.place
   const index = inputIndex(node, spot.name)
-  const own = /** @type {any} */ (widget(start, name))
-  const before = widget(node, spot.name)?.value
-  if (before !== undefined) setWidget(start, own, before)
+  const own = widget(start, name)
+  if (own && typeof value === typeof own.value) setWidget(start, own, value)
   connectAsWell(node, index, start, name)
   const names = name === 'prompt' ? [spot.name, ...alike(spot)] : [spot.name]
   for (const each of names) start.connect(outputIndex(start, current), node, each)

@@ -49,7 +49,7 @@ const OF_START = new Map([
  */
 export function textName(node, wanted = 'positive') {
   const texts = (node.widgets ?? []).filter(
-    ({ value, type, hidden }) => typeof value === 'string' && TEXT_WIDGETS.has(type) && !hidden
+    ({ value, type }) => typeof value === 'string' && TEXT_WIDGETS.has(type)
   )
   if (texts.some(({ name }) => name === 'wildcard_text')) return populatedName(node)
   const own = texts.find(({ name }) => name === wanted)
@@ -138,23 +138,26 @@ const nameOf = ({ node, hosts }) => [...hosts, node].map(({ id }) => id).join(':
 
 /**
  * Go from a widget up to where it can be reached from the gesture's graph: an input of a node in that graph, through
- * the hosts of subgraphs. `expose`: what has to be made an input of its subgraph first.
+ * the hosts of subgraphs. `expose`: what has to be made an input of its subgraph first. `value`: what it says now;
+ * some files leave the host's own empty, and mean what is said inside.
  * @param {Spot} spot
- * @returns {{spot: Spot, expose: Spot | null} | null} null where nothing in the graph leads there
+ * @returns {{spot: Spot, expose: Spot | null, value: unknown} | null} null where nothing in the graph leads there
  */
-export function reach(spot, deep = DEEP) {
+export function reach(spot, /** @type {unknown} */ said = undefined, deep = DEEP) {
   const { place, name } = spot
+  const own = widget(place.node, name)
+  const value = own?.value ?? said
   const host = place.hosts.at(-1)
-  if (!host) return { spot, expose: null }
+  if (!host) return { spot, expose: null, value }
   const link = linkInto(place.node, inputIndex(place.node, name))
-  if (!link) return widget(place.node, name) ? { spot, expose: spot } : null
+  if (!link) return own ? { spot, expose: spot, value } : null
   const outside = { node: host, hosts: place.hosts.slice(0, -1) }
   if (comesFromOutside(link)) {
-    return reach({ place: outside, name: host.inputs[link.origin_slot].name }, deep - 1)
+    return reach({ place: outside, name: host.inputs[link.origin_slot].name }, value, deep - 1)
   }
   const { place: from } = sourceOf(place, name)
   const plain = from && deep > 0 && plainWidget(from.node)
-  return plain ? reach({ place: from, name: plain.name }, deep - 1) : null
+  return plain ? reach({ place: from, name: plain.name }, undefined, deep - 1) : null
 }
 
 /** The widget that a node's output repeats; null where it makes something of it. @param {GraphNode} node */
