@@ -245,12 +245,30 @@ def test_nothing_is_asked_while_nothing_runs(play: Play) -> None:
     play("verdict.is_silent_while_nothing_runs")
 
 
+@newest_canvas
+def test_no_violation_of_axe_in_six_palettes(play: Play) -> None:
+    play("access.has_no_violation", HAND, HAND)
+
+
+@oldest_vue
+def test_every_action_works_by_keyboard_in_an_order_that_makes_sense(play: Play) -> None:
+    play("access.works_by_keyboard", HAND)
+
+
+@newest_canvas
+def test_hundreds_of_panels_take_no_long_task(play: Play) -> None:
+    tasks = play("access.stays_smooth", given={"count": 60}, fresh=True)
+    assert all(took < 150 for _, took in tasks), "on a machine that is busy with tests"
+
+
+@oldest_canvas
 def test_the_loop_is_inserted_by_right_click_and_runs(play: Play, sandbox: Sandbox) -> None:
     submitted = len(sandbox.evaluations)
     play("loop.is_inserted_and_runs", *ATTEMPTS, fresh=True)
     assert len(sandbox.evaluations) == submitted + 3, "the attempt that a person picked is paid for once"
 
 
+@newest_canvas
 def test_a_persons_choice_is_kept_with_the_workflow_the_image_and_the_evaluation(
     play: Play, server: ComfyUI, sandbox: Sandbox
 ) -> None:
@@ -268,30 +286,37 @@ def saved_with(server: ComfyUI, file: str) -> dict[str, Any]:
         return {name: json.loads(text) for name, text in image.text.items()}
 
 
+@newest_canvas
 def test_no_seed_loses_a_digit_between_an_attempt_and_start(play: Play) -> None:
     play("loop.takes_a_seed_whole_or_not_at_all", *ATTEMPTS, fresh=True)
 
 
+@oldest_canvas
 def test_a_new_loop_keeps_its_seed_from_run_to_run(play: Play) -> None:
     play("loop.a_new_start_keeps_its_seed")
 
 
+@newest_canvas
 def test_check_quality_is_one_gesture(play: Play) -> None:
     play("loop.checks_quality", PASSES)
 
 
+@newest_canvas
 def test_a_prompt_wired_back_offers_the_loop(play: Play) -> None:
     play("loop.is_offered_for_a_prompt_wired_back", fresh=True)
 
 
+@oldest_canvas
 def test_an_offer_changes_no_workflow_that_was_opened_meanwhile(play: Play) -> None:
     play("loop.is_offered_to_the_open_workflow_only", fresh=True)
 
 
+@newest_canvas
 def test_the_loop_in_a_subgraph_gives_the_best_image_out(play: Play) -> None:
     play("loop.is_inserted_in_a_subgraph", PASSES, fresh=True)
 
 
+@oldest_vue
 def test_check_quality_on_a_sampler_means_its_image(play: Play) -> None:
     play("loop.checks_quality_of_a_sampler")
 

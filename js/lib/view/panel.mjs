@@ -84,8 +84,10 @@ export function spoken(given) {
 function titleOf({ state }, { sum, verdicts }) {
   if (!state) return t('panel.idle')
   if (state.phase === 'waiting') return t('panel.waiting')
-  if (state.phase === 'stopped')
-    return t(state.code === 'CANCELLED' ? 'panel.cancelled' : 'panel.unknown')
+  if (state.phase === 'stopped') {
+    if (state.code === 'CANCELLED') return t('panel.cancelled')
+    return has(`code.${state.code}`) ? codeText(state.code) : t('panel.unknown')
+  }
   if (sum.judge === 'off') return t('panel.off')
   const all = verdicts.length
   return all > 1 ? t('panel.batch', { passed: sum.passed, all }) : t(`panel.${sum.outcome}`)
@@ -135,9 +137,7 @@ const mendButton = (remedy, acts) =>
 /** What would help against what stopped it. @param {Given['state']} state */
 function remedyOf(state) {
   if (state?.phase !== 'stopped') return ''
-  return ['UNAUTHORIZED', 'NO_KEY', 'MISSING_KEY', 'CONFIGURATION'].includes(state.code)
-    ? 'key'
-    : ''
+  return ['UNAUTHORIZED', 'MISSING_API_KEY'].includes(state.code) ? 'key' : ''
 }
 
 /** What there is to say in one line. @param {Given} given @param {Content} content */
@@ -188,7 +188,7 @@ function linesOf(given, { sum, verdicts, loop }) {
       state.code === 'CANCELLED' ? t('panel.cancelled_line') : state.message || codeText(state.code)
     ]
   }
-  if (sum.judge === 'off') return [t('idle.off')]
+  if (sum.judge === 'off') return [t('plan.off')]
   const worst = verdicts[sum.worst]
   const own = worst?.issues.length ? worst.issues : (worst?.strengths ?? [])
   return [...(loop?.warnings ?? []), ...own]
