@@ -59,7 +59,7 @@ function addSidebar() {
   })
 }
 
-/** @type {Promise<typeof import('./lib/view/node_panels.mjs')> | null} loaded with the first node that has a panel */
+/** @type {Promise<typeof import('./lib/view/node_panels.mjs')> | null} loaded while ComfyUI starts */
 let panels = null
 
 function loadPanels() {
@@ -87,6 +87,7 @@ app.registerExtension({
     addStyle()
     onLanguage(addSidebar)
     readTexts()
+    loadPanels()
     loadSoon()
   },
   nodeCreated(/** @type {any} */ node) {

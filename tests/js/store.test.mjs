@@ -48,6 +48,14 @@ test('what was queued in another tab of the same file is not shown', () => {
   assert.equal(shown(store, 'm', (prompt) => prompt !== 'copy').state.prompt, 'mine')
 })
 
+test('what another tab queued is shown where it is about just this, and nothing else is', () => {
+  const store = new Store()
+  store.put([state({ prompt: 'copy' })])
+  const elsewhere = (prompt) => prompt !== 'copy'
+  assert.deepEqual(shown(store, 'm', elsewhere).state.prompt, 'copy')
+  assert.equal(shown(store, 'other', elsewhere).state, null)
+})
+
 test('waiting ends with what comes next, and with the end of its prompt', () => {
   const store = new Store()
   store.put([state({ phase: 'waiting' })])

@@ -45,7 +45,7 @@ export async function duplicates_keep_their_own(editor) {
 
 export async function catch_up_in_subgraphs(editor) {
   await editor.load(judged(unique('inside a tab')))
-  await editor.in(() => window.app.graph.convertToSubgraph(new Set([2, 3].map((id) => window.app.graph.getNodeById(id)))))
+  await editor.in(() => void window.app.graph.convertToSubgraph(new Set([2, 3].map((id) => window.app.graph.getNodeById(id)))))
   await editor.frames()
   const theirs = await editor.serialized()
   const ended = ending(editor)
