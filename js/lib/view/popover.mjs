@@ -24,6 +24,8 @@ let root = null
 /** @type {Subject | null} */
 let subject = null
 let index = 0
+/** @type {string | null} the evaluation that was read last */
+let read = null
 /** @type {import('./inspector.mjs').Given['ui']} */
 let ui
 
@@ -35,6 +37,7 @@ export function inspect(wanted, at, beside) {
   subject = wanted
   index = at
   ui = closed()
+  read = null
   root.hidden = false
   if (root.showPopover && !root.matches(':popover-open')) root.showPopover()
   refresh()
@@ -63,7 +66,8 @@ export function refresh() {
   if (!found?.items.length) return close()
   index = Math.min(index, found.items.length - 1)
   const item = found.items[index]
-  load(item.id)
+  if (item.id !== read) load(item.id) // once, also where it cannot be read
+  read = item.id
   const offer = subject.offer?.(item) ?? null
   patch(
     root,
