@@ -3,13 +3,20 @@ import { api } from '../../scripts/api.js'
 import { app } from '../../scripts/app.js'
 import { open, setting } from './lib/comfy/app.mjs'
 import { onSetting, remindOfTexts } from './lib/comfy/compat.mjs'
-import { commands, menuItems, nodeCreated as gesturesFor, toolbox } from './lib/gestures/commands.mjs'
+import {
+  commands,
+  nodeCreated as gesturesFor,
+  loadSoon,
+  menuItems,
+  toolbox
+} from './lib/gestures/register.mjs'
 import { fetchWithin } from './lib/server.mjs'
 import { applyDefaults, settings } from './lib/settings/page.mjs'
+import { addPanel, sizeOf } from './lib/comfy/widget.mjs'
 import { language, onLanguage, speak, t } from './lib/text.mjs'
-import { nodeCreated, restore, start } from './lib/view/node_panels.mjs'
 import { followPalette } from './lib/view/theme.mjs'
 
+const SIDEBAR = 'runflow-evaluate'
 const TEXTS_AGAIN_MS = 5000
 
 open(app, api)
@@ -23,6 +30,7 @@ async function readTexts() {
     await remindOfTexts(language, answer[language])
   } catch (error) {
     console.debug('Runflow Evaluate: the texts could not be read', error)
+    speak({}, 'en')
     setTimeout(readTexts, TEXTS_AGAIN_MS)
   }
 }
@@ -35,16 +43,40 @@ function addStyle() {
   followPalette()
 }
 
+/** Its title is told anew in another language. */
 function addSidebar() {
+  const manager = app.extensionManager
   const page = () => import('./lib/history/page.mjs')
-  const tab = {
-    id: 'runflow-evaluate', icon: 'pi pi-verified', title: t('history.title'), tooltip: t('history.title'),
+  manager.unregisterSidebarTab?.(SIDEBAR)
+  manager.registerSidebarTab({
+    id: SIDEBAR,
+    icon: 'pi pi-verified',
+    title: t('history.title'),
+    tooltip: t('history.title'),
     type: 'custom',
     render: async (/** @type {HTMLElement} */ parent) => (await page()).render(parent),
     destroy: async () => (await page()).destroy()
-  }
-  app.extensionManager.registerSidebarTab(tab)
-  onLanguage(() => Object.assign(tab, { title: t('history.title'), tooltip: t('history.title') }))
+  })
+}
+
+/** @type {Promise<typeof import('./lib/view/node_panels.mjs')> | null} loaded while ComfyUI starts */
+let panels = null
+
+function loadPanels() {
+  panels ??= import('./lib/view/node_panels.mjs').then((loaded) => {
+    loaded.start()
+    return loaded
+  })
+  return panels
+}
+
+/** @param {any} node */
+function panelFor(node) {
+  const size = sizeOf(node)
+  if (node.subgraph) panels?.then((loaded) => loaded.adoptHost(node))
+  if (!size) return
+  const element = addPanel(node, size)
+  loadPanels().then((loaded) => loaded.adopt(node, element, size))
 }
 
 app.registerExtension({
@@ -53,16 +85,19 @@ app.registerExtension({
   commands: commands(),
   init() {
     addStyle()
-    start()
-    addSidebar()
+    onLanguage(addSidebar)
     readTexts()
+    loadPanels()
+    loadSoon()
   },
   nodeCreated(/** @type {any} */ node) {
     applyDefaults(node)
-    nodeCreated(node)
+    panelFor(node)
     gesturesFor(node)
   },
   getNodeMenuItems: menuItems,
   getSelectionToolboxCommands: toolbox,
-  afterConfigureGraph: restore
+  afterConfigureGraph: () => {
+    panels?.then((loaded) => loaded.restore())
+  }
 })

@@ -27,7 +27,8 @@ class RunflowShowVerdict(io.ComfyNode):
         with _shown.panel() as panel:
             verdicts = [verdict.to_ui() for verdict in evaluation]
             panel.done(verdicts, min_score=evaluation.min_score)
-        return io.NodeOutput(ui={"runflow": verdicts})
+        # App mode and the Jobs panel of newer frontends show a text, and nothing of the pack's own.
+        return io.NodeOutput(ui={"runflow": verdicts, "text": [evaluation.summary]})
 
 
 class RunflowEvaluationDetails(io.ComfyNode):

@@ -132,7 +132,9 @@ function takeAlike(nodes, child) {
 function isAlike(node, child) {
   if (typeof child === 'string') return node.nodeType === Node.TEXT_NODE
   const before = described.get(node)
-  return before?.tag === child.tag && before.namespace === child.namespace && before.key === child.key
+  return (
+    before?.tag === child.tag && before.namespace === child.namespace && before.key === child.key
+  )
 }
 
 /** @param {any} node @param {string | Description} child */
@@ -166,7 +168,8 @@ function set(node, name, value) {
 /** @param {HTMLElement} node @param {string} event @param {((event: any) => unknown) | null} act */
 function listen(node, event, act) {
   const own = listeners.get(node) ?? {}
-  if (!(event in own)) node.addEventListener(event, (given) => listeners.get(node)?.[event]?.(given))
+  if (!(event in own))
+    node.addEventListener(event, (given) => listeners.get(node)?.[event]?.(given))
   own[event] = act ?? (() => {})
   listeners.set(node, own)
 }
@@ -207,13 +210,15 @@ const EDITING = new Set(['a', 'c', 'v', 'x', 'z', 'y'])
  */
 export function keepInside(root) {
   const stop = (/** @type {Event} */ event) => event.stopPropagation()
-  for (const name of ['copy', 'cut', 'paste', 'pointerdown', 'dblclick', 'contextmenu']) root.addEventListener(name, stop)
+  for (const name of ['copy', 'cut', 'paste', 'pointerdown', 'dblclick', 'contextmenu'])
+    root.addEventListener(name, stop)
   root.addEventListener('keydown', (event) => {
     const command = event.ctrlKey || event.metaKey || event.altKey
     if (!command || EDITING.has(event.key.toLowerCase())) event.stopPropagation()
   })
   root.addEventListener('wheel', (event) => {
-    if (!event.ctrlKey && !event.metaKey && scrolls(event.target, root, event)) event.stopPropagation()
+    if (!event.ctrlKey && !event.metaKey && scrolls(event.target, root, event))
+      event.stopPropagation()
   })
 }
 
@@ -221,8 +226,10 @@ export function keepInside(root) {
 /** @param {any} target @param {HTMLElement} root @param {WheelEvent} event */
 function scrolls(target, root, event) {
   for (let each = target; each instanceof Element; each = each.parentElement) {
-    const high = each.scrollHeight > each.clientHeight && /auto|scroll/.test(getComputedStyle(each).overflowY)
-    const wide = each.scrollWidth > each.clientWidth && /auto|scroll/.test(getComputedStyle(each).overflowX)
+    const high =
+      each.scrollHeight > each.clientHeight && /auto|scroll/.test(getComputedStyle(each).overflowY)
+    const wide =
+      each.scrollWidth > each.clientWidth && /auto|scroll/.test(getComputedStyle(each).overflowX)
     if (high || (wide && event.deltaX)) return true
     if (each === root) return false
   }

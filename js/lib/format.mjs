@@ -35,7 +35,12 @@ export function sum(amounts) {
 export const times = (amount, count) => sum(Array(count).fill(amount))
 
 /** @type {[Intl.RelativeTimeFormatUnit, number][]} */
-const UNITS = [['day', 86400], ['hour', 3600], ['minute', 60], ['second', 1]]
+const UNITS = [
+  ['day', 86400],
+  ['hour', 3600],
+  ['minute', 60],
+  ['second', 1]
+]
 
 /** How long ago, in the page's language. @param {number} then milliseconds since 1970 */
 export function ago(then, now = Date.now()) {

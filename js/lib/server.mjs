@@ -22,9 +22,13 @@ export class ServerError extends Error {
  * @returns {Promise<any>} the JSON of the answer
  */
 export async function request(path, { method = 'GET', body, within = WITHIN_MS } = {}) {
-  const given = body === undefined ? {} : {
-    headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(body)
-  }
+  const given =
+    body === undefined
+      ? {}
+      : {
+          headers: { 'Content-Type': 'application/json' },
+          body: JSON.stringify(body)
+        }
   const answer = await fetchWithin(`${PREFIX}/${path}`, { method, ...given }, within)
   const said = await answer.json().catch(() => ({}))
   if (answer.ok) return said
@@ -43,9 +47,9 @@ export async function fetchWithin(route, options, within = WITHIN_MS) {
     const answer = await api.fetchApi(route, { ...options, signal: ending.signal })
     const text = await answer.text()
     return new Response(answer.status === 204 ? null : text, { status: answer.status })
-  } catch (error) {
+  } catch (cause) {
     const code = ending.signal.aborted ? 'TIMEOUT' : 'UNREACHABLE'
-    throw new ServerError(t(`server.${code.toLowerCase()}`), code, 0)
+    throw Object.assign(new ServerError(t(`server.${code.toLowerCase()}`), code, 0), { cause })
   } finally {
     clearTimeout(timer)
   }
@@ -55,9 +59,9 @@ export async function fetchWithin(route, options, within = WITHIN_MS) {
 export const post = (path, body, within = RUNFLOW_WITHIN_MS) =>
   request(path, { method: 'POST', body, within })
 
-/** Where a thumbnail is. @param {string} hash */
-export const thumbnail = (hash) =>
-  api.apiURL(`${PREFIX}/thumbnails/${encodeURIComponent(hash)}`)
+/** Where a picture is, by the hash of its pixels; large for a closer look. @param {string} hash */
+export const thumbnail = (hash, large = false) =>
+  api.apiURL(`${PREFIX}/thumbnails/${encodeURIComponent(hash)}${large ? '?large' : ''}`)
 
 /** What the journal has of an evaluation. @param {string} id @returns {Promise<import('./types').Detail>} */
 export const detail = (id) => request(`history/${encodeURIComponent(id)}`)

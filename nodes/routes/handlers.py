@@ -324,8 +324,8 @@ class Handlers:
             log.info("The balance could not be read: %s", error)
         return {"account": _name_of(account), "balance": _balance_of(balance)}
 
-    def thumbnail(self, name: str) -> Path | None:
-        return _thumbnails.find(self._directory(), name)
+    def thumbnail(self, name: str, large: bool = False) -> Path | None:
+        return _thumbnails.find(self._directory(), name, large)
 
     def _importable(self, current: config.Config) -> bool:
         """Whether the deploy pack has a key, and another one than is set already."""
@@ -497,7 +497,8 @@ def _thumbnail(desk: Handlers) -> Callable[[web.Request], Awaitable[web.StreamRe
             check_host(params.headers.get("Host", ""), _configured(desk).web_hosts)
         except Refused as error:
             return _json(error_body(error.code, str(error)), error.status)
-        file = await _in_thread(lambda: desk.thumbnail(params.match_info["name"]))
+        name, large = params.match_info["name"], "large" in params.query
+        file = await _in_thread(lambda: desk.thumbnail(name, large))
         if file is None:
             # No error: which images have one is not known to the page, and a 404 would fill its console.
             return web.Response(status=204)

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import comfyui_server
 import pytest
+from support.server import ComfyUI, start_comfyui
 
 if str(Path(__file__).parent) not in sys.path:
     sys.path.append(str(Path(__file__).parent))
 
-from driver import HERE, KEY, Browser, Play, install, missing
+from driver import HERE, KEY, NEWEST, OLDEST, Browser, Play, install, missing, on_frontend
 
 from runflow_api.sandbox.app import Sandbox, ScriptedVerdict
 
@@ -47,20 +48,18 @@ def as_before(sandbox: Sandbox) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def start_server(
-    tmp_path_factory: pytest.TempPathFactory, sandbox: Sandbox
-) -> Iterator[Callable[..., comfyui_server.ComfyUI]]:
+def start_server(tmp_path_factory: pytest.TempPathFactory, sandbox: Sandbox) -> Iterator[Callable[..., ComfyUI]]:
     """`start_server(key=…)`: a ComfyUI with the stand-ins for a model, ended with the session."""
-    servers: list[comfyui_server.ComfyUI] = []
+    servers: list[ComfyUI] = []
 
-    def start(key: str | None, args: tuple[str, ...] = ()) -> comfyui_server.ComfyUI:
+    def start(key: str | None, args: tuple[str, ...] = ()) -> ComfyUI:
         base = tmp_path_factory.mktemp("comfyui")
         (base / "input").mkdir()
         for photo in PHOTOS.glob("*.jpg"):
             shutil.copy2(photo, base / "input")
         env = {"RUNFLOW_BASE_URL": sandbox.url, "RUNFLOW_MAX_EVALUATIONS_PER_DAY": "100000"}
         servers.append(
-            comfyui_server.start(
+            start_comfyui(
                 base,
                 env=env | ({"RUNFLOW_API_KEY": key} if key else {}),
                 extra_nodes=(HERE / "stand_ins",),
@@ -74,14 +73,23 @@ def start_server(
         server.stop()
 
 
-@pytest.fixture(scope="session")
-def server(start_server: Callable[..., comfyui_server.ComfyUI]) -> comfyui_server.ComfyUI:
-    return start_server(KEY)
+EVERYWHERE = [(frontend, renderer) for frontend in (OLDEST, NEWEST) for renderer in ("canvas", "vue")]
 
 
 @pytest.fixture(scope="session")
-def keyless(start_server: Callable[..., comfyui_server.ComfyUI]) -> comfyui_server.ComfyUI:
-    return start_server(None)
+def servers(start_server: Callable[..., ComfyUI]) -> Callable[[str], ComfyUI]:
+    """The server with a key, by frontend; each is started once."""
+    return functools.cache(lambda frontend: start_server(KEY, on_frontend(frontend)))
+
+
+@pytest.fixture
+def server(servers: Callable[[str], ComfyUI]) -> ComfyUI:
+    return servers(OLDEST)
+
+
+@pytest.fixture(scope="session")
+def keyless(start_server: Callable[..., ComfyUI]) -> ComfyUI:
+    return start_server(None, on_frontend(NEWEST))
 
 
 @pytest.fixture(params=["canvas", "vue"])
@@ -89,11 +97,28 @@ def renderer(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A scenario runs at one place, or where its mark `at` says: `at("everywhere")`, `at("oldest vue")`."""
+    if "place" not in metafunc.fixturenames:
+        return
+    marked = metafunc.definition.get_closest_marker("at")
+    wanted = marked.args[0] if marked else "newest vue"
+    places = EVERYWHERE if wanted == "everywhere" else [tuple(wanted.split())]
+    metafunc.parametrize("place", places, ids=["-".join(each) for each in places])
+
+
 @pytest.fixture
-def play(browser: Browser, server: comfyui_server.ComfyUI, sandbox: Sandbox, renderer: str) -> Play:
-    def run(scenario: str, *verdicts: ScriptedVerdict, on: comfyui_server.ComfyUI | None = None, **more: Any) -> Any:
+def play(
+    browser: Browser,
+    servers: Callable[[str], ComfyUI],
+    sandbox: Sandbox,
+    place: tuple[str, str],
+) -> Play:
+    frontend, renderer = place
+
+    def run(scenario: str, *verdicts: ScriptedVerdict, on: ComfyUI | None = None, **more: Any) -> Any:
         for verdict in verdicts:
             sandbox.add_verdict(verdict)
-        return browser.run(scenario, (on or server).url, renderer, **more)
+        return browser.run(scenario, (on or servers(frontend)).url, renderer, **more)
 
     return run

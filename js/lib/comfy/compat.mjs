@@ -72,7 +72,9 @@ export function badge(options) {
  * @param {string} id @param {(value: any) => void} changed
  */
 export function onSetting(id, changed) {
-  app.ui?.settings?.addEventListener?.(`${id}.change`, (/** @type {any} */ event) => changed(event.detail?.value))
+  app.ui?.settings?.addEventListener?.(`${id}.change`, (/** @type {any} */ event) =>
+    changed(event.detail?.value)
+  )
 }
 
 /** Open ComfyUI's settings at the pack's page, where the version can, else at their beginning. */

@@ -27,10 +27,13 @@ export function listen(store, madeFrom) {
   api.addEventListener(EVENT, ({ detail }) => store.put([detail]))
   for (const name of ENDS) api.addEventListener(name, ({ detail }) => store.ended(detail.prompt_id))
   api.addEventListener('reconnected', () => read(store))
-  onQueued(({ tab, workflow, nodes }, prompt) => {
-    queuedIn.set(prompt, tab)
-    if (Object.keys(nodes).length) tell(store, { workflow, prompt, nodes })
-  }, () => ({ tab: tabOf(), workflow: workflowId(), nodes: madeFrom() }))
+  onQueued(
+    ({ tab, workflow, nodes }, prompt) => {
+      queuedIn.set(prompt, tab)
+      if (Object.keys(nodes).length) tell(store, { workflow, prompt, nodes })
+    },
+    () => ({ tab: tabOf(), workflow: workflowId(), nodes: madeFrom() })
+  )
 }
 
 /** Say what the nodes of a prompt are made from; the server says what it knows of just that. */

@@ -37,12 +37,16 @@ export function madeFrom(place, survey, known) {
 
 /** @param {GraphNode} node */
 function widgetsOf(node) {
-  const all = (node.widgets ?? []).filter((each) => each.type !== 'runflow_panel')
+  const all = (node.widgets ?? []).filter(isInput)
   const changing = changingWidget(all)
   return all
     .filter((each) => each !== changing && !CONTROL.test(each.name))
     .map(({ name, value }) => [name, value])
 }
+
+/** Previews and panels come and go: no prompt holds them. @param {Widget} each */
+const isInput = ({ name, serialize, options }) =>
+  serialize !== false && options?.serialize !== false && !name.startsWith('$$')
 
 /** The one that "control after generate" changes by itself. @param {Widget[]} all */
 function changingWidget(all) {

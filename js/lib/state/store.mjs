@@ -33,7 +33,10 @@ export class Store {
   replace(workflow, states) {
     for (const [key, known] of this.states) {
       if (!key.startsWith(`${workflow} `)) continue
-      this.states.set(key, known.filter((each) => each.phase !== 'waiting'))
+      this.states.set(
+        key,
+        known.filter((each) => each.phase !== 'waiting')
+      )
     }
     this.put(states)
     this.#changed(workflow)
@@ -77,7 +80,8 @@ function replaces(now, before) {
 }
 
 /**
- * What a node is to show: a verdict only for what was judged.
+ * What a node is to show: a verdict only for what was judged. What another open tab of the same file queued counts
+ * where it is about exactly what is here, and nothing of this tab is.
  * @param {PanelState[]} states newest first
  * @param {(node: string) => string | undefined} madeFrom what the node of an execution id is made from now
  * @param {(prompt: string) => boolean} isHere whether a prompt may have been queued in this tab
@@ -86,10 +90,13 @@ function replaces(now, before) {
 export function shownOf(states, madeFrom, isHere) {
   const own = states.filter((each) => isHere(each.prompt))
   const [newest] = own
-  if (!newest) return { state: null, outdated: false }
-  const isSame = (/** @type {PanelState} */ each) => each.made_from !== '' && each.made_from === madeFrom(each.node)
-  if (newest.phase === 'waiting' || isSame(newest)) return { state: newest, outdated: false }
-  const done = own.filter((each) => each.phase === 'done')
+  const isSame = (/** @type {PanelState} */ each) =>
+    each.made_from !== '' && each.made_from === madeFrom(each.node)
+  if (newest && (newest.phase === 'waiting' || isSame(newest))) {
+    return { state: newest, outdated: false }
+  }
+  const done = [...own, ...states].filter((each) => each.phase === 'done')
   const same = done.find(isSame)
-  return { state: same ?? done[0] ?? null, outdated: !same && done.length > 0 }
+  const last = own.find((each) => each.phase === 'done')
+  return { state: same ?? last ?? null, outdated: !same && last !== undefined }
 }

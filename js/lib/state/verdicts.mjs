@@ -47,7 +47,10 @@ export function opinions(list) {
     reasoning: text(judge.reasoning),
     evidence: texts(judge.evidence),
     issues: array(judge.issues).map((issue) =>
-      typeof issue === 'string' ? { detail: issue } : { kind: text(issue?.kind), detail: text(issue?.detail) })
+      typeof issue === 'string'
+        ? { detail: issue }
+        : { kind: text(issue?.kind), detail: text(issue?.detail) }
+    )
   }))
 }
 
@@ -59,7 +62,8 @@ const rank = ({ verdict, score }) => (verdict === 'passed' ? 2 : 0) + (score ?? 
  * @param {Verdict[]} list
  */
 export function summary(list) {
-  const count = (/** @type {string} */ outcome) => list.filter((each) => each.verdict === outcome).length
+  const count = (/** @type {string} */ outcome) =>
+    list.filter((each) => each.verdict === outcome).length
   const rest = count('failed') ? 'failed' : 'passed'
   const scores = list
     .filter((each) => each.verdict !== 'unknown')
@@ -88,7 +92,8 @@ export function cleanLoop(loop, verdicts = []) {
   if (!loop || !Array.isArray(loop.attempts) || !loop.attempts.length) return null
   const won = loop.attempts[loop.winner - 1] ? loop.winner : 1
   const attempts = loop.attempts.map((/** @type {any} */ each, /** @type {number} */ index) =>
-    attemptOf(each ?? {}, index + 1, won === index + 1 ? verdicts : []))
+    attemptOf(each ?? {}, index + 1, won === index + 1 ? verdicts : [])
+  )
   return {
     attempts,
     winner: attempts[won - 1],
@@ -109,6 +114,10 @@ function attemptOf(sent, number, verdicts) {
   const whole = { ...made, number, prompt: text(sent.prompt), seed, images }
   // Of the attempt that came out the node sent everything, of the others a line for each image.
   const own = verdicts.length ? verdicts : clean(sent.members)
-  const items = own.map((one) => ({ ...whole, ...one, issues: one.issues[0] ? one.issues : whole.issues }))
+  const items = own.map((one) => ({
+    ...whole,
+    ...one,
+    issues: one.issues[0] ? one.issues : whole.issues
+  }))
   return { ...whole, items: items.length ? items : [whole] }
 }

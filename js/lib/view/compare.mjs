@@ -14,29 +14,54 @@ import { t } from '../text.mjs'
  */
 export function compare({ items, pair, share, choose, slide }) {
   const [left, right] = pair
-  return element('section.rf-compare', { key: 'compare' },
-    element('div.rf-row', {},
+  return element(
+    'section.rf-compare',
+    { key: 'compare' },
+    element(
+      'div.rf-row',
+      {},
       chooser(items, left, t('loop.left'), (index) => choose([index, right])),
       element('span.rf-space'),
-      chooser(items, right, t('loop.right'), (index) => choose([left, index]))),
-    element('div.rf-pair', {},
+      chooser(items, right, t('loop.right'), (index) => choose([left, index]))
+    ),
+    element(
+      'div.rf-pair',
+      {},
       shown(items[right], ''),
       shown(items[left], `clip-path:inset(0 ${100 - share}% 0 0)`),
-      element('div.rf-divider', { style: `left:${share}%`, 'aria-hidden': 'true' })),
+      element('div.rf-divider', { style: `left:${share}%`, 'aria-hidden': 'true' })
+    ),
     element('input.rf-slider', {
-      type: 'range', min: 0, max: 100, value: share, 'aria-label': t('loop.slider'), 'data-focus': 'slider',
+      type: 'range',
+      min: 0,
+      max: 100,
+      value: share,
+      'aria-label': t('loop.slider'),
+      'data-focus': 'slider',
       oninput: (/** @type {any} */ event) => slide(Number(event.currentTarget.value))
-    }))
+    })
+  )
 }
 
 /** @param {any[]} items @param {number} chosen @param {string} label @param {(index: number) => void} choose */
 function chooser(items, chosen, label, choose) {
-  return element('select.rf-input', {
-    'aria-label': label, value: String(chosen), onchange: (/** @type {any} */ event) => choose(Number(event.currentTarget.value))
-  }, items.map((item, index) =>
-    element('option', { value: String(index), selected: index === chosen },
-      `${t('loop.nth', { n: item.number })} · ${score(item.score)}`)))
+  return element(
+    'select.rf-input',
+    {
+      'aria-label': label,
+      value: String(chosen),
+      onchange: (/** @type {any} */ event) => choose(Number(event.currentTarget.value))
+    },
+    items.map((item, index) =>
+      element(
+        'option',
+        { value: String(index), selected: index === chosen },
+        `${t('loop.nth', { n: item.number })} · ${score(item.score)}`
+      )
+    )
+  )
 }
 
 /** @param {import('../types').AttemptItem} item @param {string} style */
-const shown = (item, style) => element('img', { src: item.image ? thumbnail(item.image) : null, alt: '', style })
+const shown = (item, style) =>
+  element('img', { src: item.image ? thumbnail(item.image, true) : null, alt: '', style })

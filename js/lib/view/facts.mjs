@@ -8,7 +8,11 @@ import { t } from '../text.mjs'
 /** @param {{kind?: string, detail?: string}} issue */
 const issueText = ({ kind, detail }) => [kind, detail].filter(Boolean).join(': ')
 /** @param {string} text */
-const plain = (text) => text.toLowerCase().replace(/[\s.]+/g, ' ').trim()
+const plain = (text) =>
+  text
+    .toLowerCase()
+    .replace(/[\s.]+/g, ' ')
+    .trim()
 
 /**
  * @param {Verdict} verdict @param {More} more what the journal has
@@ -22,11 +26,13 @@ export function factsOf(verdict, more) {
     lines: judge.issues.length ? judge.issues.map(issueText) : [judge.reasoning]
   }))
   const gates = (more?.gates ?? []).map((gate) =>
-    [gate.module || gate.output_key, gate.reason].filter(Boolean).join(': '))
+    [gate.module || gate.output_key, gate.reason].filter(Boolean).join(': ')
+  )
   const named = [{ name: t('details.gates'), lines: gates }, ...groups]
   const said = named.flatMap(({ lines }) => lines.map(plain)).filter(Boolean)
-  const others = verdict.issues.filter((issue) =>
-    !said.some((each) => each.includes(plain(issue)) || plain(issue).includes(each)))
+  const others = verdict.issues.filter(
+    (issue) => !said.some((each) => each.includes(plain(issue)) || plain(issue).includes(each))
+  )
   return [{ name: '', lines: others }, ...named]
     .map(({ name, lines }) => ({ name, lines: [...new Set(lines.filter(Boolean))] }))
     .filter(({ lines }) => lines.length > 0)
@@ -35,8 +41,10 @@ export function factsOf(verdict, more) {
 /** @type {Record<string, (verdict: Verdict, more: More) => string>} */
 export const COPIES = {
   Text: (verdict, more) => linesOf(verdict, more, '', (line) => `- ${line}`),
-  Markdown: (verdict, more) => linesOf(verdict, more, '### ', (line) => `- ${line.replace(/([\\`*_<>[\]])/g, '\\$1')}`),
-  JSON: (verdict, more) => JSON.stringify({ ...verdict, ...(more ? { journal: more } : {}) }, null, 2)
+  Markdown: (verdict, more) =>
+    linesOf(verdict, more, '### ', (line) => `- ${line.replace(/([\\`*_<>[\]])/g, '\\$1')}`),
+  JSON: (verdict, more) =>
+    JSON.stringify({ ...verdict, ...(more ? { journal: more } : {}) }, null, 2)
 }
 
 /** @param {Verdict} verdict @param {More} more @param {string} mark @param {(line: string) => string} item */
@@ -45,7 +53,10 @@ function linesOf(verdict, more, mark, item) {
   const reached = verdict.score === null ? '' : ` ${score(verdict.score)}`
   const parts = [
     `${mark}${t(`panel.${verdict.verdict}`)}${reached}`,
-    ...factsOf(verdict, more).flatMap(({ name, lines }) => [name && `${name}:`, ...lines.map(item)]),
+    ...factsOf(verdict, more).flatMap(({ name, lines }) => [
+      name && `${name}:`,
+      ...lines.map(item)
+    ]),
     prompt && `${t('details.improved')}: ${prompt}`,
     verdict.id && `ID: ${verdict.id}`
   ]

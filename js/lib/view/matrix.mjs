@@ -18,18 +18,44 @@ export function judgesOf(item) {
  * @param {(index: number) => void} choose
  */
 export function matrix(items, selected, choose) {
-  const all = items.map((item) => new Map(judgesOf(item).map((judge) => [judge.name, judge.passed])))
+  const all = items.map(
+    (item) => new Map(judgesOf(item).map((judge) => [judge.name, judge.passed]))
+  )
   const names = [...new Set(all.flatMap((each) => [...each.keys()]))]
   if (!names.length) return element('p.rf-quiet', {}, t('details.loading'))
   const head = items.map((item, index) =>
-    element('th', { scope: 'col', 'data-selected': index === selected || null },
-      element('button.rf-button', { type: 'button', onclick: () => choose(index) }, item.number)))
-  return element('div.rf-scroll', { tabindex: 0, role: 'region', 'aria-label': t('loop.matrix') },
-    element('table.rf-matrix', {},
+    element(
+      'th',
+      { scope: 'col', 'data-selected': index === selected || null },
+      element('button.rf-button', { type: 'button', onclick: () => choose(index) }, item.number)
+    )
+  )
+  return element(
+    'div.rf-scroll',
+    { tabindex: 0, role: 'region', 'aria-label': t('loop.matrix') },
+    element(
+      'table.rf-matrix',
+      {},
       element('caption.rf-hidden', {}, t('loop.matrix')),
-      element('thead', {}, element('tr', {}, element('th', { scope: 'col' }, t('details.judge')), head)),
-      element('tbody', {}, names.map((name) =>
-        element('tr', { key: name }, element('th', { scope: 'row' }, name), all.map((each) => cell(each.get(name))))))))
+      element(
+        'thead',
+        {},
+        element('tr', {}, element('th', { scope: 'col' }, t('details.judge')), head)
+      ),
+      element(
+        'tbody',
+        {},
+        names.map((name) =>
+          element(
+            'tr',
+            { key: name },
+            element('th', { scope: 'row' }, name),
+            all.map((each) => cell(each.get(name)))
+          )
+        )
+      )
+    )
+  )
 }
 
 /** @param {boolean | null | undefined} passed */
@@ -37,6 +63,9 @@ function cell(passed) {
   if (passed === undefined) return element('td', {}, '–')
   const decided = passed ? 'passed' : 'failed'
   const outcome = passed === null ? 'unknown' : decided
-  return element('td', { 'data-outcome': outcome },
-    element('span', { role: 'img', 'aria-label': t(`panel.${outcome}`) }, SIGNS[outcome]))
+  return element(
+    'td',
+    { 'data-outcome': outcome },
+    element('span', { role: 'img', 'aria-label': t(`panel.${outcome}`) }, SIGNS[outcome])
+  )
 }

@@ -1,8 +1,7 @@
 /** The panels of all nodes: which nodes have one, what each shows, and when it is drawn anew. */
-import { api, app, chain, drawsElements, note, reveal, rootGraph } from '../comfy/app.mjs'
+import { api, app, chain, drawsElements, reveal, rootGraph } from '../comfy/app.mjs'
 import { badge, hideProgressText, openSettings, putBack } from '../comfy/compat.mjs'
 import { onOpened, workflowId } from '../comfy/tabs.mjs'
-import { addPanel, isLegible } from '../comfy/widget.mjs'
 import { patch } from '../dom.mjs'
 import { score } from '../format.mjs'
 import { onStatus, status } from '../server.mjs'
@@ -13,7 +12,7 @@ import { plan } from '../state/plan.mjs'
 import { shownOf, Store } from '../state/store.mjs'
 import { onLanguage } from '../text.mjs'
 import { say } from './live.mjs'
-import { contentOf, HEIGHT, outcomeOf, panelView, spoken } from './panel.mjs'
+import { contentOf, outcomeOf, panelView, spoken } from './panel.mjs'
 import { SIGNS } from './score.mjs'
 
 /** @typedef {import('../types').GraphNode} GraphNode */
@@ -28,10 +27,6 @@ import { SIGNS } from './score.mjs'
  * @property {string} said
  */
 
-/** @type {Record<string, 'line' | 'whole'>} */
-const SIZES = {
-  RunflowEvaluateImage: 'line', RunflowGetEvaluation: 'whole', RunflowShowVerdict: 'whole', RunflowRegenerateEnd: 'whole'
-}
 /** What is drawn in one go, in ms: the page stays smooth with hundreds of panels. */
 const SLICE_MS = 12
 const SECOND_MS = 1000
@@ -56,25 +51,36 @@ export function start() {
   hideProgressText((id) => panelOf(id.split('.')[0]) !== undefined)
   store.subscribe((workflow) => workflow === workflowId() && draw())
   api.addEventListener('graphChanged', draw)
-  for (const name of ['execution_success', 'execution_error', 'execution_interrupted']) api.addEventListener(name, draw)
-  document.addEventListener('wheel', () => setTimeout(followZoom, ZOOMED_MS), { capture: true, passive: true })
+  for (const name of ['execution_success', 'execution_error', 'execution_interrupted'])
+    api.addEventListener(name, draw)
+  document.addEventListener('wheel', () => setTimeout(followZoom, ZOOMED_MS), {
+    capture: true,
+    passive: true
+  })
   onStatus(draw)
   onLanguage(draw)
   onOpened(restore)
 }
 
-/** @param {GraphNode} node */
-export function nodeCreated(node) {
-  const size = SIZES[node.comfyClass ?? '']
-  if (node.subgraph) return addBadge(node, () => worstInside(node))
-  if (!size) return
-  const element = addPanel(node, HEIGHT[size])
+/**
+ * Fill a panel that was put on a node.
+ * @param {GraphNode} node @param {HTMLElement} element @param {'line' | 'whole'} size
+ */
+export function adopt(node, element, size) {
+  /** @type {Panel} */
   const panel = { node, element, size, given: null, selected: -1, subject: '', said: '' }
   panels.set(node, panel)
-  addBadge(node, () => (panel.given && !isLegible(node, app.canvas.ds.scale) ? panel.given : null))
+  addBadge(node, () => (panel.given && !isLegible(node) ? panel.given : null))
   chain(node, 'onRemoved', () => forget(panel))
   draw()
 }
+
+/** A subgraph's own node says what did worst inside. @param {GraphNode} host */
+export const adoptHost = (host) => addBadge(host, () => worstInside(host))
+
+/** Whether a panel can be read where it is now. @param {GraphNode} node */
+const isLegible = ({ flags }) =>
+  !flags?.collapsed && (drawsElements() || app.canvas.ds.scale >= FAR)
 
 /** @param {Panel} panel */
 function forget(panel) {
@@ -94,26 +100,26 @@ function sweep() {
   for (const panel of panels.values()) if (!isOpenNode(panel.node)) forget(panel)
 }
 
-/** @param {GraphNode} node */
+/** @param {GraphNode} node one that is in no graph yet may still be put into one */
 function isOpenNode({ graph }) {
   const root = rootGraph()
-  if (!graph || graph === root) return graph === root
+  if (!graph || graph === root) return true
   const subgraphs = root.subgraphs ?? root._subgraphs
   return subgraphs?.get ? subgraphs.get(graph.id) === graph : true
 }
 
 /** Many events come at once: draw once, when they have passed, and in slices. */
 export function draw() {
-  drawing ??= setTimeout(drawAll)
+  if (drawing === undefined) drawing = setTimeout(drawAll)
 }
 
 async function drawAll() {
-  const now = panels.size ? await status() : null
   drawing = undefined
   sweep()
   if (!panels.size) return
+  askStatus()
   followZoom()
-  const seen = { survey: new Survey(rootGraph()), known: new Map(), status: now }
+  const seen = { survey: new Survey(rootGraph()), known: new Map(), status: known }
   let began = performance.now()
   for (const panel of [...panels.values()]) {
     if (performance.now() - began > SLICE_MS) {
@@ -123,6 +129,16 @@ async function drawAll() {
     if (panels.has(panel.node)) drawPanel(panel, seen)
   }
   tick()
+}
+
+/** @type {import('../types').Status | null} what the server said last: nothing waits for it */
+let known = null
+
+async function askStatus() {
+  const found = await status()
+  if (found === known) return
+  known = found
+  draw()
 }
 
 /** A node that shows a verdict says what the next one costs. @param {GraphNode} node @param {Survey} survey @param {any} now */
@@ -141,8 +157,12 @@ function drawPanel(panel, { survey, known, status: now }) {
   const { node, element } = panel
   if (!node.graph) return
   putBack(node, element)
-  const places = new Map((survey.places.get(node) ?? []).map((place) => [executionId(place), place]))
-  const states = [...places.keys()].flatMap((id) => store.of(workflowId(), id)).sort((a, b) => b.at - a.at)
+  const places = new Map(
+    (survey.places.get(node) ?? []).map((place) => [executionId(place), place])
+  )
+  const states = [...places.keys()]
+    .flatMap((id) => store.of(workflowId(), id))
+    .sort((a, b) => b.at - a.at)
   const made = (/** @type {string} */ id) => {
     const place = places.get(id)
     return place && madeFrom(place, survey, known)
@@ -151,8 +171,15 @@ function drawPanel(panel, { survey, known, status: now }) {
   const subject = `${state?.identity} ${state?.phase}`
   if (subject !== panel.subject) Object.assign(panel, { subject, selected: contentOf(state).worst })
   panel.given = {
-    size: panel.size, state, outdated, plan: planOf(node, survey, now), usual: now?.usual ?? null,
-    trouble: trouble.text, selected: panel.selected, picked: node.properties?.runflow_picked ?? '', now: Date.now()
+    size: panel.size,
+    state,
+    outdated,
+    plan: planOf(node, survey, now),
+    usual: now?.usual ?? null,
+    trouble: trouble.text,
+    selected: panel.selected,
+    picked: node.properties?.runflow_picked ?? '',
+    now: Date.now()
   }
   show(panel)
 }
@@ -167,7 +194,8 @@ function show(panel) {
   element.dataset.size = panel.size
   patch(element, panelView(given, actsOf(panel)))
   const said = spoken(given)
-  if (panel.said && said !== panel.said && panel.size === 'whole') say(`${panel.node.title}: ${said}`)
+  if (panel.said && said !== panel.said && panel.size === 'whole')
+    say(`${panel.node.title}: ${said}`)
   panel.said = said
   if (outcome === 'waiting') waiting.add(panel)
   else waiting.delete(panel)
@@ -199,11 +227,14 @@ function allMadeFrom() {
   const survey = new Survey(rootGraph())
   const known = new Map()
   const places = [...panels.keys()].flatMap((node) => survey.places.get(node) ?? [])
-  return Object.fromEntries(places.map((place) => [executionId(place), madeFrom(place, survey, known)]))
+  return Object.fromEntries(
+    places.map((place) => [executionId(place), madeFrom(place, survey, known)])
+  )
 }
 
 /** @param {string} id an execution id */
-const panelOf = (id) => [...panels.values()].find(({ node }) => String(node.id) === id.split(':').at(-1))
+const panelOf = (id) =>
+  [...panels.values()].find(({ node }) => String(node.id) === id.split(':').at(-1))
 
 // --- what is pressed --------------------------------------------------------------------------------
 
@@ -241,10 +272,21 @@ async function openDetails(panel) {
   const loop = () => contentOf(panel.given?.state ?? null).loop
   const subject = {
     read: () => inspected(panel),
-    offer: (/** @type {any} */ item) => { const own = loop(); return own && gestures.attemptOffer(node, own, item) },
-    take: (/** @type {any} */ item) => { const own = loop(); if (own) gestures.takeAttempt(node, own, item); draw() },
-    usePrompt: (/** @type {string} */ text) => { gestures.usePrompt(node, text); draw() },
-    opener: () => /** @type {HTMLElement | null} */ (panel.element.querySelector('[data-focus="action"]')),
+    offer: (/** @type {any} */ item) => {
+      const own = loop()
+      return own && gestures.attemptOffer(node, own, item)
+    },
+    take: (/** @type {any} */ item) => {
+      const own = loop()
+      if (own) gestures.takeAttempt(node, own, item)
+      draw()
+    },
+    usePrompt: (/** @type {string} */ text) => {
+      gestures.usePrompt(node, text)
+      draw()
+    },
+    opener: () =>
+      /** @type {HTMLElement | null} */ (panel.element.querySelector('[data-focus="action"]')),
     chosen: (/** @type {number} */ index) => actsOf(panel).choose(index, false)
   }
   opened = { panel, subject }
@@ -255,15 +297,26 @@ async function openDetails(panel) {
 function inspected({ node, given }) {
   if (!panels.has(node) || !given?.state) return null
   const { items, loop } = contentOf(given.state)
-  if (given.state.phase === 'done') return { items, loop, picked: given.picked, outdated: given.outdated, prompt: '' }
+  if (given.state.phase === 'done')
+    return { items, loop, picked: given.picked, outdated: given.outdated, prompt: '' }
   const stopped = { message: given.state.message }
   return { items: [unjudged(stopped.message)], loop: null, picked: '', outdated: false, prompt: '' }
 }
 
 /** @param {string} message @returns {import('../types').Verdict} */
 const unjudged = (message) => ({
-  id: null, image: '', judge: '', verdict: 'unknown', score: null, issues: [message], strengths: [], judges: [],
-  improved_prompt: '', cost: '', seconds: null, reused: false
+  id: null,
+  image: '',
+  judge: '',
+  verdict: 'unknown',
+  score: null,
+  issues: [message],
+  strengths: [],
+  judges: [],
+  improved_prompt: '',
+  cost: '',
+  seconds: null,
+  reused: false
 })
 
 /** Bring the node that shows this evaluation into view. @param {string} evaluationId @returns {boolean} */
@@ -274,7 +327,6 @@ export function showNode(evaluationId) {
     reveal(node)
     return true
   }
-  note('', 'info')
   return false
 }
 
@@ -290,17 +342,18 @@ function addBadge(node, read) {
     const bgColor = COLOURS[/** @type {keyof typeof COLOURS} */ (outcome)]
     if (!given || !bgColor) return empty
     const { sum } = contentOf(given.state)
-    const reached = given.state?.phase === 'done' && sum.score !== null ? ` ${score(sum.score)}` : ''
+    const reached =
+      given.state?.phase === 'done' && sum.score !== null ? ` ${score(sum.score)}` : ''
     return badge({ text: `${SIGNS[outcome]}${reached}`, fgColor: '#fff', bgColor })
   })
 }
 
 /** What did worst inside a subgraph. @param {GraphNode} host */
 function worstInside(host) {
-  const inside = [...panels.values()].filter(({ node, given }) => node.graph === host.subgraph && given?.state)
+  const inside = [...panels.values()].filter(
+    ({ node, given }) => node.graph === host.subgraph && given?.state
+  )
   const order = ['failed', 'unknown', 'waiting', 'passed']
   const rank = (/** @type {Panel} */ { given }) => (given ? order.indexOf(outcomeOf(given)) : 9)
   return inside.sort((a, b) => rank(a) - rank(b))[0]?.given ?? null
 }
-
-export const isVue = drawsElements

@@ -9,8 +9,6 @@ import { has, t } from '../text.mjs'
 import { costAndTime, meter, pill } from './score.mjs'
 import { strip } from './strip.mjs'
 
-/** In px, with the frame. */
-export const HEIGHT = { line: 40, whole: 152 }
 const ISSUES = 3
 const BESIDE_STRIP = 1
 /** What is older than this was not just now. */
@@ -60,7 +58,9 @@ export function panelView(given, acts) {
     chips(given, content).map((each) => element('span.rf-chip', {}, each))
   ]
   if (given.size === 'line') {
-    return [element('div.rf-head', {}, head, lineOf(given, content), actionOf(given, content, acts))]
+    return [
+      element('div.rf-head', {}, head, lineOf(given, content), actionOf(given, content, acts))
+    ]
   }
   const least = given.state?.min_score ?? 0
   return [
@@ -84,7 +84,10 @@ export function spoken(given) {
 function titleOf({ state }, { sum, verdicts }) {
   if (!state) return t('panel.idle')
   if (state.phase === 'waiting') return t('panel.waiting')
-  if (state.phase === 'stopped') return t(state.code === 'CANCELLED' ? 'panel.cancelled' : 'panel.unknown')
+  if (state.phase === 'stopped') {
+    if (state.code === 'CANCELLED') return t('panel.cancelled')
+    return has(`code.${state.code}`) ? codeText(state.code) : t('panel.unknown')
+  }
   if (sum.judge === 'off') return t('panel.off')
   const all = verdicts.length
   return all > 1 ? t('panel.batch', { passed: sum.passed, all }) : t(`panel.${sum.outcome}`)
@@ -94,8 +97,12 @@ function titleOf({ state }, { sum, verdicts }) {
 function scoreOf({ state, size }, { sum, verdicts }) {
   if (state?.phase !== 'done' || sum.score === null) return null
   const lowest = verdicts.length > 1 && size === 'whole'
-  return element('span.rf-score', { 'data-outcome': sum.outcome }, score(sum.score),
-    lowest && element('small', {}, ` ${t('panel.lowest', { all: verdicts.length })}`))
+  return element(
+    'span.rf-score',
+    { 'data-outcome': sum.outcome },
+    score(sum.score),
+    lowest && element('small', {}, ` ${t('panel.lowest', { all: verdicts.length })}`)
+  )
 }
 
 /** @param {Given} given @param {Content} content */
@@ -113,9 +120,11 @@ function chips({ state, outdated, picked, size, now }, { sum, loop }) {
 
 /** @param {Given} given @param {Content} content @param {Acts} acts */
 function actionOf({ state, plan, size }, content, acts) {
-  if (state?.phase === 'waiting') return button(t('panel.cancel'), acts.cancel, { 'data-focus': 'action' })
+  if (state?.phase === 'waiting')
+    return button(t('panel.cancel'), acts.cancel, { 'data-focus': 'action' })
   const remedy = plan?.remedy || remedyOf(state)
-  if (remedy && (size === 'line' || !state || state.phase === 'stopped')) return mendButton(remedy, acts)
+  if (remedy && (size === 'line' || !state || state.phase === 'stopped'))
+    return mendButton(remedy, acts)
   if (!state || (state.phase === 'done' && content.sum.judge === 'off')) return null
   const opens = () => acts.open(content.worst)
   return button(t('panel.more'), opens, { 'data-focus': 'action', 'aria-haspopup': 'dialog' })
@@ -128,7 +137,7 @@ const mendButton = (remedy, acts) =>
 /** What would help against what stopped it. @param {Given['state']} state */
 function remedyOf(state) {
   if (state?.phase !== 'stopped') return ''
-  return ['UNAUTHORIZED', 'NO_KEY', 'MISSING_KEY', 'CONFIGURATION'].includes(state.code) ? 'key' : ''
+  return ['UNAUTHORIZED', 'MISSING_API_KEY'].includes(state.code) ? 'key' : ''
 }
 
 /** What there is to say in one line. @param {Given} given @param {Content} content */
@@ -136,7 +145,11 @@ function lineOf(given, content) {
   const [first = ''] = linesOf(given, content)
   const warns = given.plan?.warns === true && given.state?.phase !== 'waiting'
   const text = warns ? planText(given) : first || planText(given)
-  return element('span.rf-cut.rf-quiet.rf-space', { class: warns ? 'rf-warn' : '', title: text }, text)
+  return element(
+    'span.rf-cut.rf-quiet.rf-space',
+    { class: warns ? 'rf-warn' : '', title: text },
+    text
+  )
 }
 
 /** @param {Given} given @param {Content} content @param {Acts} acts */
@@ -144,14 +157,25 @@ function middle(given, content, acts) {
   const { items } = content
   const many = given.state?.phase === 'done' && items.length > 1
   const lines = linesOf(given, content).slice(0, many ? BESIDE_STRIP : ISSUES)
-  return element('div.rf-middle', {},
-    many && strip({
-      items, selected: Math.min(given.selected, items.length - 1), winner: content.loop?.winner.number ?? 0,
-      picked: given.picked, choose: acts.choose
-    }),
+  return element(
+    'div.rf-middle',
+    {},
+    many &&
+      strip({
+        items,
+        selected: Math.min(given.selected, items.length - 1),
+        winner: content.loop?.winner.number ?? 0,
+        picked: given.picked,
+        choose: acts.choose
+      }),
     given.state?.phase === 'done'
-      ? element('ul.rf-issues', {}, lines.map((each) => element('li.rf-cut', { title: each }, each)))
-      : element('p.rf-lines', { title: lines.join('\n') }, lines.join('\n')))
+      ? element(
+          'ul.rf-issues',
+          {},
+          lines.map((each) => element('li.rf-cut', { title: each }, each))
+        )
+      : element('p.rf-lines', { title: lines.join('\n') }, lines.join('\n'))
+  )
 }
 
 /** What is wrong, or how it waits, or why it stopped. @param {Given} given @param {Content} content */
@@ -160,9 +184,11 @@ function linesOf(given, { sum, verdicts, loop }) {
   if (!state) return [trouble || (plan ? planText(given) : '')]
   if (state.phase === 'waiting') return waitingLines(given)
   if (state.phase === 'stopped') {
-    return [state.code === 'CANCELLED' ? t('panel.cancelled_line') : state.message || codeText(state.code)]
+    return [
+      state.code === 'CANCELLED' ? t('panel.cancelled_line') : state.message || codeText(state.code)
+    ]
   }
-  if (sum.judge === 'off') return [t('idle.off')]
+  if (sum.judge === 'off') return [t('plan.off')]
   const worst = verdicts[sum.worst]
   const own = worst?.issues.length ? worst.issues : (worst?.strengths ?? [])
   return [...(loop?.warnings ?? []), ...own]
@@ -178,7 +204,9 @@ export function waitingLines({ state, usual, now }) {
     of > 1 && t('waiting.judged', { judged, all: of }),
     codeText(state.code, 'waiting')
   ]
-  const usually = usual ? t('waiting.usual', { low: seconds(usual.p50), high: seconds(usual.p90) }) : ''
+  const usually = usual
+    ? t('waiting.usual', { low: seconds(usual.p50), high: seconds(usual.p90) })
+    : ''
   return [
     first.filter(Boolean).join(' · '),
     [seconds(Math.floor(gone)), usually].filter(Boolean).join(' · '),
@@ -197,12 +225,21 @@ const planText = ({ plan }) => (plan ? t(plan.text, plan.values) : '')
 function foot(given, { sum, loop }, acts) {
   const { state, plan } = given
   const done = state?.phase === 'done'
-  const spent = loop ? { ...sum, cost: loop.cost, reused: sum.reused && !loop.cost, seconds: null } : sum
+  const spent = loop
+    ? { ...sum, cost: loop.cost, reused: sum.reused && !loop.cost, seconds: null }
+    : sum
   const facts = done ? costAndTime(spent) : []
   if (done && loop?.reason && loop.reason !== sum.outcome) facts.push(loop.reason)
   const next = state && (plan?.warns || plan?.judge) ? planText(given) : ''
-  return element('div.rf-foot-line', {},
+  return element(
+    'div.rf-foot-line',
+    {},
     element('span.rf-quiet.rf-facts', {}, facts.join(' · ')),
-    element('span.rf-cut.rf-next', { class: plan?.warns ? 'rf-warn' : 'rf-quiet', title: next }, next),
-    state && done && plan?.remedy && mendButton(plan.remedy, acts))
+    element(
+      'span.rf-cut.rf-next',
+      { class: plan?.warns ? 'rf-warn' : 'rf-quiet', title: next },
+      next
+    ),
+    state && done && plan?.remedy && mendButton(plan.remedy, acts)
+  )
 }

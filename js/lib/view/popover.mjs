@@ -65,7 +65,10 @@ export function refresh() {
   const item = found.items[index]
   load(item.id)
   const offer = subject.offer?.(item) ?? null
-  patch(root, inspectorView({ ...found, index, more: knownOf(item.id), offer, ui }, acts(found.items)))
+  patch(
+    root,
+    inspectorView({ ...found, index, more: knownOf(item.id), offer, ui }, acts(found.items))
+  )
   root.dataset.large = String(ui.large)
 }
 
@@ -92,7 +95,10 @@ function acts(items) {
       setTimeout(() => ui.copied === name && show({ copied: '' }), COPIED_MS)
     },
     show,
-    readAll: () => items.forEach((each) => { load(each.id) })
+    readAll: () =>
+      items.forEach((each) => {
+        load(each.id)
+      })
   }
 }
 

@@ -5,12 +5,23 @@ import { t } from '../text.mjs'
 
 /** Nothing is told by colour alone. */
 /** @type {Record<string, string>} */
-export const SIGNS = { passed: '✓', failed: '✕', unknown: '?', waiting: '…', idle: '○', stopped: '!' }
+export const SIGNS = {
+  passed: '✓',
+  failed: '✕',
+  unknown: '?',
+  waiting: '…',
+  idle: '○',
+  stopped: '!'
+}
 
 /** @param {string} outcome @param {string} title */
 export function pill(outcome, title) {
-  return element('strong.rf-pill', { 'data-outcome': outcome },
-    element('span', { 'aria-hidden': 'true' }, SIGNS[outcome] ?? ''), ` ${title}`)
+  return element(
+    'strong.rf-pill',
+    { 'data-outcome': outcome },
+    element('span', { 'aria-hidden': 'true' }, SIGNS[outcome] ?? ''),
+    ` ${title}`
+  )
 }
 
 /**
@@ -18,15 +29,25 @@ export function pill(outcome, title) {
  * @param {number | null} value @param {number} least 0 for none
  */
 export function meter(value, least) {
-  const percent = (/** @type {number} */ each) => `${Math.round(100 * Math.min(1, Math.max(0, each)))}%`
+  const percent = (/** @type {number} */ each) =>
+    `${Math.round(100 * Math.min(1, Math.max(0, each)))}%`
   if (value === null) return element('div.rf-track', { 'aria-hidden': 'true' })
-  const said = least > 0 ? t('panel.score_of', { score: score(value), least: score(least) }) : score(value)
-  return element('div.rf-track', {
-    role: 'meter', 'aria-label': t('panel.score'), 'aria-valuemin': 0, 'aria-valuemax': 1,
-    'aria-valuenow': value, 'aria-valuetext': said, title: said
-  },
-  element('div.rf-fill', { style: `width:${percent(value)}` }),
-  least > 0 && element('div.rf-tick', { style: `left:${percent(least)}` }))
+  const said =
+    least > 0 ? t('panel.score_of', { score: score(value), least: score(least) }) : score(value)
+  return element(
+    'div.rf-track',
+    {
+      role: 'meter',
+      'aria-label': t('panel.score'),
+      'aria-valuemin': 0,
+      'aria-valuemax': 1,
+      'aria-valuenow': value,
+      'aria-valuetext': said,
+      title: said
+    },
+    element('div.rf-fill', { style: `width:${percent(value)}` }),
+    least > 0 && element('div.rf-tick', { style: `left:${percent(least)}` })
+  )
 }
 
 /**
@@ -34,12 +55,20 @@ export function meter(value, least) {
  * @param {string} address "" for none @param {number | string} number
  */
 export function picture(address, number) {
-  return element('span.rf-picture', { key: address || `number ${number}` },
+  return element(
+    'span.rf-picture',
+    { key: address || `number ${number}` },
     element('span.rf-number', { 'aria-hidden': 'true' }, number),
-    address && element('img', {
-      src: address, alt: '', draggable: 'false', loading: 'lazy', decoding: 'async',
-      onerror: (/** @type {any} */ event) => event.currentTarget.remove()
-    }))
+    address &&
+      element('img', {
+        src: address,
+        alt: '',
+        draggable: 'false',
+        loading: 'lazy',
+        decoding: 'async',
+        onerror: (/** @type {any} */ event) => event.currentTarget.remove()
+      })
+  )
 }
 
 /** Only Runflow costs something; nobody takes no time. */
@@ -47,5 +76,7 @@ export function picture(address, number) {
 export function costAndTime({ judge, reused, cost, seconds: time }) {
   if (judge === 'off') return []
   if (reused) return [t('panel.reused')]
-  return [seconds(time), judge === 'runflow' && cost && t('panel.credits', { cost })].filter(Boolean)
+  return [seconds(time), judge === 'runflow' && cost && t('panel.credits', { cost })].filter(
+    Boolean
+  )
 }

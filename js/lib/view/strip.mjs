@@ -19,10 +19,18 @@ const STEPS = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }
  */
 export function strip({ items, selected, winner = 0, picked = '', choose }) {
   const label = t(winner ? 'panel.attempts' : 'panel.images')
-  return element('div.rf-strip', {
-    role: 'listbox', 'aria-label': label, 'aria-orientation': 'horizontal', key: 'strip',
-    onkeydown: (/** @type {KeyboardEvent} */ event) => onKey(event, items.length, selected, choose)
-  }, items.map((item, index) => option(item, index, { items, selected, winner, picked, choose })))
+  return element(
+    'div.rf-strip',
+    {
+      role: 'listbox',
+      'aria-label': label,
+      'aria-orientation': 'horizontal',
+      key: 'strip',
+      onkeydown: (/** @type {KeyboardEvent} */ event) =>
+        onKey(event, items.length, selected, choose)
+    },
+    items.map((item, index) => option(item, index, { items, selected, winner, picked, choose }))
+  )
 }
 
 /** @param {any} item @param {number} index @param {any} given */
@@ -31,20 +39,36 @@ function option(item, index, { selected, winner, picked, choose }) {
   const wins = winner > 0 && item.number === winner
   const facts = [
     t(winner ? 'loop.label' : 'panel.image', {
-      n: item.number ?? index + 1, outcome: t(`panel.${item.verdict}`), score: score(item.score)
+      n: item.number ?? index + 1,
+      outcome: t(`panel.${item.verdict}`),
+      score: score(item.score)
     }),
     wins && t('loop.came_out'),
     isPicked && t('panel.yours')
   ].filter(Boolean)
-  return element('div.rf-image', {
-    role: 'option', key: index, tabindex: index === selected ? 0 : -1, 'data-outcome': item.verdict,
-    'data-index': index, 'aria-selected': String(index === selected), 'data-wins': wins || null,
-    'aria-label': facts.join(', '), title: facts.join(', '), onclick: () => choose(index, true)
-  },
-  picture(item.image && thumbnail(item.image), index + 1),
-  isPicked && element('span.rf-star', { 'aria-hidden': 'true' }, '★'),
-  element('span.rf-mark', { 'aria-hidden': 'true' },
-    SIGNS[item.verdict], winner > 0 && item.score !== null && ` ${score(item.score)}`))
+  return element(
+    'div.rf-image',
+    {
+      role: 'option',
+      key: index,
+      tabindex: index === selected ? 0 : -1,
+      'data-outcome': item.verdict,
+      'data-index': index,
+      'aria-selected': String(index === selected),
+      'data-wins': wins || null,
+      'aria-label': facts.join(', '),
+      title: facts.join(', '),
+      onclick: () => choose(index, true)
+    },
+    picture(item.image && thumbnail(item.image), index + 1),
+    isPicked && element('span.rf-star', { 'aria-hidden': 'true' }, '★'),
+    element(
+      'span.rf-mark',
+      { 'aria-hidden': 'true' },
+      SIGNS[item.verdict],
+      winner > 0 && item.score !== null && ` ${score(item.score)}`
+    )
+  )
 }
 
 /** @param {KeyboardEvent} event @param {number} count @param {number} selected @param {any} choose */

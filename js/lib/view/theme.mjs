@@ -55,11 +55,14 @@ let painted = ''
 /** The colours on a ground. @param {Rgb} ground @param {Rgb} wanted the palette's own text colour */
 export function palette(ground, wanted) {
   const text = readable(wanted, [ground], 7)
-  const raised = mix(text, ground, 0.09)
+  const lifted = mix(text, ground, 0.09)
+  const raised = contrast(text, lifted) >= TEXT ? lifted : ground
   const grounds = [ground, raised]
   /** @type {Record<string, Rgb>} */
   const found = {
-    ground, raised, text,
+    ground,
+    raised,
+    text,
     quiet: readable(mix(text, ground, 0.75), grounds, TEXT),
     line: readable(mix(text, ground, 0.3), [ground], BORDER),
     faint: mix(text, ground, 0.2)
@@ -87,7 +90,9 @@ const best = (ground) => (contrast(WHITE, ground) >= contrast(BLACK, ground) ? W
 
 /** @param {Rgb} a @param {Rgb} b @param {number} share of a @returns {Rgb} */
 function mix(a, b, share) {
-  return /** @type {Rgb} */ (a.map((each, index) => Math.round(each * share + b[index] * (1 - share))))
+  return /** @type {Rgb} */ (
+    a.map((each, index) => Math.round(each * share + b[index] * (1 - share)))
+  )
 }
 
 /** As WCAG 2 defines it. @param {Rgb} a @param {Rgb} b */
@@ -99,7 +104,8 @@ export function contrast(a, b) {
 /** @param {Rgb} rgb */
 function luminance(rgb) {
   const [r, g, b] = rgb.map((each) =>
-    each / 255 <= 0.04045 ? each / 255 / 12.92 : ((each / 255 + 0.055) / 1.055) ** 2.4)
+    each / 255 <= 0.04045 ? each / 255 / 12.92 : ((each / 255 + 0.055) / 1.055) ** 2.4
+  )
   return 0.2126 * r + 0.7152 * g + 0.0722 * b
 }
 

@@ -6,8 +6,11 @@ const MOST_WORDS = 400
 /** The prompt, with what is new and what is gone marked. @param {string} before @param {string} after */
 export function changedPrompt(before, after) {
   const parts = before ? changes(before, after) : [['same', after]]
-  return element('blockquote.rf-prompt', {},
-    parts.map(([kind, text]) => (kind === 'same' ? text : element(kind, {}, text))))
+  return element(
+    'blockquote.rf-prompt',
+    {},
+    parts.map(([kind, text]) => (kind === 'same' ? text : element(kind, {}, text)))
+  )
 }
 
 /** @param {string} before @param {string} after @returns {[string, string][]} [["same" | "ins" | "del", text], …] */
