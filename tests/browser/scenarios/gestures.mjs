@@ -1,6 +1,6 @@
 /** The gestures on what people have: official templates, Set and Get, nodes of other packs. */
 import { expect } from '../editor.mjs'
-import { template, unique } from '../workflows.mjs'
+import { generated, template, unique } from '../workflows.mjs'
 
 /** What ComfyUI gets, by the class of each node. */
 const posted = (editor) =>
@@ -50,4 +50,86 @@ export async function regenerates_a_template(editor) {
   const ended = await editor.runToTheEnd()
   expect(ended === 'execution_success', 'it runs', ended)
   return end.id
+}
+
+const spent = (editor) =>
+  editor.in(async () => {
+    const answer = await window.comfyAPI.api.api.fetchApi('/runflow-evaluate/days?days=1')
+    return Number((await answer.json()).today.evaluations)
+  })
+
+/** A loop whose prompt and seed come from nodes of their own. */
+async function fedLoop(editor) {
+  await editor.load(generated(unique('a lake'), { seed: Math.floor(Math.random() * 1e9) }))
+  await run(editor, 2, 'RunflowEvaluate.Regenerate')
+  await editor.in((text) => {
+    const { app, LiteGraph } = window
+    const [start] = app.graph.nodes.filter(({ type }) => type === 'RunflowRegenerateStart')
+    for (const [type, input, value] of [['PrimitiveStringMultiline', 'prompt', text], ['PrimitiveInt', 'seed', 77]]) {
+      const node = LiteGraph.createNode(type)
+      node.pos = [-800, app.graph.nodes.length * 200]
+      app.graph.add(node)
+      node.widgets[0].value = value
+      node.connect(0, start, input)
+    }
+  }, unique('a hill'))
+  await editor.frames()
+}
+
+/** Call one of the pack's modules as its panel does. */
+const taking = (editor, number, take) =>
+  editor.in(async ([wanted, does]) => {
+    const base = new URL('lib/', document.querySelector('link[href$="runflow.css"]').href).href
+    const { attemptOffer, takeAttempt } = await import(`${base}gestures/take_attempt.mjs`)
+    const { app, comfyAPI } = window
+    const [end] = app.graph.nodes.filter(({ type }) => type === 'RunflowRegenerateEnd')
+    const answer = await comfyAPI.api.api.fetchApi(`/runflow-evaluate/panels?workflow=${app.graph.id}`)
+    const { panels } = await answer.json()
+    const { loop } = panels.find(({ node, loop }) => String(node) === String(end.id) && loop)
+    const own = loop.attempts[wanted - 1]
+    const attempt = { number: wanted, prompt: own.prompt, seed: own.seed_digits, image: own.images[0], verdict: own.verdict }
+    const of = { start: loop.start, winner: { number: loop.winner } }
+    if (does) takeAttempt(end, of, attempt)
+    return { offer: attemptOffer(end, of, attempt), attempt }
+  }, [number, take])
+
+/** What is promised is what is billed: the values go to where they come from, and nothing is judged anew. */
+export async function takes_an_attempt_where_its_values_come_from(editor) {
+  await fedLoop(editor)
+  await editor.runToTheEnd()
+  const before = await spent(editor)
+  const { offer, attempt } = await taking(editor, 2, true)
+  expect(offer.not === '', 'it can be done', offer)
+  const { PrimitiveStringMultiline: text, PrimitiveInt: seed, RunflowRegenerateEnd: end } = await posted(editor)
+  expect(text.inputs.value === attempt.prompt, 'the prompt is where it comes from', text)
+  expect(String(seed.inputs.value) === attempt.seed, 'and the seed', seed)
+  expect(end.inputs.max_attempts === 1, 'it is the only attempt', end)
+  const ended = await editor.runToTheEnd()
+  expect(ended === 'execution_success', 'it runs', ended)
+  expect((await spent(editor)) === before, 'nothing is paid', (await spent(editor)) - before)
+}
+
+/** What the nodes hold: their sizes change by themselves. */
+const values = (editor) =>
+  editor.in(() => {
+    const { nodes } = window.app.graph.serialize()
+    return JSON.stringify(nodes.map((node) => [node.id, node.widgets_values, node.properties.runflow_picked]))
+  })
+
+/** Where another node decides, nothing is written and nothing is promised. */
+export async function says_that_it_cannot_take_an_attempt(editor) {
+  await fedLoop(editor)
+  await editor.runToTheEnd()
+  await editor.in(() => {
+    const { app, LiteGraph } = window
+    const [start] = app.graph.nodes.filter(({ type }) => type === 'RunflowRegenerateStart')
+    const joins = LiteGraph.createNode('StringConcatenate')
+    app.graph.add(joins)
+    joins.connect(0, start, 'prompt')
+  })
+  const before = await values(editor)
+  const { offer } = await taking(editor, 2, false)
+  expect(/decides that value/.test(offer.not), 'it says why', offer)
+  await taking(editor, 2, true)
+  expect((await values(editor)) === before, 'nothing is changed')
 }
