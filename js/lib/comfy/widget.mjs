@@ -32,6 +32,7 @@ export function addPanel(node, size) {
   element.id = `rf-panel-${++count}`
   element.setAttribute('aria-label', t('panel.label'))
   element.style.minHeight = `${height}px`
+  element.style.maxHeight = `${height}px`
   element.dataset.size = size
   keepInside(element)
   const widget = node.addDOMWidget('runflow_panel', 'runflow_panel', element, {

@@ -24,6 +24,10 @@ let root = null
 /** @type {Subject | null} */
 let subject = null
 let index = 0
+/** @type {DOMRect | null} what it stands beside */
+let anchor = null
+/** @type {string | null} the evaluation that was read last */
+let read = null
 /** @type {import('./inspector.mjs').Given['ui']} */
 let ui
 
@@ -35,10 +39,11 @@ export function inspect(wanted, at, beside) {
   subject = wanted
   index = at
   ui = closed()
+  read = null
   root.hidden = false
   if (root.showPopover && !root.matches(':popover-open')) root.showPopover()
+  anchor = beside
   refresh()
-  place(beside)
   const close = root.querySelector('[data-focus="close"]')
   if (close instanceof HTMLElement) close.focus({ preventScroll: true })
 }
@@ -63,13 +68,15 @@ export function refresh() {
   if (!found?.items.length) return close()
   index = Math.min(index, found.items.length - 1)
   const item = found.items[index]
-  load(item.id)
+  if (item.id !== read) load(item.id) // once, also where it cannot be read
+  read = item.id
   const offer = subject.offer?.(item) ?? null
   patch(
     root,
     inspectorView({ ...found, index, more: knownOf(item.id), offer, ui }, acts(found.items))
   )
   root.dataset.large = String(ui.large)
+  place()
 }
 
 /** @param {any[]} items @returns {import('./inspector.mjs').Acts} */
@@ -139,13 +146,13 @@ function build() {
   return made
 }
 
-/** Beside it, where there is more room, and never outside the window. @param {DOMRect} beside */
-function place(beside) {
-  if (!root) return
+/** Beside it, where there is more room, and never outside the window, also when it grows. */
+function place() {
+  if (!root || !anchor) return
   const { innerWidth, innerHeight } = window
-  const right = beside.right + GAP + WIDTH <= innerWidth
-  const left = right ? beside.right + GAP : Math.max(GAP, beside.left - GAP - WIDTH)
-  const top = Math.max(GAP, Math.min(beside.top, innerHeight - root.offsetHeight - GAP))
+  const right = anchor.right + GAP + WIDTH <= innerWidth
+  const left = right ? anchor.right + GAP : Math.max(GAP, anchor.left - GAP - WIDTH)
+  const top = Math.max(GAP, Math.min(anchor.top, innerHeight - root.offsetHeight - GAP))
   root.style.left = `${Math.min(left, innerWidth - WIDTH - GAP)}px`
   root.style.top = `${top}px`
 }

@@ -210,7 +210,6 @@ export async function holds_very_much(editor) {
   await editor.frames(4)
   expect((await scale()) === zoom, 'the wheel scrolls it and does not zoom the canvas', await scale())
   expect((await inspector.locator('.rf-inside').evaluate((each) => each.scrollTop)) > 0, 'it scrolls')
-  await editor.page.keyboard.press('Escape')
   await inspector.getByRole('button', { name: 'Close' }).press('Escape')
 }
 
