@@ -165,8 +165,14 @@ function open(index) {
     opener: () => buttonOf(index)
   }
   opened = subject
-  const beside = (element ?? root)?.getBoundingClientRect()
-  if (beside) inspect(/** @type {any} */ (subject), 0, beside)
+  inspect(/** @type {any} */ (subject), 0, besideList(element))
+}
+
+/** As high as the row, and as wide as the list: what opens there covers no row. @param {HTMLElement | null} row */
+function besideList(row) {
+  const whole = /** @type {HTMLElement} */ (root).getBoundingClientRect()
+  const { top, height } = row?.getBoundingClientRect() ?? whole
+  return new DOMRect(whole.left, top, whole.width, height)
 }
 
 /** @param {Row} row @returns {any} */

@@ -181,8 +181,7 @@ function cells(row) {
   const facts = [
     row.judge && has(`judge.${row.judge}`) && t(`judge.${row.judge}`),
     row.cost && t('panel.credits', { cost: row.cost }),
-    seconds(row.seconds),
-    ago(row.created_at * 1000)
+    seconds(row.seconds)
   ]
   const why = whyOf(row)
   return [
@@ -192,7 +191,8 @@ function cells(row) {
       element('span.rf-dot', { 'aria-hidden': 'true' }, SIGNS[row.outcome] ?? '!'),
       element('strong', {}, t(`history.outcome.${row.outcome}`)),
       row.score !== null && element('span', {}, score(row.score)),
-      rating !== 'none' && element('span.rf-chip', {}, t(`rating.said.${rating}`))
+      rating !== 'none' && element('span.rf-chip', {}, t(`rating.said.${rating}`)),
+      element('span.rf-when', {}, ago(row.created_at * 1000))
     ),
     element('span.rf-cut', { title: row.prompt || null }, row.prompt || row.id || '–'),
     element(
