@@ -11,6 +11,7 @@ workflow; it follows ``retention_days`` and ``keep_prompts``.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import logging
@@ -22,6 +23,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from comfy.model_management import InterruptProcessingException
 from comfy_execution.progress import get_progress_state
 from comfy_execution.utils import get_executing_context
 from server import PromptServer
@@ -39,7 +41,7 @@ WITH_PANEL = ("RunflowEvaluateImage", "RunflowShowVerdict", "RunflowGetEvaluatio
 FOLDER = "shown"
 PER_NODE = 8
 MOST_NODES, MOST_PROMPTS, MOST_FILES = 500, 200, 300
-MOST_IN_MEMORY = 50
+MOST_IN_MEMORY, MOST_DONE = 50, 1_000
 LARGEST = 1_000_000
 """Characters of JSON of one state that are kept on disk."""
 NAME_LENGTH = 100
@@ -59,6 +61,7 @@ class Shown:
         self.directory, self.retention_days, self.keep_prompts = directory, retention_days, keep_prompts
         self._workflows: OrderedDict[str, States] = OrderedDict()
         self._made_from: OrderedDict[str, Mapping[str, str]] = OrderedDict()
+        self._done: OrderedDict[str, State] = OrderedDict()  # by identity: ComfyUI's cache knows no workflows
         self._lock, self._writing = threading.Lock(), threading.Lock()
 
     def put(self, state: State) -> None:
@@ -70,6 +73,10 @@ class Shown:
             nodes[state["node"]] = [state, *(each for each in known if not _replaces(state, each))][:PER_NODE]
             while len(nodes) > MOST_NODES:
                 del nodes[next(iter(nodes))]
+            if state["phase"] == DONE:
+                self._done[state["identity"]] = state
+                while len(self._done) > MOST_DONE:
+                    self._done.popitem(last=False)
         if state["phase"] != WAITING:
             background.call(lambda: self._write(state["workflow"]))
 
@@ -95,7 +102,9 @@ class Shown:
                 self._made_from.popitem(last=False)
             nodes = self._nodes(workflow)
             for node, made in made_from.items():
-                _take_note(nodes.get(node, []), prompt, made, identities.get(node))
+                elsewhere = self._done.get(identities.get(node, ""))
+                more = [{**elsewhere, "workflow": workflow, "node": node}] if elsewhere else []
+                nodes[node] = _take_note([*nodes.get(node, []), *more], prompt, made, identities.get(node))
             found = [state for node in made_from for state in nodes.get(node, []) if state["prompt"] == prompt]
         if found:
             background.call(lambda: self._write(workflow))
@@ -160,15 +169,22 @@ class Shown:
                 file.unlink(missing_ok=True)
 
 
-def _take_note(known: list[State], prompt: str, made_from: str, identity: str | None) -> None:
-    """In the states of one node: what a prompt showed already, else what was shown of the same, is its own."""
+def _take_note(known: list[State], prompt: str, made_from: str, identity: str | None) -> list[State]:
+    """The states of one node: what a prompt showed already, else what was shown of the same, is its own now."""
     own = [state for state in known if state["prompt"] == prompt]
     for state in own:
         state["made_from"] = made_from
-    same = (state for state in known if state["identity"] == identity and state["phase"] == DONE)
-    if not own and (state := next(same, None)) is not None:
-        known.remove(state)
-        known.insert(0, {**state, "prompt": prompt, "made_from": made_from, "at": time.time()})
+    same = next((state for state in known if state["identity"] == identity and state["phase"] == DONE), None)
+    if own or same is None:
+        return _distinct(known)
+    now = {**same, "prompt": prompt, "made_from": made_from, "at": time.time()}
+    return _distinct([now, *known])
+
+
+def _distinct(states: list[State]) -> list[State]:
+    """One for each thing that was judged, the first."""
+    first = {(state["phase"], state["identity"]): state for state in reversed(states)}
+    return [state for state in states if first[state["phase"], state["identity"]] is state][:PER_NODE]
 
 
 def _replaces(new: State, old: State) -> bool:
@@ -261,11 +277,11 @@ def panel() -> Iterator[Panel]:
     except RunflowError as error:
         own.stopped(error.code, str(error))
         raise
+    except (InterruptProcessingException, asyncio.CancelledError):  # or another node of the prompt failed
+        own.stopped(CANCELLED)
+        raise
     except Exception as error:
         own.stopped("ERROR", f"{type(error).__name__}: {error}")
-        raise
-    except BaseException:  # cancelled, or another node of the prompt failed
-        own.stopped(CANCELLED)
         raise
 
 

@@ -353,11 +353,14 @@ def test_a_page_says_what_a_prompt_is_made_from_and_hears_what_is_known_of_just_
     assert {(state["node"], state["made_from"]) for state in answer["panels"]} == {("2", "made"), ("3", "made too")}
     newest = panels(server, "w-8")["2"][0]
     assert (newest["prompt"], newest["made_from"]) == (again, "made")
+    other = run_of(server, "w-8b", judged_by_nobody())
+    told = {"workflow": "w-8b", "prompt": other, "nodes": {"2": "made", "3": "made too"}}
+    assert len(ask(server, "POST", "panels", told)[1]["panels"]) == 2, "ComfyUI's cache knows no workflows"
     assert ask(server, "POST", "panels", {"workflow": "", "prompt": ""})[0] == 400
 
 
 def test_what_nodes_showed_is_private_and_as_long_as_prompts_are_kept_whole(server: ComfyUI, private: Path) -> None:
-    run_of(server, "w-9", judged_by_nobody())
+    run_of(server, "w-9", judged_by_nobody("bilinear"))
     folder = private / "shown"
     for _ in range(50):
         if any("w-9" in file.read_text() for file in folder.glob("*.json")):

@@ -11,14 +11,17 @@ const ENDS = ['execution_success', 'execution_error', 'execution_interrupted']
 const MOST_PROMPTS = 300
 const AGAIN_MS = [2_000, 10_000, 30_000]
 
-/** @type {Map<string, ReturnType<typeof tabOf>>} the tab that each prompt of this page was queued in */
-const queuedIn = new Map()
+/**
+ * Where each prompt of this page was queued, and what its nodes were made from.
+ * @type {Map<string, {tab: ReturnType<typeof tabOf>, nodes: Record<string, string>}>}
+ */
+const queued = new Map()
 
 /** Whether a prompt was queued in the open tab, or, as far as this page knows, may have been. */
 /** @param {string} prompt */
 export function isHere(prompt) {
-  const tab = queuedIn.get(prompt)
-  return tab === undefined || tab === tabOf()
+  const from = queued.get(prompt)
+  return from === undefined || from.tab === tabOf()
 }
 
 /**
@@ -26,13 +29,17 @@ export function isHere(prompt) {
  * @param {() => Record<string, string>} madeFrom what each node with a panel is made from now; {} for none of ours
  */
 export function listen(store, madeFrom) {
-  api.addEventListener(EVENT, ({ detail }) => store.put([detail]))
+  api.addEventListener(EVENT, ({ detail }) => {
+    // The server may send it before it was told what it is made from.
+    const made = queued.get(detail.prompt)?.nodes[detail.node] ?? ''
+    store.put([{ ...detail, made_from: detail.made_from || made }])
+  })
   for (const name of ENDS) api.addEventListener(name, ({ detail }) => store.ended(detail.prompt_id))
   api.addEventListener('reconnected', () => read(store))
   onQueued(
     ({ tab, workflow, nodes }, prompt) => {
-      queuedIn.set(prompt, tab)
-      if (queuedIn.size > MOST_PROMPTS) queuedIn.delete([...queuedIn.keys()][0])
+      queued.set(prompt, { tab, nodes })
+      if (queued.size > MOST_PROMPTS) queued.delete([...queued.keys()][0])
       if (Object.keys(nodes).length) tell(store, { workflow, prompt, nodes })
     },
     () => ({ tab: tabOf(), workflow: workflowId(), nodes: madeFrom() })
@@ -40,10 +47,10 @@ export function listen(store, madeFrom) {
 }
 
 /** Say what the nodes of a prompt are made from; the server says what it knows of just that. */
-/** @param {import('./store.mjs').Store} store @param {object} queued */
-async function tell(store, queued) {
+/** @param {import('./store.mjs').Store} store @param {object} asked */
+async function tell(store, asked) {
   try {
-    store.put((await post('panels', queued)).panels)
+    store.put((await post('panels', asked)).panels)
   } catch (error) {
     console.debug('Runflow Evaluate: what was queued could not be noted', error)
   }

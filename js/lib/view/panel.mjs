@@ -204,7 +204,7 @@ export function waitingLines({ state, usual, now }) {
   const first = [
     attempt > 0 && t('waiting.attempt', { n: attempt, all: attempts }),
     of > 1 && t('waiting.judged', { judged, all: of }),
-    codeText(state.code, 'waiting')
+    waitingText(state.code)
   ]
   const usually = usual
     ? t('waiting.usual', { low: seconds(usual.p50), high: seconds(usual.p90) })
@@ -216,8 +216,10 @@ export function waitingLines({ state, usual, now }) {
   ].filter(Boolean)
 }
 
-/** A code of the server in words. @param {string} code @param {string} [group] */
-const codeText = (code, group = 'code') => (has(`${group}.${code}`) ? t(`${group}.${code}`) : code)
+/** Codes of the server in words. @param {string} code */
+const codeText = (code) => (has(`code.${code}`) ? t(`code.${code}`) : code)
+/** @param {string} code */
+const waitingText = (code) => (has(`waiting.${code}`) ? t(`waiting.${code}`) : code)
 
 /** @param {Given} given */
 const planText = ({ plan }) => (plan ? t(plan.text, plan.values) : '')
