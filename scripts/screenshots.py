@@ -20,7 +20,6 @@ DOCS = ROOT / "docs"
 LIGHT = ("failed",)
 """Taken a second time as Vue nodes in the light theme."""
 WAITING_S = 2.5
-COLOURS = 255
 
 
 def main() -> int:
@@ -32,7 +31,7 @@ def main() -> int:
 
 
 def take(names: list[str]) -> int:
-    from driver import KEY, Browser, install, missing
+    from driver import KEY, NEWEST, Browser, install, missing, on_frontend
     from support.server import start_comfyui
 
     from runflow_api.sandbox.app import Sandbox
@@ -52,6 +51,7 @@ def take(names: list[str]) -> int:
                 base,
                 env={"RUNFLOW_BASE_URL": sandbox.url, "RUNFLOW_API_KEY": KEY},
                 extra_nodes=(ROOT / "tests" / "browser" / "stand_ins",),
+                args=on_frontend(NEWEST),
             )
             browser = Browser(Path(folder))
             try:
@@ -121,11 +121,11 @@ def _verdicts(names: list[str] | None) -> list:
 
 
 def _keep(file: Path) -> None:
-    """With a palette a picture of the editor is a third of the size, and looks the same."""
+    """In its true colours: what passed has to look green."""
     from PIL import Image
 
     with Image.open(file) as picture:
-        picture.convert("RGB").quantize(COLOURS).save(DOCS / file.name, optimize=True)
+        picture.convert("RGB").save(DOCS / file.name, optimize=True)
     say(f"docs/{file.name}")
 
 

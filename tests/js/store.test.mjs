@@ -70,11 +70,15 @@ test('waiting ends with what comes next, and with the end of its prompt', () => 
   assert.equal(shown(store, 'm').state.phase, 'done')
 })
 
-test('after a restart of the server nothing waits that it does not know of', () => {
+test('what waits and is not known to a server that was restarted says so', () => {
   const store = new Store()
-  store.put([state({ phase: 'waiting' })])
+  store.put([state({ phase: 'waiting', prompt: 'lost' })])
   store.replace('w', [])
-  assert.equal(shown(store, 'm').state, null)
+  const { phase, code } = shown(store, 'm').state
+  assert.deepEqual([phase, code], ['stopped', 'RESTARTED'])
+  store.put([state({ phase: 'waiting', prompt: 'ended' })])
+  store.replace('w', [state({ prompt: 'ended', identity: 'new' })])
+  assert.equal(shown(store, 'm').state.phase, 'done')
 })
 
 test('an error stays until something else is known of the same node', () => {

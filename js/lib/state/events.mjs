@@ -7,6 +7,8 @@ import { t } from '../text.mjs'
 
 const EVENT = 'runflow-evaluate.panel'
 const ENDS = ['execution_success', 'execution_error', 'execution_interrupted']
+/** The tabs of so many prompts are remembered. */
+const MOST_PROMPTS = 300
 const AGAIN_MS = [2_000, 10_000, 30_000]
 
 /** @type {Map<string, ReturnType<typeof tabOf>>} the tab that each prompt of this page was queued in */
@@ -30,6 +32,7 @@ export function listen(store, madeFrom) {
   onQueued(
     ({ tab, workflow, nodes }, prompt) => {
       queuedIn.set(prompt, tab)
+      if (queuedIn.size > MOST_PROMPTS) queuedIn.delete([...queuedIn.keys()][0])
       if (Object.keys(nodes).length) tell(store, { workflow, prompt, nodes })
     },
     () => ({ tab: tabOf(), workflow: workflowId(), nodes: madeFrom() })
@@ -60,7 +63,7 @@ export async function read(store, tries = 0) {
     store.replace(workflow, panels)
   } catch (error) {
     trouble.text = t('panel.no_server', { message: /** @type {Error} */ (error).message })
-    store.replace(workflow, [])
+    store.touch(workflow)
     if (tries < AGAIN_MS.length) again = setTimeout(() => read(store, tries + 1), AGAIN_MS[tries])
   }
 }

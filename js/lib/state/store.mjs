@@ -28,17 +28,30 @@ export class Store {
     for (const workflow of new Set(states.map((each) => each.workflow))) this.#changed(workflow)
   }
 
-  /** All that the server has of a workflow: what is waiting and not among it waits no more. */
-  /** @param {string} workflow @param {PanelState[]} states */
+  /**
+   * All that the server has of a workflow. What waits here and is not among it was lost: the server was restarted.
+   * @param {string} workflow @param {PanelState[]} states
+   */
   replace(workflow, states) {
-    for (const [key, known] of this.states) {
-      if (!key.startsWith(`${workflow} `)) continue
+    const known = [...this.states].filter(([key]) => key.startsWith(`${workflow} `))
+    const lost = known.flatMap(([, each]) =>
+      each.filter(({ phase, prompt, node }) => {
+        const told = states.some((one) => one.prompt === prompt && one.node === node)
+        return phase === 'waiting' && !told
+      })
+    )
+    for (const [key, each] of known) {
       this.states.set(
         key,
-        known.filter((each) => each.phase !== 'waiting')
+        each.filter(({ phase }) => phase !== 'waiting')
       )
     }
-    this.put(states)
+    this.put([...states, ...lost.map(asLost)])
+    this.touch(workflow)
+  }
+
+  /** Something else that its panels show has changed. @param {string} workflow */
+  touch(workflow) {
     this.#changed(workflow)
   }
 
@@ -71,6 +84,15 @@ export class Store {
     for (const read of this.readers) read(workflow)
   }
 }
+
+/** @param {PanelState} state @returns {PanelState} */
+const asLost = (state) => ({
+  ...state,
+  phase: 'stopped',
+  code: 'RESTARTED',
+  message: '',
+  at: Date.now() / 1000
+})
 
 /** As the server does it (`nodes/_shown.py`). @param {PanelState} now @param {PanelState} before */
 function replaces(now, before) {

@@ -185,7 +185,9 @@ function linesOf(given, { sum, verdicts, loop }) {
   if (state.phase === 'waiting') return waitingLines(given)
   if (state.phase === 'stopped') {
     return [
-      state.code === 'CANCELLED' ? t('panel.cancelled_line') : state.message || codeText(state.code)
+      ['CANCELLED', 'RESTARTED'].includes(state.code)
+        ? t('panel.cancelled_line')
+        : state.message || codeText(state.code)
     ]
   }
   if (sum.judge === 'off') return [t('plan.off')]

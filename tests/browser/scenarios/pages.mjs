@@ -18,27 +18,35 @@ export async function history_lists(editor, { prompt }) {
   await page.getByRole('searchbox').fill(prompt)
   await page.locator('.rf-list-item').nth(1).waitFor({ state: 'detached' })
   await page.getByText(prompt).first().waitFor()
-  await page.getByRole('combobox').selectOption('passed')
+  const verdict = page.getByRole('combobox', { name: 'Filter by verdict' })
+  await verdict.selectOption('passed')
   await page.getByText('Nothing matches.').first().waitFor()
-  await page.getByRole('combobox').selectOption('failed')
+  await verdict.selectOption('failed')
+  await page.locator('.rf-history-row').first().waitFor()
   const downloads = editor.page.waitForEvent('download')
   await page.getByRole('button', { name: 'Save as CSV' }).click()
   const stream = await (await downloads).createReadStream()
   const csv = (await stream.toArray()).join('')
   expect(csv.includes(prompt) && csv.split('\r\n').length === 3, 'the file has what is listed', csv)
   await page.locator('.rf-history-row').first().click()
-  await page.getByText('six fingers').first().waitFor()
-  const thumb = page.getByRole('button', { name: 'Yes, the verdict is right' })
+  const inspector = editor.page.locator('.rf-inspector')
+  await inspector.getByText('six fingers').first().waitFor()
+  const thumb = inspector.getByRole('button', { name: 'Yes, the verdict is right' })
   await thumb.focus()
   await editor.page.keyboard.press('Enter')
   await page.getByText('Rated right').first().waitFor()
   expect(await thumb.evaluate((each) => each === document.activeElement), 'a rating keeps the focus')
-  await page.getByRole('button', { name: '← Back' }).press('Enter')
+  await inspector.getByRole('button', { name: 'Close' }).press('Enter')
   const row = page.locator('.rf-history-row').first()
-  expect(await row.evaluate((each) => each === document.activeElement), 'Back goes back to the row')
-  await row.press('Enter')
-  await page.getByRole('button', { name: 'Show on the node' }).click()
-  await (await editor.panel(2)).getByRole('button', { name: 'Close' }).first().waitFor()
+  expect(await row.evaluate((each) => each === document.activeElement), 'closing it goes back to the row')
+  await row.press('2')
+  await page.getByText('Rated wrong').first().waitFor()
+  await editor.command(TAB)
+  await history(editor)
+  expect((await page.getByRole('searchbox').inputValue()) === prompt, 'what is asked for is still in its fields')
+  expect((await page.getByRole('combobox', { name: 'Filter by verdict' }).inputValue()) === 'failed', 'and so is the filter')
+  await page.getByRole('button', { name: 'Clear filters' }).click()
+  await page.locator('.rf-history-row').first().waitFor()
   await editor.command(TAB)
 }
 
@@ -49,7 +57,7 @@ export async function history_of_thousands(editor, { count }) {
     const list = document.querySelector('.rf-list')
     const frames = []
     let most = 0
-    const shown = () => list.querySelector('.rf-list-inner').clientHeight / 62
+    const shown = () => list.querySelector('.rf-list-inner').clientHeight / 66
     for (let round = 0; round < 3000 && shown() < wanted; round++) {
       const began = performance.now()
       list.scrollTop = list.scrollHeight
@@ -87,7 +95,7 @@ async function keepsThePlace(editor, page) {
   await page.locator('.rf-history-row', { hasText: 'meanwhile' }).first().waitFor({ state: 'detached' })
   await page.locator('.rf-list').evaluate((list) => { list.scrollTop = 0 })
   await page.locator('.rf-history-row', { hasText: 'meanwhile' }).first().click()
-  await page.getByRole('button', { name: '← Back' }).press('Enter')
+  await editor.page.locator('.rf-inspector').getByRole('button', { name: 'Close' }).press('Enter')
 }
 
 async function settings(editor) {
