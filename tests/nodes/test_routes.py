@@ -297,6 +297,40 @@ def test_history_pages_filters_and_is_bounded(server: ComfyUI, private: Path) ->
     }  # fmt: skip
 
 
+def test_the_history_is_filtered_by_rating_and_by_time(server: ComfyUI, private: Path) -> None:
+    with Journal.open(None, private) as journal:
+        rows = journal.begin([_ask(f"rated {n}", Decimal("0.10")) for n in range(3)], Limits(10_000, 10_000))
+        for row in rows:
+            journal.record_submission(row, f"e-rated-{row.id}", "org")
+            ended = {"id": f"e-rated-{row.id}", "overall_passed": True}
+            journal.record_result(row, ended, completed=True, cost="0.10", failure_code=None, duration_s=1.0)
+        journal.record_feedback(f"e-rated-{rows[1].id}", False, "no")
+
+    def prompts(query: str) -> list[str]:
+        return [row["prompt"] for row in ask(server, "GET", f"history?search=rated&{query}")[1]["rows"]]
+
+    assert prompts("rating=bad") == ["rated 1"]
+    assert prompts("rating=none") == ["rated 2", "rated 0"]
+    assert len(prompts(f"since={int(rows[0].created_at)}")) == 3
+    assert prompts(f"since={int(rows[0].created_at) + 3600}") == []
+    assert prompts("workflow=of-nobody") == []
+    assert len(json.loads(ask(server, "GET", "history.json?search=rated&rating=bad")[1])) == 1
+
+
+def test_what_is_under_way_is_collected_and_costs_nothing(server: ComfyUI, private: Path, sandbox: Sandbox) -> None:
+    sandbox.add_verdict(ScriptedVerdict())
+    evaluation_id = _submitted(sandbox)
+    with Journal.open(None, private) as journal:
+        (row,) = journal.begin([_ask("under way", Decimal("0.10"))], Limits(10_000, 10_000))
+        journal.record_submission(row, evaluation_id, "org")
+    assert ask(server, "GET", "history?search=under+way")[1]["rows"][0]["outcome"] == "open"
+    (private / "api_key").write_text(KEY)
+    status, answer = ask(server, "POST", "collect", {"id": evaluation_id})
+    assert (status, answer["row"]["outcome"]) == (200, "passed")
+    assert ask(server, "GET", "history?search=under+way")[1]["rows"][0]["outcome"] == "passed"
+    assert ask(server, "POST", "collect", {"id": "nothing"})[0] == 400
+
+
 def test_the_history_is_saved_whole_and_no_spreadsheet_takes_a_cell_for_a_formula(
     server: ComfyUI, private: Path
 ) -> None:
