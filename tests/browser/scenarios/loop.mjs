@@ -148,11 +148,11 @@ export async function a_new_start_keeps_its_seed(editor) {
 export async function checks_quality(editor) {
   await editor.load(generated(unique('checked')))
   await gesture(editor, 3, 'Check quality')
-  await editor.page.waitForFunction(() => window.app.graph.nodes.length === 6)
+  await editor.page.waitForFunction(() => window.app.graph.nodes.length === 7)
   await editor.undo()
   expect((await editor.in(() => window.app.graph.nodes.length)) === 4, 'one undo takes it back')
   await gesture(editor, 3, 'Check quality')
-  await editor.page.waitForFunction(() => window.app.graph.nodes.length === 6)
+  await editor.page.waitForFunction(() => window.app.graph.nodes.length === 7)
   const [show] = await editor.nodesOf('RunflowShowVerdict')
   await editor.fit(show)
   await editor.runToTheEnd()
@@ -270,7 +270,7 @@ export async function is_inserted_in_a_subgraph(editor) {
 export async function checks_quality_of_a_sampler(editor) {
   await editor.load(generated(unique('sampled')))
   await gesture(editor, 2, 'Check quality')
-  await editor.page.waitForFunction(() => window.app.graph.nodes.length === 6)
+  await editor.page.waitForFunction(() => window.app.graph.nodes.length === 7)
   const from = await editor.in(() => {
     const { graph } = window.app
     const judged = graph.nodes.find((node) => node.type === 'RunflowEvaluateImage')
