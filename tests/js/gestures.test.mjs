@@ -267,3 +267,17 @@ test('a prompt typed on Evaluate and on the encoder is changed in both', () => {
   )
   assert.ok(inputIndex(encode, 'text') >= 0 && !linkInto(encode, inputIndex(encode, 'text')))
 })
+
+test('a processor of wildcards is written to only where it keeps what it is given', () => {
+  const { graph, encode, decode } = generated()
+  const wildcards = graph.put('ImpactWildcardProcessor', {
+    outputs: ['processed text:STRING'],
+    widgets: { wildcard_text: '__animal__', populated_text: 'a cat', mode: 'populate' }
+  })
+  graph.connect(wildcards, 0, encode, 'text')
+  const { evaluate } = checkQuality(decode, creator(graph))
+  assert.notEqual(promptWrites(evaluate, 'better', graph).not, '')
+  wildcards.widget('mode').value = 'fixed'
+  const { writes, not } = promptWrites(evaluate, 'better', graph)
+  assert.deepEqual([not, writes.map(({ widget }) => widget.name)], ['', ['populated_text']])
+})

@@ -195,6 +195,7 @@ function handedOn(node, slot, loose) {
   }
   const plain = plainWidget(node)
   if (plain) return plain.name
+  if (widget(node, 'wildcard_text')) return loose ? populatedName(node) : ''
   const own = (node.widgets ?? []).filter(({ type }) => type !== 'button')
   return loose && own.length === 1 && node.outputs.length === 1 ? textName(node) : ''
 }
