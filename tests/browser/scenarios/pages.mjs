@@ -89,7 +89,7 @@ async function keepsThePlace(editor, page) {
   await editor.runToTheEnd()
   await page.getByText('There are newer evaluations').first().waitFor()
   expect((await place()).join() === before.join(), 'nothing moves', [before, await place()])
-  await page.getByRole('button', { name: 'Read again' }).click()
+  await page.locator('.rf-said').getByRole('button').click()
   await page.getByText('meanwhile').first().waitFor()
   await page.locator('.rf-list').evaluate((list) => { list.scrollTop = 500 })
   await page.locator('.rf-history-row', { hasText: 'meanwhile' }).first().waitFor({ state: 'detached' })
