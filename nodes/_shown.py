@@ -87,7 +87,8 @@ class Shown:
         running = is_running or (lambda prompt: False)
         return [
             {**state, "numbers": {**state["numbers"], "elapsed": time.time() - state["at"]}}
-            if state["phase"] == WAITING else state
+            if state["phase"] == WAITING
+            else state
             for state in states
             if state["phase"] != WAITING or running(state["prompt"])
         ]

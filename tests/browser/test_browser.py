@@ -78,9 +78,7 @@ def test_a_node_says_before_run_why_it_would_not_run(play: Play) -> None:
     play("verdict.says_why_it_will_not_run")
 
 
-@pytest.mark.parametrize(
-    ("steps", "positive", "reason"), [("bad", False, "the hand is fine"), ("clear", None, None)]
-)
+@pytest.mark.parametrize(("steps", "positive", "reason"), [("bad", False, "the hand is fine"), ("clear", None, None)])
 def test_a_rating_reaches_runflow(play: Play, sandbox: Sandbox, steps: str, positive: Any, reason: Any) -> None:
     rated = play("verdict.rates", PASSES, given={"steps": steps})
     feedback = sandbox.evaluations[rated].feedback

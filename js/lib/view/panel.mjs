@@ -142,7 +142,8 @@ function remedyOf(state) {
 
 /** What there is to say in one line. @param {Given} given @param {Content} content */
 function lineOf(given, content) {
-  const [first = ''] = linesOf(given, content)
+  const lines = linesOf(given, content)
+  const first = given.state?.phase === 'waiting' ? lines.join(' · ') : (lines[0] ?? '')
   const warns = given.plan?.warns === true && given.state?.phase !== 'waiting'
   const text = warns ? planText(given) : first || planText(given)
   return element(
