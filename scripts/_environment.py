@@ -1,6 +1,6 @@
 """Everything the demo and the checks need, set up inside this clone: `.venv` and a real ComfyUI in `.comfyui`.
 
-From nothing but git and Python 3.10 or later. Standard library only: this runs before anything is installed.
+From nothing but git and Python 3.10.8 or later. Standard library only: this runs before anything is installed.
 A stamp records what was set up, so that the next start asks no package index and takes no time; a set-up that was
 interrupted left no stamp, and goes on where it stopped.
 """
@@ -52,7 +52,7 @@ STOOD_IN_FOR = {
 }
 DEV_REQUIREMENTS = ROOT / "scripts" / "requirements-dev.txt"
 
-OLDEST_PYTHON = (3, 10)
+OLDEST_PYTHON = (3, 10, 8)
 STEPS = 4
 
 # Would send what pip installs, or what Python imports, somewhere else than to .venv.
@@ -148,7 +148,7 @@ def venv_python() -> Path:
 
 def _check_python() -> None:
     if sys.version_info < OLDEST_PYTHON:
-        have, need = (".".join(map(str, version[:2])) for version in (sys.version_info, OLDEST_PYTHON))
+        have, need = (".".join(map(str, version[:3])) for version in (sys.version_info, OLDEST_PYTHON))
         raise SetupError(f"Python {need} or later is needed, this is {have} ({sys.executable}).")
 
 
@@ -229,11 +229,6 @@ def _install_requirements() -> None:
     merged = HOME / "requirements.txt"
     _write_whole(merged, "\n".join(requirements()) + "\n")
     _pip("install", "--requirement", merged)
-
-
-def install_into(folder: Path, requirement: str) -> None:
-    """A tool in a folder of its own, to be put on PYTHONPATH: what it needs stays out of `.venv`."""
-    _pip("install", "--target", folder, requirement)
 
 
 def requirements() -> list[str]:

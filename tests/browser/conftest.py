@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.server import ComfyUI, start_comfyui
+from support.fixtures import comfyui_factory  # noqa: F401
+from support.server import ComfyUI
 
 if str(Path(__file__).parent) not in sys.path:
     sys.path.append(str(Path(__file__).parent))
@@ -48,9 +49,12 @@ def as_before(sandbox: Sandbox) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def start_server(tmp_path_factory: pytest.TempPathFactory, sandbox: Sandbox) -> Iterator[Callable[..., ComfyUI]]:
+def start_server(
+    tmp_path_factory: pytest.TempPathFactory,
+    comfyui_factory: Callable[..., ComfyUI],  # noqa: F811
+    sandbox: Sandbox,
+) -> Callable[..., ComfyUI]:
     """`start_server(key=…)`: a ComfyUI with the stand-ins for a model, ended with the session."""
-    servers: list[ComfyUI] = []
 
     def start(key: str | None, args: tuple[str, ...] = ()) -> ComfyUI:
         base = tmp_path_factory.mktemp("comfyui")
@@ -58,19 +62,14 @@ def start_server(tmp_path_factory: pytest.TempPathFactory, sandbox: Sandbox) -> 
         for photo in PHOTOS.glob("*.jpg"):
             shutil.copy2(photo, base / "input")
         env = {"RUNFLOW_BASE_URL": sandbox.url, "RUNFLOW_MAX_EVALUATIONS_PER_DAY": "100000"}
-        servers.append(
-            start_comfyui(
-                base,
-                env=env | ({"RUNFLOW_API_KEY": key} if key else {}),
-                extra_nodes=(HERE / "stand_ins",),
-                args=args,
-            )
+        return comfyui_factory(
+            base=base,
+            env=env | ({"RUNFLOW_API_KEY": key} if key else {}),
+            extra_nodes=(HERE / "stand_ins",),
+            args=args,
         )
-        return servers[-1]
 
-    yield start
-    for server in servers:
-        server.stop()
+    return start
 
 
 EVERYWHERE = [(frontend, renderer) for frontend in (OLDEST, NEWEST) for renderer in ("canvas", "vue")]

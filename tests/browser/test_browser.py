@@ -324,6 +324,7 @@ def test_history_lists_finds_rates_and_exports(play: Play) -> None:
     play("pages.history_lists", HAND, given={"prompt": prompt}, fresh=True)
 
 
+@pytest.mark.timing
 def test_ten_thousand_rows_stay_smooth(browser: Browser, server: ComfyUI) -> None:
     """A frame of scrolling stays far below what anybody would notice, on a machine that is busy with tests."""
     count = 10_000

@@ -6,39 +6,20 @@ import copy
 import itertools
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
+from support.events import History
 from support.prompts import Prompt, evaluate, example, node, show
-from support.server import ComfyUI, History, PromptFailed
+from support.server import ComfyUI, PromptFailed
 
 from runflow_api.sandbox.app import Fault, Sandbox, ScriptedVerdict
 
-LATENCY = 0.1
 CANCEL_WITHIN_S = 1.0
 _numbers = itertools.count(1)
-
-
-@pytest.fixture(scope="module")
-def sandbox() -> Iterator[Sandbox]:
-    with Sandbox(latency=LATENCY, balance="1000") as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def server(comfyui_factory: Callable[..., ComfyUI], sandbox: Sandbox) -> ComfyUI:
-    env = {"RUNFLOW_BASE_URL": sandbox.url, "RUNFLOW_API_KEY": sandbox.api_key}
-    return comfyui_factory(env={**env, "RUNFLOW_MAX_EVALUATIONS_PER_PROMPT": "100"})
-
-
-@pytest.fixture(autouse=True)
-def as_before(sandbox: Sandbox) -> Iterator[None]:
-    yield
-    sandbox.clear_faults()
-    sandbox.latency = LATENCY
 
 
 @pytest.fixture
@@ -865,6 +846,7 @@ def cancelled_after(server: ComfyUI, prompt_id: str) -> tuple[float, History]:
     return server.wait_for("execution_interrupted", prompt_id).at - began, history
 
 
+@pytest.mark.timing
 def test_cancel_while_attempt_2_is_judged_stops_at_once_and_its_verdict_is_not_paid_again(
     server: ComfyUI, sandbox: Sandbox, since: Since, prompt: str
 ) -> None:
@@ -884,6 +866,7 @@ def test_cancel_while_attempt_2_is_judged_stops_at_once_and_its_verdict_is_not_p
     assert set(since.generated[2:]) <= {(prompt, 8)}
 
 
+@pytest.mark.timing
 def test_cancel_while_attempt_2_is_made_stops_at_once(
     server: ComfyUI, sandbox: Sandbox, since: Since, prompt: str
 ) -> None:
@@ -901,6 +884,7 @@ def test_cancel_while_attempt_2_is_made_stops_at_once(
     assert since.bills == 1
 
 
+@pytest.mark.timing
 def test_cancel_is_heard_while_the_price_is_not_answered(
     server: ComfyUI, sandbox: Sandbox, since: Since, prompt: str
 ) -> None:

@@ -10,14 +10,14 @@ import re
 import socket
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import SecretStr
-from support.server import ComfyUI, start_comfyui
+from support.server import ComfyUI
 
 from runflow_api.api.client import RunflowClient, encode_request
 from runflow_api.api.models import COMPLETED, EvaluationRequest
@@ -38,12 +38,9 @@ def sandbox() -> Iterator[Sandbox]:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, sandbox: Sandbox) -> Iterator[ComfyUI]:
+def server(comfyui_factory: Callable[..., ComfyUI], sandbox: Sandbox) -> ComfyUI:
     """Listens on every address, as people do to use ComfyUI from another machine."""
-    base = tmp_path_factory.mktemp("comfyui")
-    running = start_comfyui(base, env={"RUNFLOW_BASE_URL": sandbox.url}, args=("--listen", "0.0.0.0"))
-    yield running
-    running.stop()
+    return comfyui_factory(env={"RUNFLOW_BASE_URL": sandbox.url}, args=("--listen", "0.0.0.0"))
 
 
 @pytest.fixture
@@ -237,10 +234,11 @@ def test_a_refused_setting_is_named_with_its_range(
     assert ask(server, "POST", "settings", change)[1]["error"]["message"] == said
 
 
-def test_a_key_that_the_environments_key_would_hide_is_not_stored(tmp_path: Path, sandbox: Sandbox) -> None:
+def test_a_key_that_the_environments_key_would_hide_is_not_stored(
+    comfyui_factory: Callable[..., ComfyUI], tmp_path: Path, sandbox: Sandbox
+) -> None:
     env = {"RUNFLOW_BASE_URL": sandbox.url, "RUNFLOW_API_KEY": KEY}
-    running = start_comfyui(tmp_path, env=env, args=("--enable-cors-header",))
-    try:
+    with comfyui_factory(base=tmp_path, env=env, args=("--enable-cors-header",)) as running:
         # Without that argument ComfyUI looks at the origin first, and stumbles over one that is none.
         malformed = ask(running, "POST", "key", {"action": "remove"}, Origin="http://[")
         assert (malformed[0], code(malformed)) == (403, "OTHER_ORIGIN")
@@ -248,8 +246,6 @@ def test_a_key_that_the_environments_key_would_hide_is_not_stored(tmp_path: Path
             refused = ask(running, "POST", "key", body)
             assert (refused[0], code(refused)) == (409, "KEY_SET_OUTSIDE")
             assert "environment (RUNFLOW_API_KEY)" in refused[1]["error"]["message"]
-    finally:
-        running.stop()
     assert not (tmp_path / "user" / "__runflow_evaluate" / "api_key").exists()
 
 

@@ -66,7 +66,7 @@ function option(item, index, { selected, winner, picked, choose }) {
       'span.rf-mark',
       { 'aria-hidden': 'true' },
       SIGNS[item.verdict],
-      winner > 0 && item.score !== null && ` ${score(item.score)}`
+      winner > 0 && item.score !== null && score(item.score)
     )
   )
 }
