@@ -268,7 +268,7 @@ def test_the_loop_is_inserted_by_right_click_and_runs(play: Play, sandbox: Sandb
     assert len(sandbox.evaluations) == submitted + 3, "the attempt that a person picked is paid for once"
 
 
-@newest_canvas
+@oldest_canvas
 def test_a_persons_choice_is_kept_with_the_workflow_the_image_and_the_evaluation(
     play: Play, server: ComfyUI, sandbox: Sandbox
 ) -> None:

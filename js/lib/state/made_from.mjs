@@ -37,10 +37,10 @@ export function madeFrom(place, survey, known) {
 
 /** @param {GraphNode} node */
 function widgetsOf(node) {
-  const all = (node.widgets ?? []).filter(isInput)
+  const all = node.widgets ?? []
   const changing = changingWidget(all)
   return all
-    .filter((each) => each !== changing && !CONTROL.test(each.name))
+    .filter((each) => isInput(each) && each !== changing && !CONTROL.test(each.name))
     .map(({ name, value }) => [name, value])
 }
 

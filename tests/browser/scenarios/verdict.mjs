@@ -113,7 +113,7 @@ export async function shows_a_batch(editor) {
   await editor.load(generated(unique('a batch'), { evaluate: true, batch: 3 }))
   await editor.runToTheEnd()
   const panel = await editor.panelThat(6, 'failed')
-  await panel.getByText('2 of 3 passed', { exact: true }).first().waitFor()
+  await panel.locator('.rf-pill', { hasText: '2 of 3 passed' }).waitFor()
   await panel.getByText('lowest of 3').first().waitFor()
   const images = panel.getByRole('listbox', { name: 'Images' }).getByRole('option')
   expect((await images.count()) === 3, 'one for each image', await images.count())
