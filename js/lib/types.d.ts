@@ -141,7 +141,7 @@ export interface Plan {
 /**
  * What each lazily loaded module offers to the rest:
  * - `gestures/commands.mjs`: `commands()`, `menuItems(node)`, `toolbox(item)`, `nodeCreated(node)`
- * - `gestures/insert.mjs`: `addShowVerdict(evaluate)` (the remedy `show`)
+ * - `gestures/commands.mjs`: `showVerdict(evaluate)` (the remedy `show`)
  * - `gestures/take_attempt.mjs`: `takeAttempt(end, loop, attempt)`, `attemptOffer(end, loop, attempt)` (pure: the text
  *   and tip of the button, or why it cannot), `usePrompt(node, text)`
  * - `history/page.mjs`: `render(parent)`, `destroy()`, `ended()`

@@ -138,6 +138,20 @@ test('between nodes of other packs, and behind a list, it may judge up to the li
   assert.deepEqual(keys(planOf(graph, evaluate)), ['plan.price_open'])
   assert.equal(planOf(graph, show).runs, true)
 
+  const linked = judged()
+  const first = linked.graph.put('Begin', {
+    inputs: ['a:*'],
+    outputs: ['a:*', 'flow:*'],
+    data: theirs
+  })
+  const last = linked.graph.put('Finish', { inputs: ['a:*', 'flow:*'], data: theirs, output: true })
+  linked.graph.connect(linked.decode, 0, first, 'a')
+  linked.graph.connect(first, 'a', linked.evaluate, 'image')
+  linked.graph.connect(linked.evaluate, 'evaluation', last, 'a')
+  assert.deepEqual(keys(planOf(linked.graph, linked.evaluate)), ['plan.price_each'])
+  linked.graph.connect(first, 'flow', last, 'flow')
+  assert.deepEqual(keys(planOf(linked.graph, linked.evaluate)), ['plan.price_open'])
+
   const listed = judged()
   const list = listed.graph.put('RebatchImages', {
     inputs: ['images:IMAGE'],

@@ -257,18 +257,33 @@ function loopsAround(place, survey) {
 }
 
 /**
- * Whether another pack's loop, or a list, may make it judge more often than can be told: something that is not
- * ComfyUI's own stands before it and behind it, or a node before it gives a list.
+ * Whether another pack's loop, or a list, may make it judge more often than can be told: a node before it gives a
+ * list, or it stands between two nodes that are not ComfyUI's own, of which one is named for a loop or the last is
+ * linked to the first, as the ends of loops are.
  * @param {Place} place @param {Survey} survey
  */
 function mayRepeat(place, survey) {
   const id = executionId(place)
-  const before = [...survey.upstream(place).values()]
-  if (before.some(({ node }) => dataOf(node).output_is_list?.includes(true))) return true
-  if (!before.some(isForeign)) return false
-  const foreign = [...survey.running.values()].filter(isForeign)
-  return foreign.some((each) => survey.upstream(each).has(id))
+  const before = survey.upstream(place)
+  const all = [...before.values()]
+  if (all.some(({ node }) => dataOf(node).output_is_list?.includes(true))) return true
+  const starts = all.filter(isForeign)
+  if (!starts.length) return false
+  const ends = [...survey.running.values()].filter(
+    (each) => isForeign(each) && survey.upstream(each).has(id)
+  )
+  return ends.some((end) => isLoop(end) || starts.some(isLoop) || survey.sources(end).some(isStart))
+
+  /** @param {Source} source */
+  function isStart({ place: from }) {
+    return from !== null && isForeign(from) && before.has(executionId(from))
+  }
 }
+
+const LOOPS = /loop|for.?each|while|repeat|iterat/i
+
+/** @param {Place} place */
+const isLoop = ({ node }) => LOOPS.test(`${kind(node)} ${dataOf(node).category ?? ''}`)
 
 /** @param {GraphNode} node */
 const dataOf = (node) => /** @type {any} */ (node.constructor)?.nodeData ?? {}
