@@ -213,7 +213,7 @@ export async function is_silent_while_nothing_runs(editor) {
   const ours = editor.requests.filter((each) => each.includes('runflow'))
   expect(ours.length === 0, 'no request', ours)
   await editor.load({ ...generated(unique('of others')), nodes: generated('x').nodes.slice(0, 1), links: [] })
-  await editor.in(() => window.app.graph.add(window.LiteGraph.createNode('Note')))
+  await editor.in(() => void window.app.graph.add(window.LiteGraph.createNode('Note')))
   await editor.page.waitForTimeout(400)
   const asked = editor.requests.filter((each) => each.includes('runflow'))
   expect(asked.length === 0, 'and none for a workflow without the pack’s nodes', asked)
