@@ -39,10 +39,11 @@ export async function shows_a_verdict(editor, { language, idle, passed, more, st
 /** Another language needs no reload, and a variant of one that the pack has is that one. */
 export async function changes_at_once(editor, { steps }) {
   await editor.load(judged(unique('changes')))
-  const panel = await editor.panelThat(3, 'idle')
+  await editor.panelThat(3, 'idle')
   for (const [language, idle] of steps) {
-    await editor.in((each) => window.app.extensionManager.setting.set('Comfy.Locale', each), language)
-    await panel.locator('.rf-pill', { hasText: idle }).first().waitFor()
+    await editor.in((each) => void window.app.extensionManager.setting.set('Comfy.Locale', each), language)
+    // Newer frontends make the nodes anew when they load a language.
+    await editor.page.waitForFunction((said) => [...document.querySelectorAll('.rf-panel .rf-pill')].some((each) => each.textContent.includes(said)), idle)
   }
   await editor.in(() => window.app.extensionManager.setting.set('Comfy.Locale', 'en'))
 }
