@@ -356,14 +356,21 @@ class Journal:
 
     @translates_errors
     def history(
-        self, *, before: int | None = None, limit: int = 50, outcome: str | None = None, search: str = ""
+        self,
+        *,
+        before: int | None = None,
+        limit: int = 50,
+        outcome: str | None = None,
+        search: str = "",
+        since: float = 0.0,
     ) -> list[Row]:
         """A page of rows, newest first; the next page is ``before`` the last one's id.
 
-        ``outcome`` is one of ``OUTCOMES``; ``search`` is looked for in prompts, evaluation ids and failure codes.
+        ``outcome`` is one of ``OUTCOMES``; ``search`` is looked for in prompts, evaluation ids and failure codes;
+        ``since`` is Unix seconds, 0 for all.
         """
         with self.store.reading() as connection:
-            return history.page(connection, before, limit, outcome, search)
+            return history.page(connection, before, limit, outcome, search, since)
 
     @translates_errors
     def per_day(self, days: int) -> list[DayTotal]:

@@ -32,6 +32,7 @@ def line(row: Row) -> dict[str, Any]:
         "issue": next(iter(_texts(answer.get("top_issues"))), ""),
         "failure": row.failure_code,
         "feedback": feedback(answer),
+        "prompt_id": row.prompt_token,
     }
 
 

@@ -204,7 +204,7 @@ def test_what_the_page_quotes_is_what_the_source_says() -> None:
 
 def test_the_panels_words_are_quoted_as_they_are() -> None:
     words, page = text_of(ROOT / "locales" / "en" / "main.json"), " ".join(text_of(TROUBLESHOOTING).split())
-    no_output = "Will not run: connect an output, or add Show Verdict."
+    no_output = "Will not run: nothing that saves or shows reads it. Add Show Verdict."
     for quote in (no_output, "reused, nothing paid", "local · pixels only"):
         assert f"*{quote}*" in page
         assert f'"{quote}"' in words
