@@ -187,7 +187,7 @@ def _replaces(new: State, old: State) -> bool:
     """A state ends the waiting of its prompt, and takes the place of one about the same."""
     if old["phase"] == WAITING:
         return True
-    return new["phase"] != WAITING and (old["identity"] == new["identity"] or old["phase"] == STOPPED)
+    return bool(new["phase"] != WAITING and (old["identity"] == new["identity"] or old["phase"] == STOPPED))
 
 
 def without_prompts(state: State) -> State:
@@ -230,7 +230,8 @@ class Panel:
         self.workflow = workflow_of(item)
         self.node = _display_node(context.node_id) if context else ""
         self.identity = identities(item, [self.node]).get(self.node, self.prompt)
-        self._started, self._said = time.time(), ()
+        self._started = time.time()
+        self._said: tuple[Any, ...] = ()
 
     def waiting(self, code: str, message: str = "", **numbers: float) -> None:
         """Say how it waits; nothing where that was said already."""
@@ -294,7 +295,7 @@ def queue_item(prompt_id: str) -> tuple[Any, ...] | None:
     """(number, id, prompt, extra_data, outputs to execute, …) of a prompt that runs, waits or has ended."""
     queue = PromptServer.instance.prompt_queue
     running, pending = queue.get_current_queue_volatile()
-    item = next((item for item in (*running, *pending) if item[1] == prompt_id), None)
+    item: tuple[Any, ...] | None = next((item for item in (*running, *pending) if item[1] == prompt_id), None)
     return item or queue.get_history(prompt_id).get(prompt_id, {}).get("prompt")
 
 
