@@ -112,22 +112,22 @@ class RunflowEvaluateImage(io.ComfyNode):
         references=None,
         options=None,
     ) -> io.NodeOutput:
-        images = _image_batch.check_images("image", image)
-        listed = _image_list.collected()
-        if len(listed.values) > 1 and is_between_start_and_end(cls):
-            raise InvalidInputError("image", _image_list.IN_A_LOOP.format(count=len(listed.values)))
-        question = Question(
-            generation_prompt=generation_prompt,
-            evaluation_instructions=evaluation_instructions,
-            task_type=task_type,
-            task_description=task_description,
-            references=references or (),
-        )
-        policy, keeps = Policy(min_score, if_not_judged), if_not_judged == "stop" and is_later_attempt(cls)
-        if keeps:  # what stops here would lose the attempts before: the loop ends with the best of them instead
-            policy = replace(policy, if_not_judged="fail")
         with _shown.panel() as panel:
             panel.waiting("starting")
+            images = _image_batch.check_images("image", image)
+            listed = _image_list.collected()
+            if len(listed.values) > 1 and is_between_start_and_end(cls):
+                raise InvalidInputError("image", _image_list.IN_A_LOOP.format(count=len(listed.values)))
+            question = Question(
+                generation_prompt=generation_prompt,
+                evaluation_instructions=evaluation_instructions,
+                task_type=task_type,
+                task_description=task_description,
+                references=references or (),
+            )
+            policy, keeps = Policy(min_score, if_not_judged), if_not_judged == "stop" and is_later_attempt(cls)
+            if keeps:  # what stops here would lose the attempts before: the loop ends with the best of them instead
+                policy = replace(policy, if_not_judged="fail")
             verdict = await _runtime.judge(
                 cls,
                 images,
