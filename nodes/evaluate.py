@@ -33,25 +33,25 @@ class RunflowEvaluateImage(io.ComfyNode):
             node_id="RunflowEvaluateImage",
             display_name="Evaluate Image Quality",
             description=(
-                "Judges every image of a batch and says whether it passed, its score, what is wrong, and a prompt "
-                "that would do better. Asks Runflow where a key is configured (each image is one paid evaluation), "
-                "else checks the pixels on this machine. Add Show Verdict, or connect an output, to make it run."
+                "Judges every image of a batch and says whether it passed, its score, what is wrong, and a prompt that "
+                "would do better. Asks Runflow if a key is configured (each image is one paid evaluation), otherwise "
+                "checks the pixels on this machine. It runs only if you add Show Verdict or connect an output."
             ),
             inputs=[
-                io.Image.Input("image", tooltip="The images to judge; each one of a batch gets its own verdict."),
+                io.Image.Input("image", tooltip="The images to judge; each image of a batch gets its own verdict."),
                 io.String.Input(
                     "generation_prompt",
                     optional=True,
                     multiline=True,
                     default="",
-                    tooltip="The prompt that made the image. Whether the image follows it is judged.",
+                    tooltip="The prompt that made the image; the judge checks whether the image follows it.",
                 ),
                 io.String.Input(
                     "evaluation_instructions",
                     display_name="What must be right",
                     optional=True,
                     multiline=True,
-                    placeholder="What must be right",  # frontend 1.32 shows the id else
+                    placeholder="What must be right",  # otherwise frontend 1.32 shows the id
                     default="",
                     tooltip="In your own words: what the judge should look at or ignore. Needs a Runflow key.",
                 ),
@@ -61,7 +61,7 @@ class RunflowEvaluateImage(io.ComfyNode):
                     optional=True,
                     default="auto",
                     tooltip=(
-                        "auto: Runflow where a key is configured, else local. runflow: needs a key, costs credits. "
+                        "auto: Runflow if a key is configured, otherwise local. runflow: needs a key, costs credits. "
                         "local: checks the pixels on this machine, free, does not judge content. off: asks nobody, "
                         "everything passes."
                     ),
@@ -79,7 +79,7 @@ class RunflowEvaluateImage(io.ComfyNode):
                     optional=True,
                     multiline=True,
                     default="",
-                    tooltip="A longer description of the task; the evaluation is planned with it.",
+                    tooltip="A longer description of the task; Runflow plans the evaluation with it.",
                 ),
                 ReferencesType.Input("references", optional=True, tooltip="Up to 4 images to compare with."),
                 OptionsType.Input("options", optional=True, tooltip="From Evaluation Options."),
@@ -162,7 +162,9 @@ class RunflowEvaluationOptions(io.ComfyNode):
         return schema(
             node_id="RunflowEvaluationOptions",
             display_name="Evaluation Options",
-            description="What few workflows need: attributes, a run to associate, time-out, reuse, preflight.",
+            description=(
+                "Settings that few workflows need: attributes, the run it belongs to, time-out, reuse, preflight."
+            ),
             inputs=[
                 io.String.Input(
                     "input_attributes",
@@ -172,7 +174,9 @@ class RunflowEvaluationOptions(io.ComfyNode):
                     tooltip="A JSON object that is shown to the judges, such as a style or a target group.",
                 ),
                 io.String.Input("run_id", optional=True, default="", tooltip="One of your Runflow runs (UUID)."),
-                io.String.Input("client_ref", optional=True, default="", tooltip="Your own label, echoed back."),
+                io.String.Input(
+                    "client_ref", optional=True, default="", tooltip="Your own label, returned with the verdict."
+                ),
                 io.String.Input("job_class", optional=True, default="standard", tooltip="The priced class."),
                 io.String.Input(
                     "callback_url",
@@ -180,19 +184,21 @@ class RunflowEvaluationOptions(io.ComfyNode):
                     default="",
                     tooltip="Receives a signed callback; its host must be allowed in the pack's configuration.",
                 ),
-                timeout_input("How long to wait for a verdict. What takes longer is picked up at the next queue."),
+                timeout_input(
+                    "How long to wait for a verdict. A verdict that takes longer is picked up at the next Run."
+                ),
                 io.Boolean.Input(
                     "reuse",
                     optional=True,
                     default=True,
-                    tooltip="Reuse the verdict of the same image and question. Off: pay for a new one each time.",
+                    tooltip="Reuse the verdict of the same image and question. Off: pay for a new verdict each time.",
                 ),
                 io.Combo.Input(
                     "upload",
                     options=list(UPLOADS),
                     optional=True,
                     default="auto",
-                    tooltip="auto: inside the request where it fits, else as an uploaded file.",
+                    tooltip="auto: inside the request if it fits, otherwise as an uploaded file.",
                 ),
                 io.Combo.Input(
                     "preflight",
