@@ -10,6 +10,7 @@ from ..runflow_api.evaluation.verdict import IF_NOT_JUDGED, BatchVerdict
 EvaluationType = io.Custom("RUNFLOW_EVALUATION")
 ReferencesType = io.Custom("RUNFLOW_REFERENCES")
 OptionsType = io.Custom("RUNFLOW_OPTIONS")
+JudgeModelType = io.Custom("RUNFLOW_JUDGE_MODEL")
 LoopType = io.Custom("RUNFLOW_LOOP")
 
 SEARCH_ALIASES = ["quality", "judge", "score", "check", "retry", "regenerate", "hands", "best of"]
