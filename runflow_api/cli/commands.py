@@ -22,9 +22,8 @@ from ..evaluation.verdict import IF_NOT_JUDGED
 from ..journal.journal import OUTCOMES
 from ..report.html import AUDIENCES
 from ..report.labels import LANGUAGES
-from ..sandbox import app as sandbox
 from ..settings import config, locations
-from . import doctor, evaluate, key, records
+from . import doctor, evaluate, key, records, sandbox
 from .exit_codes import CONFIGURATION, INTERRUPTED, JUDGED_FAILED, MEANINGS, NOT_JUDGED, OK, USAGE, exit_code
 from .terminal import Terminal
 
@@ -382,7 +381,7 @@ COMMANDS = (
         FREE,
         (OK, USAGE),
         sandbox.add_arguments,
-        lambda args, terminal: sandbox.run(args),
+        sandbox.run,
     ),
     Command(
         "doctor",

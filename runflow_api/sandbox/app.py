@@ -11,23 +11,19 @@ that was not confirmed a 422, and an https image completes without a verdict, be
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import re
-import secrets
-import signal
-import sys
 import threading
 import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
-from decimal import Decimal, InvalidOperation
-from pathlib import Path
+from decimal import Decimal
+from operator import attrgetter
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..api.models import (
     COMPLETED,
@@ -38,24 +34,20 @@ from ..api.models import (
     RUN_EMBEDS,
     RUNNING,
     Json,
-    Run,
 )
-from ..errors import InvalidInputError, RunflowError
 from ..settings.config import SANDBOX_KEY
 from . import validation as rules
-from .faults import Fault, Faults, Script, ScriptedVerdict, load_script, parse_fault
-from .server import Request, RequestRecord, Server
+from .faults import Fault, Faults, ScriptedVerdict
+from .server import Request, RequestRecord, Route, Server, find_route
 from .state import (
-    Asset,
+    Assets,
     JudgeFunction,
     Ledger,
     Outcome,
     Replay,
+    Runs,
     StoredEvaluation,
-    StoredRun,
-    empty_fields,
     evaluation_json,
-    iso,
     now,
     outcome_of,
     references_of,
@@ -63,10 +55,9 @@ from .state import (
 )
 from .validation import HttpError, Response
 
-__all__ = ["Fault", "RequestRecord", "Sandbox", "ScriptedVerdict", "StoredEvaluation", "add_arguments", "run"]
+__all__ = ["Fault", "RequestRecord", "Sandbox", "ScriptedVerdict", "StoredEvaluation"]
 
 DEFAULT_KEY = SANDBOX_KEY
-DEFAULT_PORT = 8189
 DEFAULT_ORG = "5a9d0b0c-0000-4000-8000-000000000001"
 PENDING_SHARE = 0.25
 """The part of an evaluation's latency that it spends as ``pending``; the rest it is ``running``."""
@@ -110,8 +101,7 @@ class Sandbox:
         self._faults, self._verdicts = Faults(faults), deque(verdicts)
         self._ledger = Ledger(Decimal(balance))
         self._evaluations: dict[str, StoredEvaluation] = {}
-        self._runs: dict[str, StoredRun] = {}
-        self._assets: dict[str, Asset] = {}
+        self._runs, self._assets = Runs(clock), Assets()
         self._replays: dict[tuple[str, str], Replay] = {}
         self._requests: list[RequestRecord] = []
         self._changed = threading.Condition()
@@ -196,14 +186,8 @@ class Sandbox:
 
         ``fields`` are those of ``models.Run``. Raises ``TypeError`` for another name.
         """
-        unknown = set(fields) - set(Run.model_fields)
-        if unknown:
-            raise TypeError(f"a run has no {', '.join(sorted(unknown))}")
-        run_id = str(fields.pop("id", None) or uuid.uuid4()).lower()
-        fixed = {"id": run_id, "org_id": self._org({}), "status_code": status_code, "created_at": iso(now())}
         with self._changed:
-            self._runs[run_id] = StoredRun(self.clock() + latency, {**empty_fields(Run, RUN_EMBEDS), **fixed, **fields})
-        return run_id
+            return self._runs.add(self._org({}), status_code, latency, fields)
 
     def wait_for_requests(
         self, method: str, path: str = ".*", count: int = 1, timeout: float = 10.0
@@ -212,14 +196,14 @@ class Sandbox:
 
         Raises ``TimeoutError``.
         """
-
-        def found() -> list[RequestRecord]:
-            return [r for r in self._requests if r.method == method and re.fullmatch(path, r.path)]
-
+        ends = time.monotonic() + timeout
         with self._changed:
-            if not self._changed.wait_for(lambda: len(found()) >= count, timeout):
-                raise TimeoutError(f"{len(found())} of {count} requests {method} {path} in {timeout} s")
-            return found()
+            while True:
+                found = [r for r in self._requests if r.method == method and re.fullmatch(path, r.path)]
+                if len(found) >= count:
+                    return found
+                if not self._changed.wait(ends - time.monotonic()):
+                    raise TimeoutError(f"{len(found)} of {count} requests {method} {path} in {timeout} s")
 
     # --- for the server
 
@@ -239,7 +223,7 @@ class Sandbox:
     def answer(self, request: Request) -> Response:
         """Carry ``request`` out. Raises ``Stopped`` only."""
         try:
-            route, ids = _find_route(request.method, request.path)
+            route, ids = find_route(_ROUTES, request.method, request.path)
             if route.needs_key:
                 request = replace(request, key=self._authenticated(request, route.scope))
             if route.action is not Sandbox._submit:  # which pauses with its idempotency key taken
@@ -277,16 +261,17 @@ class Sandbox:
         if not token:
             return self._create(request, body)
         digest = hashlib.sha256(json.dumps(payload, sort_keys=True).encode()).hexdigest()
-        return self._once((request.key, token), digest, lambda: self._create(request, body))
+        return self._once((request.key, token), digest, request, body)
 
-    def _once(self, key: tuple[str, str], digest: str, create: Callable[[], Response]) -> Response:
+    def _once(self, key: tuple[str, str], digest: str, request: Request, body: rules.SubmissionBody) -> Response:
+        """Create the evaluation for an idempotency key, or repeat the answer that the key had before."""
         with self._changed:
             earlier = self._replays.get(key)
             if earlier is not None:
                 return earlier.answer_for(digest)
             replay = self._replays[key] = Replay(digest)
         try:
-            replay.answer = create()
+            replay.answer = self._create(request, body)
         except BaseException:
             with self._changed:
                 del self._replays[key]  # a refusal is not kept: after a top-up the same key goes through
@@ -296,9 +281,9 @@ class Sandbox:
     def _create(self, request: Request, body: rules.SubmissionBody) -> Response:
         request.pause()
         if body.run_id is not None:
-            self._find_run(body.run_id)
-        image = self._image_bytes("generated_image_url", body.generated_image_url)
-        given = [self._image_bytes(f"reference_images[{i}].url", r.url) for i, r in enumerate(references_of(body))]
+            self._runs.find(body.run_id)
+        image = self._assets.image("generated_image_url", body.generated_image_url)
+        given = [self._assets.image(f"reference_images[{i}].url", r.url) for i, r in enumerate(references_of(body))]
         references = [data for data in given if data is not None]
         evaluation_id, price = str(uuid.uuid4()), Decimal(self.price)
         self._reserve(evaluation_id, price)
@@ -343,19 +328,6 @@ class Sandbox:
             self._evaluations[evaluation_id] = evaluation
         return evaluation
 
-    def _image_bytes(self, name: str, url: str) -> bytes | None:
-        """The bytes behind a URL: of a data URI and of a confirmed asset; ``None`` for https."""
-        if rules.is_data_uri(url):
-            return rules.data_uri_bytes(url)
-        wanted = rules.asset_id(url)
-        if wanted is None:
-            return None
-        with self._changed:
-            asset = self._assets.get(wanted)
-        if asset is None or not asset.confirmed:
-            raise rules.invalid(name, "there is no confirmed asset with this id")
-        return asset.data
-
     def _get_evaluation(self, request: Request, evaluation_id: str) -> Response:
         """``GET /v1/evaluations/{id}``; judges, gate failures and action only where embedded."""
         embeds = rules.embeds(request.query, EVALUATION_EMBEDS)
@@ -380,7 +352,7 @@ class Sandbox:
         outcome = self._settle(evaluation)
         answer = evaluation_json(evaluation, outcome.fields if outcome else self._unfinished(evaluation), embeds)
         if "run" in embeds and evaluation.body.run_id:
-            answer["run"] = self._run_view(self._find_run(evaluation.body.run_id), frozenset())
+            answer["run"] = self._runs.view(evaluation.body.run_id, frozenset())
         return answer
 
     def _unfinished(self, evaluation: StoredEvaluation) -> Json:
@@ -388,7 +360,7 @@ class Sandbox:
         return {"status_code": RUNNING if begun else PENDING}
 
     def _settle_all(self) -> None:
-        for evaluation in sorted(self.evaluations.values(), key=lambda one: one.due):
+        for evaluation in sorted(self.evaluations.values(), key=attrgetter("due")):
             self._settle(evaluation)
 
     def _settle(self, evaluation: StoredEvaluation) -> Outcome | None:
@@ -406,24 +378,10 @@ class Sandbox:
     def _get_run(self, request: Request, run_id: str) -> Response:
         """``GET /v1/runs/{id}``; the page says that the summary "is gated behind evaluations:read"."""
         embeds = rules.embeds(request.query, RUN_EMBEDS)
-        answer = self._run_view(self._find_run(run_id), embeds)
+        answer = self._runs.view(run_id, embeds)
         if not self._holds(request.key, "evaluations:read"):
             answer["current_evaluation_summary"] = None
         return rules.json_answer(200, answer)
-
-    def _find_run(self, run_id: str) -> StoredRun:
-        with self._changed:
-            found = self._runs.get(run_id.lower())
-        if found is None:
-            raise HttpError(404, "There is no such run.", code="RUN_NOT_FOUND")
-        return found
-
-    def _run_view(self, stored: StoredRun, embeds: frozenset[str]) -> Json:
-        answer = {name: value for name, value in stored.fields.items() if name not in RUN_EMBEDS - embeds}
-        if self.clock() < stored.available:
-            unknown_yet = ("output", "cost", "completed_at", "duration_ms", "failure_code", "failure_message")
-            answer.update(dict.fromkeys(unknown_yet), status_code="running", current_evaluation_summary=None)
-        return answer
 
     def _job_classes(self, request: Request) -> Response:
         classes = [
@@ -448,48 +406,22 @@ class Sandbox:
 
     def _start_upload(self, request: Request) -> Response:
         """``POST /v1/asset-uploads`` -> the address for the bytes, which nobody can guess."""
-        body = rules.checked(rules.UploadBody, request.json())
-        asset = Asset(str(uuid.uuid4()), secrets.token_urlsafe(32), body.mime_type, body.size_bytes)
-        with self._changed:
-            self._assets[asset.id] = asset
+        asset = self._assets.announce(rules.checked(rules.UploadBody, request.json()))
         return rules.json_answer(201, {"asset_id": asset.id, "upload_url": f"{self.url}/uploads/{asset.token}"})
 
     def _put_upload(self, request: Request, token: str) -> Response:
-        """``PUT upload_url``, as a signed storage URL: no Authorization, and what was announced."""
-        with self._changed:
-            asset = next((a for a in self._assets.values() if a.token == token), None)
-        if asset is None or asset.confirmed:
-            raise HttpError(403, "The upload URL is not valid or was used.")
-        if "authorization" in request.headers:
-            raise HttpError(400, "An upload URL carries its own signature: send no Authorization header.")
-        if request.headers.get("content-type") != asset.mime_type:
-            raise HttpError(403, f"The Content-Type must be {asset.mime_type}, as announced.")
-        if len(request.body) != asset.size:
-            raise HttpError(400, f"{len(request.body)} bytes arrived, {asset.size} were announced.")
-        asset.data = request.body
+        """``PUT upload_url``."""
+        self._assets.put(token, request.headers, request.body)
         return Response(200, b"", "text/plain")
 
     def _confirm_upload(self, request: Request, asset_id: str) -> Response:
+        """``POST /v1/asset-uploads/{id}/confirmations``."""
         rules.checked(rules.EmptyBody, request.json())
-        with self._changed:
-            asset = self._assets.get(asset_id.lower())
-        if asset is None:
-            raise HttpError(404, "There is no such upload.", code="ASSET_NOT_FOUND")
-        if asset.data is None:
-            raise HttpError(409, "Nothing was uploaded yet.")
-        asset.confirmed = True
+        asset = self._assets.confirm(asset_id)
         return rules.json_answer(200, {"asset_id": asset.id, "url": f"runflow://assets/{asset.id}"})
 
     def _greet(self, request: Request) -> Response:
         return Response(200, GREETING.encode(), "text/plain; charset=utf-8")
-
-
-class Route(NamedTuple):
-    method: str
-    path: str
-    action: Callable[..., Response]
-    scope: str | None = None
-    needs_key: bool = True
 
 
 _ROUTES = (
@@ -506,150 +438,3 @@ _ROUTES = (
     Route("POST", "/v1/asset-uploads/([^/]+)/confirmations", Sandbox._confirm_upload),
     Route("PUT", "/uploads/([^/]+)", Sandbox._put_upload, needs_key=False),
 )
-
-
-def _find_route(method: str, path: str) -> tuple[Route, tuple[str, ...]]:
-    found = [(route, match) for route in _ROUTES if (match := re.fullmatch(route.path, path))]
-    for route, match in found:
-        if route.method == method:
-            return route, match.groups()
-    if not found:
-        raise HttpError(404, "There is nothing at this path.")
-    allowed = ", ".join(sorted({route.method for route, _ in found}))
-    raise HttpError(405, f"{method} is not allowed here.", headers={"Allow": allowed})
-
-
-# --- command line ---------------------------------------------------------------------------------
-
-_ENDING = (signal.SIGINT, signal.SIGTERM)
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of ``sandbox``."""
-    parser.add_argument("--port", type=_port, default=DEFAULT_PORT, help="port on 127.0.0.1; 0 takes a free one")
-    parser.add_argument("--latency", type=_seconds, default=2.0, help="seconds until an evaluation completes")
-    parser.add_argument("--price", type=_credits, default=Decimal("0.10"), help="credits of one evaluation")
-    parser.add_argument("--balance", type=_credits, default=Decimal("100"), help="credits to begin with")
-    parser.add_argument("--key", type=_test_key, default=DEFAULT_KEY, help="the key to accept; no real one")
-    parser.add_argument("--script", type=Path, metavar="FILE.json", help='{"verdicts": [], "faults": [], "runs": []}')
-    parser.add_argument(
-        "--fault",
-        action="append",
-        default=[],
-        metavar="'METHOD PATH KIND [xN]'",
-        help="e.g. 'POST /v1/evaluations drop_after x1', 'GET /v1/evaluations/.* status x2 status=429'",
-    )
-
-
-def run(args: argparse.Namespace) -> int:
-    """Serve until Ctrl-C or SIGTERM; 0, or 2 where an option, the script or the port is no good."""
-    try:
-        sandbox = _sandbox_of(args)
-        sandbox.start()
-    except RunflowError as error:
-        print(error, file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"[PORT_UNAVAILABLE] {args.port}: {error.strerror}. Choose another with --port.", file=sys.stderr)
-        return 2
-    try:
-        _say(_instructions(sandbox))
-        _wait_for_the_end()
-        return 0
-    finally:
-        sandbox.stop()
-        _say(_summary(sandbox))
-
-
-def _wait_for_the_end() -> None:
-    """Return at SIGINT or SIGTERM, also where a shell started this with them ignored."""
-    earlier = {number: signal.signal(number, signal.default_int_handler) for number in _ENDING}
-    try:
-        while True:
-            time.sleep(0.5)  # short, so that Ctrl-C is seen on Windows too
-    except KeyboardInterrupt:
-        return
-    finally:
-        for number, handler in earlier.items():
-            signal.signal(number, handler)
-
-
-def _sandbox_of(args: argparse.Namespace) -> Sandbox:
-    script = load_script(args.script) if args.script else Script()
-    faults = [*(parse_fault(text) for text in args.fault), *script.faults]
-    sandbox = Sandbox(
-        args.port,
-        args.key,
-        args.latency,
-        args.price,
-        args.balance,
-        faults=faults,
-        verdicts=script.verdicts,
-        keep_bodies=False,
-        on_request=lambda record: _say(_line(record)),
-    )
-    for index, fields in enumerate(script.runs):
-        try:
-            sandbox.add_run(**fields)
-        except TypeError as error:
-            raise InvalidInputError("--script", f"runs[{index}]: {error}") from error
-    return sandbox
-
-
-def _instructions(sandbox: Sandbox) -> str:
-    return f"""{GREETING}
-  sh          export RUNFLOW_BASE_URL={sandbox.url} RUNFLOW_API_KEY={sandbox.api_key}
-  PowerShell  $env:RUNFLOW_BASE_URL = "{sandbox.url}"; $env:RUNFLOW_API_KEY = "{sandbox.api_key}"
-
-Price {sandbox.price}, balance {sandbox.balance}, latency {sandbox.latency:g} s. Ctrl-C ends.
-"""
-
-
-def _line(record: RequestRecord) -> str:
-    """Method, path, status, milliseconds: no key, no body, no upload token, no control characters."""
-    path = re.sub(r"^/uploads/.*", "/uploads/...", re.sub(r"[^!-~]", "?", record.path))
-    status = "-" if record.status is None else str(record.status)
-    fault = f"  {record.fault}" if record.fault else ""
-    return f"{record.method:6} {path}  {status}  {(record.seconds or 0) * 1000:.0f} ms{fault}"
-
-
-def _summary(sandbox: Sandbox) -> str:
-    bills = sandbox.bills
-    charged = sum((price for _, price in bills), Decimal(0))
-    evaluations = len(sandbox.evaluations)
-    return f'\n{evaluations} evaluations, {charged} credits "charged" for {len(bills)} of them. Nothing was paid.'
-
-
-def _say(text: str) -> None:
-    print(text, flush=True)
-
-
-def _port(text: str) -> int:
-    if not re.fullmatch(r"[0-9]{1,5}", text) or int(text) > 65_535:
-        raise argparse.ArgumentTypeError("not a port from 0 to 65535")
-    return int(text)
-
-
-def _seconds(text: str) -> float:
-    value = float(text)
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError("not a number of seconds from 0")
-    return value
-
-
-def _credits(text: str) -> Decimal:
-    try:
-        value = Decimal(text)
-    except InvalidOperation:
-        value = Decimal(-1)
-    if not value.is_finite() or value < 0:
-        raise argparse.ArgumentTypeError("not an amount of credits from 0")
-    return value
-
-
-def _test_key(text: str) -> str:
-    if text.startswith("rf_live_"):
-        raise argparse.ArgumentTypeError("that looks like a real key; the sandbox prints its key")
-    if not re.fullmatch(r"[A-Za-z0-9_-]{1,200}", text):
-        raise argparse.ArgumentTypeError("letters, digits, - and _ only")
-    return text

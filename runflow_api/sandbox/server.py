@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -14,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, NoReturn, Protocol
+from typing import Any, NamedTuple, NoReturn, Protocol
 from urllib.parse import parse_qs
 
 from .faults import Fault
@@ -49,6 +50,10 @@ class RequestRecord:
         return self.headers.get(name.lower())
 
 
+def _do_not_pause() -> None:
+    """What a request does that meets no fault of the kind ``delay``."""
+
+
 @dataclass(frozen=True)
 class Request:
     """A request with its body read, and a valid key where its route needs one."""
@@ -59,12 +64,34 @@ class Request:
     headers: Mapping[str, str]
     body: bytes
     key: str = ""
-    pause: Callable[[], None] = lambda: None
+    pause: Callable[[], None] = _do_not_pause
 
     def json(self) -> Any:
         if not self.headers.get("content-type", "").lower().startswith("application/json"):
             raise HttpError(400, "The Content-Type must be application/json.")
         return parse_json(self.body)
+
+
+class Route(NamedTuple):
+    """``path`` is a regex whose groups are given to ``action`` after the application and the request."""
+
+    method: str
+    path: str
+    action: Callable[..., Response]
+    scope: str | None = None
+    needs_key: bool = True
+
+
+def find_route(routes: Sequence[Route], method: str, path: str) -> tuple[Route, tuple[str, ...]]:
+    """The route for a request and the groups of its path. Raises ``HttpError`` 404 or 405."""
+    found = [(route, match) for route in routes if (match := re.fullmatch(route.path, path))]
+    for route, match in found:
+        if route.method == method:
+            return route, match.groups()
+    if not found:
+        raise HttpError(404, "There is nothing at this path.")
+    allowed = ", ".join(sorted({route.method for route, _ in found}))
+    raise HttpError(405, f"{method} is not allowed here.", headers={"Allow": allowed})
 
 
 class Application(Protocol):
@@ -201,7 +228,7 @@ class Handler(BaseHTTPRequestHandler):
         headers = {name.lower(): value for name, value in self.headers.items()}
         request = Request(record.method, record.path, record.query, headers, raw)
         if fault and fault.kind == "late":
-            return replace(request, pause=lambda: self._wait(fault.seconds))
+            return replace(request, pause=functools.partial(self._wait, fault.seconds))
         return request
 
     def _misbehave(self, request: Request, fault: Fault) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
 import uuid
 from collections.abc import Callable, Mapping
@@ -10,7 +11,7 @@ from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
 
-from ..api.models import COMPLETED, EVALUATION_EMBEDS, FAILED, Evaluation, Json, Run
+from ..api.models import COMPLETED, EVALUATION_EMBEDS, FAILED, RUN_EMBEDS, Evaluation, Json, Run
 from . import validation as rules
 from .faults import BILLED_FAILURES, ScriptedVerdict
 
@@ -72,6 +73,8 @@ class Replay:
 
 @dataclass
 class Asset:
+    """An upload: announced with its type and size, with its bytes once they have arrived."""
+
     id: str
     token: str
     mime_type: str
@@ -82,8 +85,93 @@ class Asset:
 
 @dataclass
 class StoredRun:
+    """A run and the moment, by the sandbox's clock, from which it is as its fields say."""
+
     available: float
     fields: Json
+
+
+class Runs:
+    """The runs that a test or a script has added."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._runs: dict[str, StoredRun] = {}
+
+    def add(self, org_id: str, status_code: str, latency: float, fields: Json) -> str:
+        """Add a run and return its id. Raises ``TypeError`` for a field that runs do not have."""
+        unknown = set(fields) - set(Run.model_fields)
+        if unknown:
+            raise TypeError(f"a run has no {', '.join(sorted(unknown))}")
+        run_id = str(fields.get("id") or uuid.uuid4()).lower()
+        fixed = {"org_id": org_id, "status_code": status_code, "created_at": iso(now())}
+        whole = {**empty_fields(Run, RUN_EMBEDS), **fixed, **fields, "id": run_id}
+        self._runs[run_id] = StoredRun(self._clock() + latency, whole)
+        return run_id
+
+    def find(self, run_id: str) -> StoredRun:
+        """Raises ``HttpError`` 404 for an unknown id."""
+        found = self._runs.get(run_id.lower())
+        if found is None:
+            raise rules.HttpError(404, "There is no such run.", code="RUN_NOT_FOUND")
+        return found
+
+    def view(self, run_id: str, embeds: frozenset[str]) -> Json:
+        """The answer about a run as it is now, without the embeds that were not asked for."""
+        stored = self.find(run_id)
+        answer = {name: value for name, value in stored.fields.items() if name not in RUN_EMBEDS - embeds}
+        if self._clock() < stored.available:
+            unknown_yet = ("output", "cost", "completed_at", "duration_ms", "failure_code", "failure_message")
+            answer.update(dict.fromkeys(unknown_yet), status_code="running", current_evaluation_summary=None)
+        return answer
+
+
+class Assets:
+    """Uploads: announced, then put to an address that nobody can guess, then confirmed."""
+
+    def __init__(self) -> None:
+        self._assets: dict[str, Asset] = {}
+
+    def announce(self, body: rules.UploadBody) -> Asset:
+        """A new upload of the announced type and size."""
+        asset = Asset(str(uuid.uuid4()), secrets.token_urlsafe(32), body.mime_type, body.size_bytes)
+        self._assets[asset.id] = asset
+        return asset
+
+    def put(self, token: str, headers: Mapping[str, str], data: bytes) -> None:
+        """Take the bytes as a signed storage URL does: no Authorization, and only what was announced."""
+        asset = next((each for each in list(self._assets.values()) if each.token == token), None)
+        if asset is None or asset.confirmed:
+            raise rules.HttpError(403, "The upload URL is not valid or was used.")
+        if "authorization" in headers:
+            raise rules.HttpError(400, "An upload URL carries its own signature: send no Authorization header.")
+        if headers.get("content-type") != asset.mime_type:
+            raise rules.HttpError(403, f"The Content-Type must be {asset.mime_type}, as announced.")
+        if len(data) != asset.size:
+            raise rules.HttpError(400, f"{len(data)} bytes arrived, {asset.size} were announced.")
+        asset.data = data
+
+    def confirm(self, asset_id: str) -> Asset:
+        """Raises ``HttpError`` 404 for an unknown upload and 409 for one without bytes."""
+        asset = self._assets.get(asset_id.lower())
+        if asset is None:
+            raise rules.HttpError(404, "There is no such upload.", code="ASSET_NOT_FOUND")
+        if asset.data is None:
+            raise rules.HttpError(409, "Nothing was uploaded yet.")
+        asset.confirmed = True
+        return asset
+
+    def image(self, name: str, url: str) -> bytes | None:
+        """The bytes behind the URL in field ``name``: of a data URI and of a confirmed asset; ``None`` for https."""
+        if rules.is_data_uri(url):
+            return rules.data_uri_bytes(url)
+        wanted = rules.asset_id(url)
+        if wanted is None:
+            return None
+        asset = self._assets.get(wanted)
+        if asset is None or not asset.confirmed:
+            raise rules.invalid(name, "there is no confirmed asset with this id")
+        return asset.data
 
 
 class Ledger:

@@ -22,7 +22,7 @@ import pytest
 from support.process import copy_pack
 
 from runflow_api.cli import commands as cli
-from runflow_api.sandbox import app as sandbox
+from runflow_api.cli import sandbox
 from runflow_api.sandbox.app import Sandbox
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -21,14 +21,16 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
+import archive
 import numpy as np
 import pytest
 import requests
 from PIL import Image
 
 from runflow_api.api.models import EVALUATION_EMBEDS, RUN_EMBEDS, Evaluation, Run
+from runflow_api.cli import commands
+from runflow_api.cli import sandbox as sandbox_command
 from runflow_api.errors import InvalidInputError
-from runflow_api.sandbox import app as sandbox_module
 from runflow_api.sandbox.app import Fault, Sandbox, ScriptedVerdict
 from runflow_api.sandbox.faults import load_script, parse_fault
 
@@ -1031,7 +1033,7 @@ def test_a_delay_comes_before_the_fault(client: Client) -> None:
 
 def parse(*words: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
-    sandbox_module.add_arguments(parser)
+    sandbox_command.add_arguments(parser)
     return parser.parse_args(words)
 
 
@@ -1094,7 +1096,7 @@ def test_a_script_that_cannot_be_used_names_the_entry(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, named: str
 ) -> None:
     path = write(tmp_path / "script.json", text)
-    assert sandbox_module.run(parse("--port", "0", "--script", str(path))) == 2
+    assert commands.main(["sandbox", "--port", "0", "--script", str(path)]) == 2
     said = capsys.readouterr()
     assert said.err.startswith("[INVALID_INPUT] --script") and named in said.err and said.out == ""
 
@@ -1105,7 +1107,7 @@ def test_a_script_that_is_not_there_is_an_error(tmp_path: Path) -> None:
 
 
 def test_a_taken_port_is_an_error_that_says_what_to_do(sandbox: Sandbox, capsys: pytest.CaptureFixture[str]) -> None:
-    assert sandbox_module.run(parse("--port", sandbox.url.rpartition(":")[2])) == 2
+    assert commands.main(["sandbox", "--port", sandbox.url.rpartition(":")[2]]) == 2
     assert "--port" in capsys.readouterr().err
 
 
@@ -1126,15 +1128,22 @@ def test_options_that_make_no_sense_are_refused(words: list[str], capsys: pytest
     assert words[0] in capsys.readouterr().err
 
 
+def test_an_archive_without_the_sandbox_says_where_it_is(tmp_path: Path) -> None:
+    shipped = tmp_path / "pack"
+    archive.unpack(shipped)
+    command = [sys.executable, "-m", "runflow_api", "sandbox"]
+    done = subprocess.run(command, cwd=shipped, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("[SANDBOX_NOT_INSTALLED]") and "pip install runflow-evaluate" in done.stderr
+
+
 @contextlib.contextmanager
 def running(*words: str) -> Iterator[subprocess.Popen[str]]:
     """The command in a process of its own, ended with Ctrl-C."""
-    code = "import argparse, sys; from runflow_api.sandbox import app as s; p = argparse.ArgumentParser(); "
-    code += "s.add_arguments(p); sys.exit(s.run(p.parse_args()))"
-    environment = {**os.environ, "PYTHONPATH": str(Path(sandbox_module.__file__).parents[2])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(sandbox_command.__file__).parents[2])}
     flags = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
     with subprocess.Popen(
-        [sys.executable, "-c", code, "--port", "0", *words],
+        [sys.executable, "-m", "runflow_api", "sandbox", "--port", "0", *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
