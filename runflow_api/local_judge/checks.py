@@ -39,11 +39,13 @@ class Finding:
     confidence: float = 1.0
     remedy: str = ""
     strength: bool = False
+    said: bool = False
+    """Whether it stands among the issues although nothing failed."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """One question to the pixels, and the three ways to answer it."""
+    """One question to the pixels, and the ways to answer it."""
 
     name: str
     description: str
@@ -63,6 +65,10 @@ class Check:
 
     def unmeasured(self, text: str) -> Finding:
         return Finding(self, None, text, confidence=0.0)
+
+    def reported(self, text: str) -> Finding:
+        """Not measured, and worth saying all the same."""
+        return Finding(self, None, text, confidence=0.0, said=True)
 
 
 def confidence_of(value: float, threshold: float) -> float:

@@ -19,6 +19,7 @@ import numpy as np
 
 from ..api.models import Action, Evaluation, GateFailure, JudgeIssue, JudgeOpinion
 from ..errors import InvalidInputError
+from . import text
 from .checks import CHECKS, Finding, find_broken, near_duplicate
 from .pixels import Array, prepare
 
@@ -29,13 +30,15 @@ def judge(
     checks: Literal["broken", "full"] = "full",
     references: Sequence[Array] = (),
     prompt: str = "",
+    instructions: str = "",
 ) -> Evaluation:
     """Judge the pixels of one image; the verdict is the same for the same input.
 
     ``image`` is (height, width, channels) with 1, 3 or 4 channels: floats of 0..1, read as ComfyUI's
     SaveImage writes them (``clip(255 * x, 0, 255)`` truncated to a byte), or uint8. ``checks="broken"`` looks
     only for values that are not finite and for one flat colour. ``references`` are images of the same
-    form; whether one of them is nearly the same picture is reported and never fails.
+    form; whether one of them is nearly the same picture is reported and never fails. With the optional reader
+    what stands in quotation marks in ``prompt`` or ``instructions`` must be readable in the picture.
 
     ``weighted_pass_rate`` is the weighted share of the passed checks, and 0 where a gate (not finite, flat)
     failed. ``action.improved_prompt`` is ``prompt`` with what the failed checks ask for.
@@ -52,6 +55,7 @@ def judge(
         findings += [check(pixels) for check in CHECKS]
         if references:
             findings.append(near_duplicate(pixels, references))
+        findings += text.check_texts(pixels.rgb, text.wanted_texts(prompt, instructions))
     return _evaluation(findings, prompt, (time.perf_counter() - started) * 1000)
 
 
@@ -74,7 +78,7 @@ def _evaluation(findings: Sequence[Finding], prompt: str, milliseconds: float) -
         status_code="completed",
         overall_passed=not failed,
         weighted_pass_rate=_pass_rate(findings),
-        top_issues=[finding.text for finding in failed],
+        top_issues=[finding.text for finding in [*failed, *(each for each in findings if each.said)]],
         top_strengths=[finding.text for finding in findings if finding.strength],
         judges=[_judge(finding) for finding in findings],
         gate_failures=[GateFailure(module=f.check.name, reason=f.text) for f in failed if f.check.gate],
