@@ -9,7 +9,7 @@ import torch
 
 from ...runflow_api.errors import InvalidInputError
 from ...runflow_api.evaluation.question import LONGEST, require_choice
-from ...runflow_api.evaluation.verdict import UNKNOWN, BatchVerdict, Verdict, total_cost
+from ...runflow_api.evaluation.verdict import UNKNOWN, BatchVerdict, Verdict, credits_text, total_cost
 from .. import _image_batch
 from . import graph as _loop
 
@@ -113,7 +113,7 @@ class Attempt:
     @property
     def cost(self) -> str:
         """What this run paid for it in credits, "" where nobody knows."""
-        return "0" if self.recalled else total_cost(self.verdict or ())
+        return "0" if self.recalled else credits_text(total_cost(self.verdict or ()))
 
     def to_json(self) -> dict[str, Any]:
         """As the panel shows it and API clients read it."""
@@ -142,10 +142,10 @@ def _member(verdict: Verdict, image: str) -> dict[str, Any]:
     return {
         "id": verdict.evaluation.id,
         "image": image,
-        "verdict": verdict.outcome,
+        "verdict": str(verdict.outcome),
         "score": verdict.score,
         "judge": verdict.judge,
-        "cost": verdict.cost,
+        "cost": credits_text(verdict.cost),
     }
 
 

@@ -16,7 +16,7 @@ import asyncio
 import logging
 import time
 from concurrent.futures import Future
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
 import comfy.model_management
@@ -354,10 +354,8 @@ async def _price(job_class: str | None) -> Decimal | None:
     if job_class is None:
         return None
     try:
-        classes = await run_with_timeout(background.call(_runtime.evaluator().client.job_classes)) or []
-        price = next((known.price for known in classes if known.code == job_class), None)
-        return Decimal(price) if price else None
-    except (RunflowError, InvalidOperation) as error:
+        return await run_with_timeout(background.call(lambda: _runtime.evaluator().prices.price(job_class)))
+    except RunflowError as error:
         log.info("The price of an evaluation is not known: %s", error)
         return None
 

@@ -213,11 +213,8 @@ class Handlers:
         reason = str(params.get("reason", ""))
         if rating not in ("good", "bad", "clear"):
             raise InvalidInputError("rating", "must be good, bad or clear.")
-        evaluator = self._evaluator()
-        (now,) = await run_with_timeout(follow_up.feedback(evaluator, [evaluation_id], rating, reason), CHECK_WITHIN_S)
-        await _in_thread(
-            lambda: evaluator.journal().record_feedback(evaluation_id, now.feedback_is_positive, now.feedback_reason)
-        )
+        sending = follow_up.feedback(self._evaluator(), [evaluation_id], rating, reason)
+        (now,) = await run_with_timeout(sending, CHECK_WITHIN_S)
         return {"feedback": views.feedback(now.to_json())}
 
     async def read_settings(self, params: Json, is_local: bool) -> Json:
@@ -292,7 +289,8 @@ class Handlers:
             client, deadline = self._evaluator().client, Deadline.after(PRICE_WITHIN_S)
             try:
                 classes = await _in_thread(lambda: client.job_classes(deadline=deadline))
-                self._prices = {each.code: each.price for each in classes[:50] if each.code and each.price}
+                known = {each.code: each.price for each in classes[:50] if each.code and each.price is not None}
+                self._prices = {code: f"{price:f}" for code, price in known.items()}
             except RunflowError as error:
                 self._priced_at -= PRICE_LIVES_S - PRICE_AGAIN_S
                 log.info("The prices could not be read: %s", error)
@@ -411,7 +409,7 @@ def _answering(
         except Refused as error:
             return _json(error_body(error.code, str(error)), error.status)
         except RunflowError as error:
-            return _json(error_body(error.code, error.message), _status_of(error))
+            return _json(error_body(error.code, error.text), _status_of(error))
 
     return answer
 

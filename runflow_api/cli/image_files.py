@@ -1,18 +1,17 @@
-"""Image files to uint8 arrays, and the prompt that ComfyUI saved with them.
+"""Image files to the very pixels that ComfyUI's Load Image makes of them, so that graph and folder pay once.
 
-PNG, JPEG and WebP are read, AVIF where this Pillow has it; the content decides, not the name. EXIF orientation
-is applied. More than 8 bits per channel become 8, as everywhere in ComfyUI, and that is noted. An animation is
-refused, because nobody could say which of its frames was judged. Colour profiles are not applied: ComfyUI's
-LoadImage does not either, and the same file must be the same pixels in both.
+PNG, JPEG and WebP are read, AVIF where this Pillow has it; the content decides, not the name. As Load Image does it
+(``nodes.py``): EXIF orientation is applied, everything becomes RGB without its transparency, more than 8 bits per
+channel become 8, which is noted, and colour profiles are not applied. An animation is refused, because nobody could
+say which of its frames was judged.
 """
 
 from __future__ import annotations
 
 import glob
-import json
 import re
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError, features
 
 from ..errors import InvalidInputError
+from . import saved_prompt
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -35,16 +35,15 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".avif")
 MAX_PIXELS = 89_478_485
 """Pillow's own limit against decompression bombs: 256 MB as RGB."""
 MAX_FILE_BYTES = 512 * 1024 * 1024
-MAX_PROMPT_NODES = 10_000
-_EIGHT_BITS = {"L": "L", "LA": "RGBA", "1": "L", "RGB": "RGB", "RGBA": "RGBA", "CMYK": "RGB", "YCbCr": "RGB"}
 _GREY_16 = ("I", "I;16", "I;16B", "I;16L", "I;16N")
 _PNG_DEPTH_AT = 24
 """Offset of the bit depth: signature 8, chunk header 8, width 4, height 4 (PNG specification, IHDR)."""
+REDUCED = "reduced from 16 to 8 bits per channel, as Load Image does it"
 
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """One file. ``pixels`` (H, W, C) uint8 with 1, 3 or 4 channels; ``prompt`` "" where none was found.
+    """One file. ``pixels`` (H, W, 3) uint8; ``prompt`` "" where none was found.
 
     ``notes`` say in words what was changed while reading, ``no_prompt`` why there is no prompt.
     """
@@ -69,7 +68,7 @@ def read(path: Path) -> Picture:
     except FileNotFoundError as error:
         raise _refused(path, "there is no such file.") from error
     except UnidentifiedImageError as error:
-        raise _refused(path, f"is no {_spoken(FORMATS)} image.") from error
+        raise _refused(path, f"is not a {_spoken(FORMATS)} image.") from error
     except Exception as error:  # Pillow's decoders raise many types, and each means: broken
         raise _refused(path, f"cannot be read, it is damaged or incomplete ({_short(error)}).") from error
 
@@ -82,26 +81,26 @@ def _picture(path: Path, image: Image.Image) -> Picture:
     if frames > 1 and image.format != MULTI_PICTURE:
         raise _refused(path, f"is an animation of {frames} frames. Save the frame to judge as an image of its own.")
     image.load()
-    prompt, why_not = _saved_prompt(image)
-    deep = _has_16_bits(path, image)
+    prompt, why_not = saved_prompt.of_image(image)
+    notes = (REDUCED,) if _has_16_bits(path, image) else ()
+    return Picture(_as_load_image(path, image), prompt, why_not, notes)
+
+
+def _as_load_image(path: Path, image: Image.Image) -> Pixels:
+    """(H, W, 3) uint8, step by step as ``LoadImage.load_image`` in ComfyUI's ``nodes.py``."""
     turned = ImageOps.exif_transpose(image)
-    pixels = _to_8_bits(path, turned)
-    return Picture(pixels, prompt, why_not, ("reduced from 16 to 8 bits per channel",) if deep else ())
+    if turned.mode == "I":
+        turned = turned.point(_sixteen_to_eight_bits)
+    if turned.mode == "P":
+        turned = turned.convert("RGBA")  # the same colours, without Pillow's warning about their transparency
+    try:
+        return np.array(turned.convert("RGB"))
+    except ValueError as error:
+        raise _refused(path, f"holds pixels of the kind {image.mode}. Save it as RGB.") from error
 
 
-def _to_8_bits(path: Path, image: Image.Image) -> Pixels:
-    if image.mode in _GREY_16:
-        values = np.asarray(image).astype(np.int64)
-        return np.clip((values * 255 + 32_767) // 65_535, 0, 255).astype(np.uint8)[:, :, None]
-    if image.mode in ("P", "PA"):
-        image = image.convert("RGBA" if image.has_transparency_data else "RGB")
-    elif image.mode in _EIGHT_BITS:
-        see_through = image.mode in ("RGB", "L", "1") and "transparency" in image.info
-        image = image.convert("RGBA" if see_through else _EIGHT_BITS[image.mode])
-    else:
-        raise _refused(path, f"holds pixels of the kind {image.mode}, which is not supported. Save it as RGB.")
-    pixels = np.array(image)
-    return pixels[:, :, None] if pixels.ndim == 2 else pixels
+def _sixteen_to_eight_bits(value: Any) -> Any:
+    return value * (1 / 255)
 
 
 def _has_16_bits(path: Path, image: Image.Image) -> bool:
@@ -178,116 +177,3 @@ def natural_order(path: Path) -> list[tuple[int, int | str]]:
     """image2 before image10."""
     parts = re.split(r"([0-9]+)", str(path).casefold())
     return [(0, int(part)) if part.isdecimal() and part.isascii() else (1, part) for part in parts if part]
-
-
-# --- the prompt that ComfyUI saved --------------------------------------------------------------------
-
-Graph = Mapping[str, Mapping[str, Any]]
-_TEXTS = ("text", "prompt", "positive", "string", "value")
-"""Inputs of one text, in the order in which they are believed."""
-_PAIRS = (("text_g", "text_l"), ("t5xxl", "clip_l"), ("clip_g", "clip_l"))
-"""Encoders with a text for each of their models: where they differ, both are said."""
-_UNSAVED = "its metadata holds no ComfyUI prompt"
-
-
-def _saved_prompt(image: Image.Image) -> tuple[str, str]:
-    """(prompt, "") or ("", why there is none)."""
-    saved = getattr(image, "text", image.info).get("prompt")
-    if not isinstance(saved, str):
-        return "", _UNSAVED
-    try:
-        graph = json.loads(saved)
-    except (ValueError, RecursionError):
-        return "", "its metadata holds a prompt that is no JSON"
-    return prompt_of(graph)
-
-
-def prompt_of(graph: Any) -> tuple[str, str]:
-    """The positive prompt of an API graph as ComfyUI saves it, or ("", the reason why there is none).
-
-    Followed from each sampler's positive conditioning to the texts that were encoded. Where that leads to
-    nothing, to a text that a node computed, or to different texts, none is claimed: judging an image against
-    another image's prompt would be worse than judging it without one.
-    """
-    if not isinstance(graph, dict) or len(graph) > MAX_PROMPT_NODES:
-        return "", _UNSAVED
-    nodes: Graph = {str(name): node for name, node in graph.items() if isinstance(node, dict)}
-    starts = [link for name in nodes for link in _positive_links(nodes, name)]
-    texts: dict[str, None] = {}
-    for start in starts:
-        found = _encoded_texts(nodes, start, set())
-        if found is None:
-            return "", "the prompt was computed inside the workflow, and the saved graph does not hold the result"
-        texts.update(dict.fromkeys(found))
-    if not texts:
-        return "", "no prompt could be followed from a sampler in its saved graph"
-    if len(texts) > 1:
-        return "", f"its saved graph has {len(texts)} different prompts, and does not tell which made this image"
-    return next(iter(texts)), ""
-
-
-def _inputs(nodes: Graph, name: str) -> Mapping[str, Any]:
-    inputs = nodes.get(name, {}).get("inputs")
-    return inputs if isinstance(inputs, dict) else {}
-
-
-def _is_link(value: Any) -> bool:
-    return isinstance(value, list) and len(value) == 2 and isinstance(value[0], str | int)
-
-
-def _positive_links(nodes: Graph, name: str) -> list[list[Any]]:
-    """Where a sampler, or the guider of one, gets its positive conditioning; nothing for any other node."""
-    inputs = _inputs(nodes, name)
-    is_sampler = any(word in str(nodes[name].get("class_type")) for word in ("Sampler", "Guider"))
-    if not (is_sampler or (_is_link(inputs.get("model")) and "positive" in inputs)):
-        return []
-    return [inputs[key] for key in ("positive", "conditioning", "cond1") if _is_link(inputs.get(key))]
-
-
-def _encoded_texts(nodes: Graph, link: list[Any], seen: set[str]) -> list[str] | None:
-    """The texts behind a conditioning; ``None`` where one of them is not in the graph."""
-    name = str(link[0])
-    if name in seen or "ZeroOut" in str(nodes.get(name, {}).get("class_type")):
-        return []
-    seen.add(name)
-    inputs = _inputs(nodes, name)
-    upstream = _conditionings(inputs, link[1])
-    if upstream:
-        found = [_encoded_texts(nodes, each, seen) for each in upstream]
-        known = [texts for texts in found if texts is not None]
-        return [text for texts in known for text in texts] if len(known) == len(found) else None
-    return _own_text(nodes, inputs)
-
-
-def _conditionings(inputs: Mapping[str, Any], slot: Any) -> list[list[Any]]:
-    """The conditionings that a node passes on: of a positive and a negative one, that of the slot asked for."""
-    links = {key: value for key, value in inputs.items() if _is_link(value)}
-    if "positive" in links and "negative" in links:
-        return [links["negative" if slot == 1 else "positive"]]
-    return [value for key, value in links.items() if key.startswith(("conditioning", "cond", "positive"))]
-
-
-def _own_text(nodes: Graph, inputs: Mapping[str, Any]) -> list[str] | None:
-    for pair in _PAIRS:
-        if all(key in inputs for key in pair):
-            return _joined([_text(nodes, inputs[key]) for key in pair])
-    given = next((inputs[key] for key in _TEXTS if key in inputs), None)
-    return [] if given is None else _joined([_text(nodes, given)])
-
-
-def _joined(texts: list[str | None]) -> list[str] | None:
-    known = [text.strip() for text in texts if text is not None]
-    if len(known) < len(texts):
-        return None
-    distinct = list(dict.fromkeys(text for text in known if text))
-    return ["\n".join(distinct)] if distinct else []
-
-
-def _text(nodes: Graph, value: Any) -> str | None:
-    """A text of the graph: written into the node, or into one that holds nothing else (a primitive)."""
-    if isinstance(value, str):
-        return value
-    if not _is_link(value):
-        return None
-    held = list(_inputs(nodes, str(value[0])).values())
-    return held[0] if len(held) == 1 and isinstance(held[0], str) else None

@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import Literal
 
 import numpy as np
 
-from ..api.models import Action, Evaluation, GateFailure, JudgeIssue, JudgeOpinion
+from ..api.models import Action, Evaluation, EvaluationStatus, GateFailure, JudgeIssue, JudgeOpinion
 from ..errors import InvalidInputError
 from . import text
 from .checks import CHECKS, Finding, find_broken, near_duplicate
@@ -75,7 +76,7 @@ def _evaluation(findings: Sequence[Finding], prompt: str, milliseconds: float) -
         improved_prompt=_improved(prompt, [finding.remedy for finding in failed]),
     )
     return Evaluation(
-        status_code="completed",
+        status_code=EvaluationStatus.COMPLETED,
         overall_passed=not failed,
         weighted_pass_rate=_pass_rate(findings),
         top_issues=[finding.text for finding in [*failed, *(each for each in findings if each.said)]],
@@ -86,7 +87,7 @@ def _evaluation(findings: Sequence[Finding], prompt: str, milliseconds: float) -
         primary_action_code=action.primary_action,
         generation_prompt=prompt,
         eval_duration_ms=round(milliseconds, 3),
-        cost="0",
+        cost=Decimal(0),
     )
 
 
