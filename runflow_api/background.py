@@ -13,8 +13,9 @@ import queue
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 IDLE_THREAD_LIVES_S = 10.0
@@ -53,9 +54,9 @@ class Workers:
     def __init__(self, slots: int) -> None:
         self._slots = asyncio.Semaphore(slots)
 
-    async def run(self, function: Callable[[], T]) -> T:
+    async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         async with self._slots:
-            return await asyncio.wrap_future(call(function))
+            return await asyncio.wrap_future(call(functools.partial(function, *args, **kwargs)))
 
 
 class _DaemonThreads:

@@ -18,7 +18,7 @@ from ..api.models import EVALUATION_EMBEDS, RUN_EMBEDS
 from ..errors import RunflowError
 from ..evaluation.evaluator import Evaluator
 from ..evaluation.question import JUDGES, PREFLIGHTS, RATINGS, UPLOADS
-from ..evaluation.verdict import IF_NOT_JUDGED
+from ..evaluation.verdict import WITHOUT_A_PERSON
 from ..journal.journal import OUTCOMES
 from ..report.html import AUDIENCES
 from ..report.labels import LANGUAGES
@@ -130,7 +130,7 @@ def _policy(one: argparse.ArgumentParser) -> None:
     one.add_argument("--min-score", type=float, default=0.0, metavar="0..1", help="a passing image must reach this too")
     one.add_argument(
         "--if-not-judged",
-        choices=IF_NOT_JUDGED,
+        choices=WITHOUT_A_PERSON,
         default="stop",
         help="what counts where nobody gives a verdict: stop (exit 3, and start no more images while it would meet "
         "them too), fail, pass",
@@ -210,7 +210,7 @@ def _evaluate_arguments(one: argparse.ArgumentParser) -> None:
     _question(one)
     one.add_argument(
         "--judge",
-        choices=JUDGES,
+        choices=[judge for judge in JUDGES if judge != "person"],
         default="auto",
         help="auto: Runflow where a key is set, else local; local checks the pixels only and is free; off asks nobody",
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -83,6 +84,14 @@ class Bookkeeper:
         except JournalError as error:
             journal = self._fall_back(error)
             return journal.begin(self._with_account(journal, requests), self._limits())
+
+    def begin_free(self, requests: Sequence[Request]) -> list[Row]:
+        """A row for each of what costs nothing, under the account that the request names: no limit counts it."""
+        no_limits = Limits(per_prompt=sys.maxsize, per_day=sys.maxsize)
+        try:
+            return self.journal().begin(requests, no_limits)
+        except JournalError as error:
+            return self._fall_back(error).begin(requests, no_limits)
 
     def estimate(self, requests: Sequence[Request]) -> list[bool]:
         """Which of these ``begin`` would pay for. Nothing is reserved. Raises as ``begin`` would."""

@@ -12,7 +12,7 @@ import functools
 import logging
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import replace
 from decimal import Decimal
@@ -31,6 +31,7 @@ from ..settings.config import Config
 from . import polling
 from .bookkeeping import Bookkeeper
 from .failures import FATAL, OUTAGES, ended_without_verdict, needs_key, raise_or_batch, timed_out, unknown_by_now
+from .free_judges import FreeJudges
 from .job import BatchItem, CostEstimate, Image, Job
 from .question import (
     JUDGES,
@@ -47,7 +48,9 @@ from .submission import ENCODERS, Batch, Submitter
 from .verdict import (
     IF_NOT_JUDGED,
     LOCAL,
+    MODEL,
     OFF,
+    PERSON,
     PREFLIGHT,
     RUNFLOW,
     BatchVerdict,
@@ -70,6 +73,7 @@ CLEAN_UP_S = 2.0
 
 log = logging.getLogger("runflow_evaluate")
 T = TypeVar("T")
+Ask = Callable[[Job, list[BatchItem], Report], Awaitable[list[Verdict]]]
 
 
 class Evaluator:
@@ -98,6 +102,7 @@ class Evaluator:
         self._processor = Workers(os.cpu_count() or 1)
         self._cleaning_up: set[Future[None]] = set()
         self.bookkeeper = Bookkeeper(config, directory, now)
+        self._free = FreeJudges(config, self.bookkeeper, self._processor)
         self._submitter = Submitter(self.client, self.bookkeeper, self._network, self._processor, now)
 
     def close(self) -> None:
@@ -135,11 +140,13 @@ class Evaluator:
         new = await self._in_thread(preview)
         return CostEstimate(sum(new), len(new) - sum(new), price)
 
-    def resolve(self, judge: JudgeChoice) -> str:
-        """Who answers: auto is runflow where a key is configured, else local."""
-        if judge == "auto":
-            return RUNFLOW if self.config.api_key else LOCAL
-        return judge
+    def resolve(self, judge: JudgeChoice, *, has_model: bool = False) -> str:
+        """Who answers: auto is runflow where a key is configured, else a model, connected or configured, else local."""
+        if judge != "auto":
+            return judge
+        if self.config.api_key:
+            return RUNFLOW
+        return MODEL if has_model or self.config.model_url else LOCAL
 
     async def evaluate(self, job: Job, report: Report = lambda _: None) -> BatchVerdict:
         """Judge every image of ``job``; returns when all members have ended.
@@ -148,8 +155,8 @@ class Evaluator:
         member has ended, the error that stops the workflow; its ``unjudged`` names the images without
         a verdict.
         """
-        self._check(job)
-        judge = self.resolve(job.judge)
+        judge = self.resolve(job.judge, has_model=job.model is not None)
+        self._check(job, judge)
         items = await self._members(job)
         try:
             if judge == OFF:
@@ -159,13 +166,18 @@ class Evaluator:
                 verdicts = [not_judged(error, job.policy, item.subject, judge=LOCAL) for item in items]
             elif judge == LOCAL:
                 verdicts = list(await asyncio.gather(*(self._judge_locally(job, item) for item in items)))
+            elif judge == PERSON:
+                verdicts = await self._free.ask_person(job, items, [None] * len(items), report)
             else:
-                verdicts = await self._ask_runflow(job, items, report)
+                ask = self._free.ask_model if judge == MODEL else self._ask_about
+                verdicts = await self._ask_if_intact(job, items, ask, report)
+            if job.policy.if_not_judged == "ask" and judge != PERSON:
+                verdicts = await self._free.ask_where_unjudged(job, items, verdicts, report)
         finally:
             items[0].deadline.cancelled.set()  # one event for all: whatever still waits may go home
-        return raise_or_batch(verdicts, job.policy)
+        return raise_or_batch(verdicts, job.policy, pays=judge == RUNFLOW)
 
-    def _check(self, job: Job) -> None:
+    def _check(self, job: Job, judge: str) -> None:
         require_choice("judge", job.judge, JUDGES)
         require_choice("if_not_judged", job.policy.if_not_judged, IF_NOT_JUDGED)
         if not 0.0 <= job.policy.min_score <= 1.0:
@@ -173,16 +185,16 @@ class Evaluator:
         if not job.images:
             raise errors.InvalidInputError("image", "the batch is empty.")
         for index, image in enumerate(job.images):
-            self._check_image(image, job.name_of(index), job.judge)
+            self._check_image(image, job.name_of(index), judge)
         validate(job.question, job.options, self.config)
-        if self.resolve(job.judge) == RUNFLOW:
+        if judge == RUNFLOW:
             self.config.require_key()
 
-    def _check_image(self, image: Image | ImageUrl, name: str, judge: JudgeChoice) -> None:
+    def _check_image(self, image: Image | ImageUrl, name: str, judge: str) -> None:
         if not isinstance(image, ImageUrl):
             return images.check_image(image, name)
         check_image_url(name, image.url)
-        if self.resolve(judge) == LOCAL:
+        if judge in (LOCAL, MODEL, PERSON):
             raise errors.InvalidInputError(
                 name, "is an address: only Runflow can judge it, because nothing is fetched from here."
             )
@@ -211,7 +223,12 @@ class Evaluator:
         assert not isinstance(image, ImageUrl)  # refused by _check
         references = [reference.pixels for reference in job.question.references if reference.pixels is not None]
         evaluation = await self._processor.run(
-            lambda: local_judge.judge(image, references=references, prompt=item.subject.prompt)
+            local_judge.judge,
+            image,
+            references=references,
+            prompt=item.subject.prompt,
+            instructions=job.question.evaluation_instructions,
+            reads_text=True,
         )
         return from_evaluation(evaluation, job.policy, item.subject, judge=LOCAL, seconds=item.seconds)
 
@@ -233,15 +250,15 @@ class Evaluator:
         evaluation = evaluation.model_copy(update={"weighted_pass_rate": 0.0, "cost": Decimal(0)})
         return from_evaluation(evaluation, Policy(), item.subject, judge=PREFLIGHT, seconds=item.seconds)
 
-    # --- Runflow ----------------------------------------------------------------------------------
-
-    async def _ask_runflow(self, job: Job, items: list[BatchItem], report: Report) -> list[Verdict]:
-        """Preflight all, make sure that all may be paid for, then ask about all of them at once."""
+    async def _ask_if_intact(self, job: Job, items: list[BatchItem], ask: Ask, report: Report) -> list[Verdict]:
+        """Preflight all, then ask about those that are worth it."""
         broken = await asyncio.gather(*(self._preflight(job, item) for item in items))
         asked = [item for item, verdict in zip(items, broken, strict=True) if verdict is None]
-        answers = await self._ask_about(job, asked, report) if asked else []
+        answers = await ask(job, asked, report) if asked else []
         by_index = {item.index: verdict for item, verdict in zip(asked, answers, strict=True)}
         return [verdict or by_index[item.index] for item, verdict in zip(items, broken, strict=True)]
+
+    # --- Runflow ----------------------------------------------------------------------------------
 
     async def _ask_about(self, job: Job, asked: list[BatchItem], report: Report) -> list[Verdict]:
         try:

@@ -40,11 +40,13 @@ MAYBE_ACCEPTED = " The submission may have been accepted; nothing is paid twice:
 def raise_or_batch(verdicts: Sequence[Verdict], policy: Policy, *, pays: bool = True) -> BatchVerdict:
     """The batch, or the error that stops the workflow: any fatal one, else the first where stop is the policy.
 
+    Where a person was to be asked and gave no answer, that stops as well.
+
     ``pays``: whether running again may pay for what has no verdict.
     """
     failed = [(index, verdict.error) for index, verdict in enumerate(verdicts) if verdict.error is not None]
     fatal = next((error for _, error in failed if isinstance(error, FATAL)), None)
-    if not failed or not (fatal or policy.if_not_judged == "stop"):
+    if not failed or not (fatal or policy.if_not_judged in ("stop", "ask")):
         return BatchVerdict(tuple(verdicts))
     error = fatal or failed[0][1]
     error.unjudged_indices = tuple(index for index, _ in failed)
@@ -65,7 +67,8 @@ def _is_paid_anew(error: RunflowError) -> bool:
 def needs_key() -> RunflowError:
     return errors.NeedsKeyError(
         f"The instructions or references ask about the content of the image: that needs a Runflow key "
-        f"({WHERE_TO_SET_THE_KEY}); set judge to local for pixel checks only. Nothing was sent or paid."
+        f"({WHERE_TO_SET_THE_KEY}) or a vision model (Judge with My Model, or RUNFLOW_MODEL_URL); set judge to local "
+        "for pixel checks only. Nothing was sent or paid."
     )
 
 

@@ -6,15 +6,44 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any
+from typing import Any, Protocol
 
 import numpy.typing as npt
 
 from ..api.transport import Deadline
+from ..errors import RunflowError
+from ..model_judge.judge import VisionModel
 from .question import ImageUrl, JudgeChoice, Options, Question
-from .verdict import Policy, Subject
+from .verdict import Policy, Subject, Verdict
 
 Image = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class AskedImage:
+    """One image as a person is asked about it; ``verdict`` is what another judge said, where one was asked."""
+
+    image: Image
+    pixel_hash: str
+    prompt: str
+    instructions: str
+    verdict: Verdict | None = None
+
+
+@dataclass(frozen=True)
+class PersonAnswer:
+    """``improved_prompt`` "" leaves the prompt as it is."""
+
+    accepted: bool
+    reason: str = ""
+    improved_prompt: str = ""
+
+
+class Person(Protocol):
+    """Somebody at the editor."""
+
+    async def ask(self, asked: Sequence[AskedImage], deadline: Deadline) -> list[PersonAnswer | RunflowError]:
+        """One for each image, in order: the answer, or why there is none. Never raises a ``RunflowError``."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +51,8 @@ class Job:
     """A batch to be judged. ``images``: float (H, W, C) arrays, 0 to 1, or uint8; for Runflow also addresses.
 
     ``prompt_token`` names what the person started once: the queued prompt, or the run of the command line.
-    Without ``wait`` a member ends when Runflow has taken it: its verdict is unknown and carries the id.
+    Without ``wait`` a member ends when Runflow has taken it: its verdict is unknown and carries the id. ``model`` is
+    asked by the judge *model*, else what is configured; ``person`` is ``None`` where nobody is at an editor.
     """
 
     images: Sequence[Image | ImageUrl]
@@ -32,6 +62,8 @@ class Job:
     options: Options = field(default_factory=Options)
     prompt_token: str = ""
     wait: bool = True
+    model: VisionModel | None = None
+    person: Person | None = None
 
     def name_of(self, index: int) -> str:
         """What errors call an image of the batch."""

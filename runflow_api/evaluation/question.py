@@ -22,7 +22,7 @@ from ..api.models import EvaluationRequest, Json, ReferenceImage
 from ..errors import InvalidInputError
 from ..settings.config import Config
 
-JudgeChoice = Literal["auto", "runflow", "local", "off"]
+JudgeChoice = Literal["auto", "runflow", "local", "off", "model", "person"]
 Upload = Literal["auto", "data_uri", "asset"]
 Preflight = Literal["off", "broken", "full"]
 Rating = Literal["none", "good", "bad", "clear"]

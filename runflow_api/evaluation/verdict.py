@@ -8,7 +8,7 @@ nobody judged passes only where the person said so (``if_not_judged``), and stay
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from enum import Enum
 from typing import Any, Literal, get_args
@@ -28,9 +28,11 @@ class Outcome(str, Enum):
 
 
 PASSED, FAILED, UNKNOWN = Outcome.PASSED, Outcome.FAILED, Outcome.UNKNOWN
-RUNFLOW, LOCAL, PREFLIGHT, OFF = "runflow", "local", "preflight", "off"
-IfNotJudged = Literal["stop", "fail", "pass"]
+RUNFLOW, LOCAL, PREFLIGHT, OFF, MODEL, PERSON = "runflow", "local", "preflight", "off", "model", "person"
+IfNotJudged = Literal["stop", "fail", "pass", "ask"]
 IF_NOT_JUDGED: tuple[IfNotJudged, ...] = get_args(IfNotJudged)
+WITHOUT_A_PERSON = IF_NOT_JUDGED[:3]
+"""The choices where nobody can be asked: the command line, and verdicts that are looked up without their image."""
 
 LOCAL_PASSED = "pixels OK, content not judged (local judge)"
 LOCAL_FAILED = "pixels checked only, content not judged (local judge)"
@@ -86,6 +88,8 @@ class Verdict:
             parts.append(LOCAL_PASSED if self.outcome == PASSED else LOCAL_FAILED)
         elif self.judge == PREFLIGHT:
             parts.append("broken image, not sent, nothing paid")
+        elif self.judge in (MODEL, PERSON):
+            parts += [*self._judged_by, *(["reused"] if self.reused else [])]
         elif self.judge == RUNFLOW:
             parts += _time_and_cost(self.seconds, self.cost, self.reused)
             parts += ["sandbox: practice, not Runflow"] if self.is_practice else []
@@ -94,11 +98,22 @@ class Verdict:
     @property
     def _reason(self) -> list[str]:
         """The first issue of what did not pass, cut to a glance, and how many more there are."""
-        issues = [line for line in self.issues if line != LOCAL_FAILED]
+        issues = [line for line in self.issues if line != LOCAL_FAILED and line not in self._judged_by]
         if self.passed or self.error is not None or not issues:
             return []
         first = issues[0] if len(issues[0]) <= GLANCE else f"{issues[0][: GLANCE - 1]}…"
         return [first + (f" (+{len(issues) - 1})" if len(issues) > 1 else "")]
+
+    @property
+    def _judged_by(self) -> list[str]:
+        """Who judged, in one line, where that was neither Runflow nor a measurement."""
+        return [f"judged by {self.judged_by}"] if self.judged_by else []
+
+    @property
+    def judged_by(self) -> str:
+        """The name of the model and where it runs, or "you"; "" for the other judges."""
+        named = (self.evaluation.model_extra or {}).get("judged_by") if self.judge in (MODEL, PERSON) else None
+        return named if isinstance(named, str) else ""
 
     @property
     def is_practice(self) -> bool:
@@ -116,7 +131,8 @@ class Verdict:
             "score": self.score,
             "issues": list(self.issues),
             "strengths": list(self.evaluation.top_strengths),
-            "judges": [_check(judge) for judge in self.evaluation.judges] if self.judge in (LOCAL, PREFLIGHT) else [],
+            "judged_by": self.judged_by,
+            "judges": [_check(judge) for judge in self.evaluation.judges] if self.judge != RUNFLOW else [],
             "improved_prompt": self.improved_prompt,
             "improved": self.improved_prompt != self.subject.prompt,
             "cost": credits_text(self.cost),
@@ -193,10 +209,11 @@ class BatchVerdict:
             if (n := sum(verdict.outcome == outcome for verdict in self.verdicts))
         ]
         judges = {verdict.judge for verdict in self.verdicts}
-        local = ["pixels checked only, content not judged (local judge)"] if LOCAL in judges else []
+        others = ["pixels checked only, content not judged (local judge)"] if LOCAL in judges else []
+        others += list(dict.fromkeys(f"judged by {verdict.judged_by}" for verdict in self if verdict.judged_by))
         seconds = max(verdict.seconds for verdict in self.verdicts)
         paid = _time_and_cost(seconds, total_cost(self), False) if RUNFLOW in judges else []
-        return " · ".join([", ".join(counts), f"lowest {self.score:.2f}", *local, *paid])
+        return " · ".join([", ".join(counts), f"lowest {self.score:.2f}", *others, *paid])
 
 
 def _rank(verdict: Verdict) -> tuple[bool, bool, float]:
@@ -220,7 +237,7 @@ def from_evaluation(
     if judge == LOCAL:
         said.append(LOCAL_PASSED if outcome == PASSED else LOCAL_FAILED)
     improved = (evaluation.action.improved_prompt if evaluation.action else None) or ""
-    return Verdict(
+    verdict = Verdict(
         outcome=outcome,
         passed=outcome == PASSED,
         score=score or 0.0,
@@ -232,6 +249,9 @@ def from_evaluation(
         cost=Decimal(0) if reused else evaluation.cost,
         seconds=seconds,
         reused=reused,
+    )
+    return (
+        replace(verdict, issues=_distinct([*said, f"judged by {verdict.judged_by}"])) if verdict.judged_by else verdict
     )
 
 

@@ -14,6 +14,9 @@ from ..errors import BudgetError
 from .rows import Request
 from .schema import AMOUNT, CLOSED, EPOCH, R, clean, decimal_of, stored_amount
 
+FREE = "free:"
+"""Accounts that begin so are of judges that cost nothing: their rows count against no limit and in no sum."""
+PAID = R.account.not_like(f"{FREE}%")
 EXACT = Context(prec=60)
 """Room for a sum of any number of such amounts."""
 
@@ -50,7 +53,7 @@ class DayTotal:
 def check_limits(connection: sa.Connection, new: list[Request], limits: Limits, today: int) -> None:
     """Refuse where the rows just inserted, which the counts include, are too many. The caller rolls back."""
     for token, asked in Counter(clean(ask.prompt_token) for ask in new).items():
-        counted = sa.select(sa.func.count()).where(R.prompt_token == token, R.state != CLOSED)
+        counted = sa.select(sa.func.count()).where(R.prompt_token == token, R.state != CLOSED, PAID)
         total = connection.scalar(counted) or 0
         if total > limits.per_prompt:
             used = total - asked
@@ -96,7 +99,7 @@ def _where_to_change(variable: str) -> str:
 
 
 def spend(connection: sa.Connection, day: int) -> Spend:
-    wanted = sa.select(AMOUNT, sa.func.count()).where(R.day == day, R.state != CLOSED).group_by(AMOUNT)
+    wanted = sa.select(AMOUNT, sa.func.count()).where(R.day == day, R.state != CLOSED, PAID).group_by(AMOUNT)
     found = [(decimal_of(amount), count) for amount, count in connection.execute(wanted)]
     unpriced = sum(count for amount, count in found if amount is None)
     return Spend(sum(count for _, count in found), _sum(found), unpriced)
@@ -112,7 +115,7 @@ def per_day(connection: sa.Connection, today: int, days: int) -> list[DayTotal]:
     first = today - days + 1
     wanted = (
         sa.select(R.day, R.passed, AMOUNT, sa.func.count())
-        .where(R.day.between(first, today), R.state != CLOSED)
+        .where(R.day.between(first, today), R.state != CLOSED, PAID)
         .group_by(R.day, R.passed, AMOUNT)
     )
     found = [tuple(row) for row in connection.execute(wanted)]

@@ -111,10 +111,10 @@ class ChatEndpoint:
         except requests.Timeout as error:
             raise self._too_slow() from error
         except (requests.RequestException, OSError) as error:
-            raise errors.NotJudgedError(
-                f"The vision model {self._named} cannot be reached or hung up ({type(error).__name__}). Nothing was "
-                f"paid. Is its server running? {_WHAT_TO_SET}",
-                code="MODEL_UNREACHABLE",
+            raise self._trouble(
+                f"cannot be reached or hung up ({type(error).__name__}).",
+                f"Is its server running? {_WHAT_TO_SET}",
+                "MODEL_UNREACHABLE",
             ) from error
 
     def _bounded(self, response: requests.Response) -> bytes:
@@ -130,23 +130,16 @@ class ChatEndpoint:
         return bytes(data)
 
     def _read(self, status: int, data: bytes) -> str:
+        said = f"(HTTP {status}: {_said(data)})"
         if status in (401, 403):
-            raise errors.ConfigurationError(
-                f"The vision model {self._named} refused the key (HTTP {status}). Nothing was paid. {_WHAT_TO_SET}",
-                code="MODEL_REFUSED",
-            )
+            raise self._misconfigured(f"refused the key {said}.", _WHAT_TO_SET, "MODEL_REFUSED")
         if status in (400, 404, 405, 422) or 300 <= status < 400:
-            raise errors.ConfigurationError(
-                f"The server of the vision model {self._named} does not take the question (HTTP {status}: "
-                f"{_said(data)}). Does it know this model, and does the model take images? {_WHAT_TO_SET}",
-                code="MODEL_NOT_FOUND" if status == 404 else "MODEL_REFUSED",
-            )
+            advice = f"Does the server know this model, and does the model take images? {_WHAT_TO_SET}"
+            code = "MODEL_NOT_FOUND" if status == 404 else "MODEL_REFUSED"
+            raise self._misconfigured(f"does not take the question {said}.", advice, code)
         if status != 200:
             advice = "It may have run out of memory: a smaller model, or a smaller image, may do."
-            raise errors.NotJudgedError(
-                f"The vision model {self._named} failed (HTTP {status}: {_said(data)}). Nothing was paid. {advice}",
-                code="MODEL_FAILED",
-            )
+            raise self._trouble(f"failed {said}.", advice, "MODEL_FAILED")
         return self._content(data)
 
     def _content(self, data: bytes) -> str:
@@ -160,22 +153,25 @@ class ChatEndpoint:
             raise self._unusable(f"“{_said(data)}”")
         return content or ""
 
-    @property
-    def _named(self) -> str:
-        return f"{self.name} {self.where}"
-
     def _too_slow(self) -> errors.RunflowError:
-        return errors.NotJudgedError(
-            f"The vision model {self._named} did not answer within {self._timeout_s:g} s. Nothing was paid. Raise "
-            "timeout_s, or take a smaller model.",
-            code="MODEL_TIMEOUT",
+        return self._trouble(
+            f"did not answer within {self._timeout_s:.0f} s.",
+            "Raise timeout_s, or take a smaller model.",
+            "MODEL_TIMEOUT",
         )
 
     def _unusable(self, what: str) -> errors.RunflowError:
-        return errors.NotJudgedError(
-            f"The answer of {self._named} is not one of a chat server: {what}. Nothing was paid. {_WHAT_TO_SET}",
-            code="MODEL_ANSWER_UNUSABLE",
+        return self._trouble(
+            f"gave an answer that is not one of a chat server: {what}.", _WHAT_TO_SET, "MODEL_ANSWER_UNUSABLE"
         )
+
+    def _trouble(self, what: str, advice: str, code: str) -> errors.RunflowError:
+        text = f"The vision model {self.name} {self.where} {what}"
+        return errors.NotJudgedError(text, code=code, cost="Nothing was paid.", advice=advice)
+
+    def _misconfigured(self, what: str, advice: str, code: str) -> errors.RunflowError:
+        text = f"The vision model {self.name} {self.where} {what}"
+        return errors.ConfigurationError(text, code=code, cost="Nothing was paid.", advice=advice)
 
 
 class _Bearer(requests.auth.AuthBase):

@@ -13,6 +13,7 @@ import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Protocol
 
 from ..api.models import Action, Evaluation, JudgeIssue, JudgeOpinion
@@ -79,8 +80,9 @@ def judge(
     requirements = requirements_of(instructions, prompt)
     if not requirements:
         raise NotJudgedError(
-            "There is nothing to ask a vision model: no prompt and nothing that must be right. Connect "
-            "generation_prompt, or write in “What must be right” what the image has to show.",
+            "There is nothing to ask a vision model: no prompt and nothing that must be right.",
+            cost="Nothing was paid.",
+            advice="Connect generation_prompt, or write in “What must be right” what the image has to show.",
             code="NOTHING_TO_ASK",
         )
     opinions = [_Opinion(each, read_answer(model.answer(image, each.question))) for each in requirements]
@@ -140,7 +142,7 @@ def _evaluation(
         primary_action_code=action.primary_action,
         generation_prompt=prompt,
         eval_duration_ms=round(milliseconds, 3),
-        cost="0",
+        cost=Decimal(0),
     )
     assert evaluation.model_extra is not None  # unknown fields are kept
     evaluation.model_extra["judged_by"] = f"{model.name} {model.where}"

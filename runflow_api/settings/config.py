@@ -55,6 +55,9 @@ class Config:
     keep_thumbnails: bool = True
     web_hosts: tuple[str, ...] = ()
     web_remote_settings: bool = False
+    model_url: str | None = None
+    model_name: str | None = None
+    model_key: SecretStr | None = None
     sources: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -197,6 +200,26 @@ def _base_url(raw: Any) -> str:
     return url
 
 
+def _model_url(raw: Any) -> str:
+    """As for the base URL: the image and the prompt go there, and perhaps a key."""
+    url = str(raw).rstrip("/")
+    _base_url(url)
+    return url
+
+
+def _model_name(raw: Any) -> str:
+    name = str(raw)
+    if not name.isprintable() or len(name) > 200:
+        raise ValueError("the name of the model must be printable and at most 200 characters long")
+    return name
+
+
+def _model_key(raw: Any) -> SecretStr:
+    if not is_sendable(str(raw)):
+        raise ValueError("the key of the model holds characters that no key has")
+    return SecretStr(str(raw))
+
+
 def _whole(low: int, high: int) -> Callable[[Any], int]:
     def parse(raw: Any) -> int:
         try:
@@ -254,4 +277,7 @@ _SETTINGS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "keep_thumbnails": ("", _flag),
     "web_hosts": ("", _hosts),
     "web_remote_settings": ("", _flag),
+    "model_url": ("RUNFLOW_MODEL_URL", _model_url),
+    "model_name": ("RUNFLOW_MODEL_NAME", _model_name),
+    "model_key": ("RUNFLOW_MODEL_KEY", _model_key),
 }
