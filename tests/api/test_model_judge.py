@@ -195,7 +195,7 @@ def test_the_score_is_the_share_of_yes_and_one_no_fails() -> None:
     assert evaluation.top_issues == ["the hat is red: The hat is blue."]
     assert evaluation.top_strengths == ["five fingers", SHOWS_THE_PROMPT]
     assert [each.passed for each in evaluation.judges] == [True, False, True]
-    assert evaluation.cost == "0"
+    assert evaluation.cost == 0
 
 
 def test_the_prompt_is_rewritten_against_what_failed_only() -> None:
