@@ -21,7 +21,6 @@ import torch
 from comfy.cli_args import args
 from comfy_api.latest import io
 from comfy_execution.utils import get_executing_context
-from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from server import PromptServer
 
@@ -94,7 +93,7 @@ async def judge(
     """Judge an IMAGE batch for ``node``, with progress on it; whatever stops saves the images first."""
     from ..runflow_api.evaluation.evaluator import Job
 
-    pictures = arrays(batch)
+    pictures = [images.Picture(array) for array in arrays(batch)]
     show = NodeProgress(node.hidden.unique_id)
     context = get_executing_context()
     prompt_id = context.prompt_id if context else ""
@@ -104,14 +103,13 @@ async def judge(
         verdict = await run_cancellable(evaluator().evaluate(job, show.progress), show)
     except RunflowError as error:
         unjudged = [pictures[index] for index in error.unjudged_indices or range(len(pictures))]
-        where = await asyncio.wrap_future(background.call(lambda: save_unjudged(unjudged, node)))
-        error.message += f" {where}" if where else ""
+        error.add_advice(await asyncio.wrap_future(background.call(save_unjudged, unjudged, node)))
         show.text(f"not judged · {error.code}")
         raise
     except BaseException:  # cancelled, or another node of the prompt failed
         show.text("stopped · what was submitted is picked up at the next Run and paid once")
         unjudged = [picture for index, picture in enumerate(pictures) if index not in show.judged]
-        background.call(lambda: save_unjudged(unjudged, node))
+        background.call(save_unjudged, unjudged, node)
         raise
     show.text(verdict.summary)
     if keeping is not None:  # the panel asks for them as soon as it has the verdict
@@ -119,12 +117,12 @@ async def judge(
     return verdict
 
 
-def _keep_thumbnails(pictures: Sequence[np.ndarray]) -> Future[None] | None:
+def _keep_thumbnails(pictures: Sequence[images.Picture]) -> Future[None] | None:
     try:
         wanted = settings().keep_thumbnails
     except ConfigurationError:
         return None  # the evaluator says what is wrong with the configuration
-    return background.call(lambda: _thumbnails.keep(private_directory(), pictures)) if wanted else None
+    return background.call(_thumbnails.keep, private_directory(), pictures) if wanted else None
 
 
 async def run_cancellable(work: Coroutine[Any, Any, T], show: NodeProgress) -> T:
@@ -183,7 +181,7 @@ class NodeProgress:
             self._bar.update_absolute(round(BAR_STEPS * elapsed / (elapsed + TYPICAL_EVALUATION_S)))
 
 
-def save_unjudged(pictures: Sequence[np.ndarray], node: type[io.ComfyNode]) -> str:
+def save_unjudged(pictures: Sequence[images.Picture], node: type[io.ComfyNode]) -> str:
     """Save images that have no verdict, with their workflow as SaveImage would; say where they are.
 
     The name is the hash of the pixels, so that queueing again does not fill the folder with copies.
@@ -201,13 +199,11 @@ def save_unjudged(pictures: Sequence[np.ndarray], node: type[io.ComfyNode]) -> s
     return f"Saved to output/{UNJUDGED_FOLDER}/{', '.join(dict.fromkeys(names))}."
 
 
-def _save(folder: Path, picture: np.ndarray, metadata: PngInfo | None) -> str:
-    pixels = images.to_pixels(picture)
-    path = folder / f"{images.pixel_hash(pixels)[:16]}.png"
+def _save(folder: Path, picture: images.Picture, metadata: PngInfo | None) -> str:
+    path = folder / f"{picture.hash[:16]}.png"
     if not path.exists():
         part = path.with_suffix(f".{threading.get_ident()}.part")
-        shown = pixels[:, :, 0] if pixels.shape[2] == 1 else pixels
-        Image.fromarray(shown).save(part, "PNG", pnginfo=metadata, compress_level=1)
+        images.to_pil(picture.pixels).save(part, "PNG", pnginfo=metadata, compress_level=1)
         part.replace(path)
     return path.name
 

@@ -11,9 +11,6 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
 from ..runflow_api import images
 
 FOLDER = "thumbnails"
@@ -29,8 +26,8 @@ _kept = 0
 _tidying = threading.Lock()
 
 
-def keep(directory: Path, pictures: Sequence[np.ndarray]) -> None:
-    """Keep a thumbnail of every picture, a float (H, W, C) array. Trouble is logged: it costs no verdict."""
+def keep(directory: Path, pictures: Sequence[images.Picture]) -> None:
+    """Keep a thumbnail of every picture. Trouble is logged: it costs no verdict."""
     folder = directory / FOLDER
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -49,12 +46,11 @@ def find(directory: Path, name: str) -> Path | None:
     return file if file.is_file() else None
 
 
-def _keep(folder: Path, picture: np.ndarray) -> None:
-    pixels = images.to_pixels(picture)
-    file = folder / f"{images.pixel_hash(pixels)}.webp"
+def _keep(folder: Path, picture: images.Picture) -> None:
+    file = folder / f"{picture.hash}.webp"
     if file.exists():
         return
-    small = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).convert("RGB")
+    small = images.to_pil(picture.pixels).convert("RGB")
     small.thumbnail((SIDE, SIDE))
     part = file.with_suffix(f".{threading.get_ident()}.part")
     small.save(part, "WEBP", quality=QUALITY)

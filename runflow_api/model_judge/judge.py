@@ -27,7 +27,6 @@ LONGEST_NAME = 80
 LONGEST_PROMPT = 10_000
 KEPT_WORDS = 0.4
 """Share of the prompt's words that a rewrite keeps at least; below, it is another prompt."""
-REFERENCES_NOT_COMPARED = "references were not compared: a vision model is shown one image"
 
 
 class VisionModel(Protocol):
@@ -66,9 +65,7 @@ class _Opinion:
         return f"{text}: {reason}" if reason else f"{text}: no"
 
 
-def judge(
-    model: VisionModel, image: PixelImage, *, prompt: str = "", instructions: str = "", has_references: bool = False
-) -> Evaluation:
+def judge(model: VisionModel, image: PixelImage, *, prompt: str = "", instructions: str = "") -> Evaluation:
     """Ask ``model`` about one image, uint8 (H, W, C), and write down what it said as an ``Evaluation``.
 
     ``weighted_pass_rate`` is the share of yes among the measured requirements, ``overall_passed`` whether none of
@@ -88,14 +85,13 @@ def judge(
     opinions = [_Opinion(each, read_answer(model.answer(image, each.question))) for each in requirements]
     failed = [opinion for opinion in opinions if opinion.answer.is_yes is False]
     improved = _rewrite(model, image, prompt, failed) if failed and prompt.strip() else prompt
-    notes = [REFERENCES_NOT_COMPARED] if has_references else []
-    return _evaluation(model, opinions, prompt, improved, notes, (time.perf_counter() - started) * 1000)
+    return _evaluation(model, opinions, prompt, improved, (time.perf_counter() - started) * 1000)
 
 
-def question_hash(model: VisionModel, pixel_hash: str, prompt: str, instructions: str, has_references: bool) -> str:
+def question_hash(model: VisionModel, pixel_hash: str, prompt: str, instructions: str) -> str:
     """What a verdict is remembered under: the image, what is asked, who is asked, and in which words."""
     asked = [each.question for each in requirements_of(instructions, prompt)]
-    fields = ["model", WORDING, model.identity, pixel_hash, asked, has_references]
+    fields = ["model", WORDING, model.identity, pixel_hash, asked]
     return hashlib.sha256(json.dumps(fields).encode()).hexdigest()
 
 
@@ -120,7 +116,6 @@ def _evaluation(
     opinions: Sequence[_Opinion],
     prompt: str,
     improved: str,
-    notes: Sequence[str],
     milliseconds: float,
 ) -> Evaluation:
     failed = [opinion for opinion in opinions if opinion.answer.is_yes is False]
@@ -135,7 +130,7 @@ def _evaluation(
         status_code="completed",
         overall_passed=not failed if measured else None,
         weighted_pass_rate=round((measured - len(failed)) / measured, 4) if measured else None,
-        top_issues=[*(opinion.issue for opinion in [*failed, *unmeasured]), *notes],
+        top_issues=[opinion.issue for opinion in [*failed, *unmeasured]],
         top_strengths=[opinion.requirement.text for opinion in opinions if opinion.answer.is_yes],
         judges=[_judge_opinion(opinion) for opinion in opinions],
         action=action,

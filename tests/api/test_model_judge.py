@@ -235,11 +235,6 @@ def test_what_was_not_measured_counts_neither_way_and_is_said() -> None:
     assert evaluation.top_issues == ["not measured: five fingers (neither yes nor no: perhaps)"]
 
 
-def test_references_that_were_not_looked_at_are_said() -> None:
-    evaluation = judge(Scripted("Yes."), IMAGE, prompt="a man", has_references=True)
-    assert any("references were not compared" in line for line in evaluation.top_issues)
-
-
 def test_with_nothing_to_ask_about_nobody_is_asked() -> None:
     with pytest.raises(NotJudgedError, match=r"\[NOTHING_TO_ASK\]"):
         judge(Scripted(), IMAGE)
@@ -250,16 +245,15 @@ def test_a_verdict_is_remembered_for_one_image_question_and_model() -> None:
         identity = "scripted 2"
 
     model, pixels = Scripted(), "00ff"
-    same = question_hash(model, pixels, "a man", "five fingers", False)
-    assert question_hash(Scripted(), pixels, "a man", "- five fingers\n", False) == same
+    same = question_hash(model, pixels, "a man", "five fingers")
+    assert question_hash(Scripted(), pixels, "a man", "- five fingers\n") == same
     others = [
-        question_hash(Other(), pixels, "a man", "five fingers", False),
-        question_hash(model, "00fe", "a man", "five fingers", False),
-        question_hash(model, pixels, "a woman", "five fingers", False),
-        question_hash(model, pixels, "a man", "six fingers", False),
-        question_hash(model, pixels, "a man", "five fingers", True),
+        question_hash(Other(), pixels, "a man", "five fingers"),
+        question_hash(model, "00fe", "a man", "five fingers"),
+        question_hash(model, pixels, "a woman", "five fingers"),
+        question_hash(model, pixels, "a man", "six fingers"),
     ]
-    assert len({same, *others}) == 6
+    assert len({same, *others}) == 5
 
 
 # --- the endpoint, over real HTTP -------------------------------------------------------------------
