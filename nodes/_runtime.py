@@ -44,10 +44,7 @@ T = TypeVar("T")
 
 def private_directory() -> Path:
     """Where the key file, the configuration and the journal are: ComfyUI serves nothing from there."""
-    folder = Path(folder_paths.get_system_user_directory("runflow_evaluate"))
-    if not folder.exists():
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return folder
+    return Path(folder_paths.get_system_user_directory("runflow_evaluate"))
 
 
 def settings() -> config.Config:

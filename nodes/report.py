@@ -112,7 +112,7 @@ def _language(wanted: str) -> str:
     """``wanted``; for auto the editor's language, which ComfyUI's server knows where the person has chosen it."""
     if wanted != AUTO:
         return wanted
-    stored = key_file.setting(Path(folder_paths.get_user_directory()).parent, LOCALE)
+    stored = key_file.setting(Path(folder_paths.get_user_directory()), LOCALE)
     return stored if stored in LANGUAGES else LANGUAGES[0]
 
 

@@ -76,8 +76,12 @@ def check_host(host: str, allowed: tuple[str, ...]) -> None:
         name = urlsplit(f"//{host}").hostname or ""
     except ValueError:  # [::1 without its end
         name = ""
-    if not (config.is_loopback_host(name) or is_address(name) or name in allowed):
-        raise Refused(403, "HOST_NOT_ALLOWED", f"Add {(name or host)[:80]!r} to web_hosts in the pack's config.json.")
+    if not (config.is_loopback_host(name) or is_address(name) or config.is_host_among(name, allowed)):
+        raise Refused(
+            403,
+            "HOST_NOT_ALLOWED",
+            f"Add {(name or host)[:80]!r} to RUNFLOW_WEB_HOSTS, or to web_hosts in config.json.",
+        )
 
 
 def is_address(name: str) -> bool:
@@ -182,6 +186,7 @@ class Handlers:
         """Totals per UTC day, today's last, and the limits they count against."""
         days = _number(params, "days", 30, MAX_DAYS)
         current = self.settings()
+        credits = current.max_credits_per_day
         totals = await _in_thread(lambda: self._evaluator().journal().per_day(days))
         spent = await _in_thread(lambda: self._evaluator().journal().spent_today())
         return {
@@ -189,7 +194,7 @@ class Handlers:
             "today": {"evaluations": spent.evaluations, "credits": f"{spent.credits:f}", "unpriced": spent.unpriced},
             "limits": {
                 "evaluations": current.max_evaluations_per_day,
-                "credits": current.max_credits_per_day,
+                "credits": None if credits is None else float(credits),
             },
         }
 
@@ -472,8 +477,8 @@ def register() -> None:
     from .. import _runtime
     from ..regenerate import saved_metadata as _winners
 
-    def comfyui() -> Path:
-        return Path(folder_paths.get_user_directory()).parent
+    def user_directory() -> Path:
+        return Path(folder_paths.get_user_directory())
 
     if quote(PACK.name) != PACK.name:  # aiohttp does not find them: its issue 13433
         log.warning("ComfyUI serves no scripts out of a folder named %r. Rename it to runflow-evaluate.", PACK.name)
@@ -486,5 +491,5 @@ def register() -> None:
         return {node: item[2][node] for node in _loop.upstream(item[2], item[4])} if item else {}
 
     if server is not None:
-        desk = Handlers(_runtime.evaluator, _runtime.private_directory, comfyui, _winners.workflow_of, graph_of)
+        desk = Handlers(_runtime.evaluator, _runtime.private_directory, user_directory, _winners.workflow_of, graph_of)
         add_to(server.routes, desk)

@@ -458,11 +458,10 @@ class Bookkeeper:
         return any(name in self._config.sources for name in LIMITS_OF_THE_DAY)
 
     def _limits(self) -> Limits:
-        credits = self._config.max_credits_per_day
         return Limits(
             per_prompt=self._config.max_evaluations_per_prompt,
             per_day=self._config.max_evaluations_per_day,
-            credits_per_day=None if credits is None else Decimal(str(credits)),
+            credits_per_day=self._config.max_credits_per_day,
         )
 
 

@@ -192,7 +192,7 @@ def resolve(judge: JudgeChoice, config: Config, *, has_model: bool = False) -> J
     """Who answers: auto is runflow with a key, else a model that is connected or configured, else local."""
     if judge != "auto":
         return judge
-    if config.api_key:
+    if config.api_key or config.trouble:  # where that cannot be known, it is said
         return "runflow"
     return "model" if has_model or config.model_url else "local"
 
