@@ -3,6 +3,7 @@
 from comfy_api.latest import ComfyExtension, io
 
 from .evaluate import RunflowEvaluateImage, RunflowEvaluationOptions
+from .judges import RunflowJudgeModel
 from .lookup import RunflowGetEvaluation, RunflowSendFeedback
 from .references import RunflowReferenceImage
 from .regenerate.nodes import RunflowRegenerateAttempt, RunflowRegenerateEnd, RunflowRegenerateStart
@@ -14,6 +15,7 @@ from .runs import RunflowGetRun
 
 NODES: list[type[io.ComfyNode]] = [
     RunflowEvaluateImage,
+    RunflowJudgeModel,
     RunflowReferenceImage,
     RunflowEvaluationOptions,
     RunflowShowVerdict,

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import comfy.model_management
 import comfy.utils
@@ -30,6 +30,10 @@ from ..runflow_api.evaluation.question import Options, Question
 from ..runflow_api.evaluation.verdict import UNKNOWN, BatchVerdict, Policy
 from ..runflow_api.settings import config
 from . import _thumbnails
+
+if TYPE_CHECKING:
+    from ..runflow_api.evaluation.job import Person
+    from ..runflow_api.model_judge.judge import VisionModel
 
 LOOK_FOR_CANCEL_S = 0.1
 THUMBNAILS_WITHIN_S = 2.0
@@ -86,6 +90,8 @@ async def judge(
     judge: str,
     policy: Policy,
     options: Options,
+    model: VisionModel | None = None,
+    person: Person | None = None,
 ) -> BatchVerdict:
     """Judge an IMAGE batch for ``node``, with progress on it; whatever stops saves the images first."""
     from ..runflow_api.evaluation.evaluator import Job
@@ -96,7 +102,7 @@ async def judge(
     prompt_id = context.prompt_id if context else ""
     keeping = _keep_thumbnails(pictures)
     try:
-        job = Job(pictures, question, judge, policy, options, prompt_id)
+        job = Job(pictures, question, judge, policy, options, prompt_id, model=model, person=person)
         verdict = await run_cancellable(evaluator().evaluate(job, show.progress), show)
     except RunflowError as error:
         unjudged = [pictures[index] for index in error.unjudged_indices or range(len(pictures))]
@@ -246,6 +252,7 @@ def _resolved(judge: str) -> str:
     if judge != "auto":
         return judge
     try:
-        return "runflow" if settings().api_key else "local"
+        current = settings()
+        return "runflow" if current.api_key else "model" if current.model_url else "local"
     except ConfigurationError:
         return "misconfigured"

@@ -3,9 +3,11 @@
 from comfy_api.latest import io
 
 from ..runflow_api.evaluation.question import JUDGES, PREFLIGHTS, UPLOADS, Options, Question
-from ..runflow_api.evaluation.verdict import Policy
+from ..runflow_api.evaluation.verdict import IF_NOT_JUDGED, Policy
 from . import _runtime
+from ._ask import Editor
 from ._schema import (
+    JudgeModelType,
     OptionsType,
     ReferencesType,
     if_not_judged_input,
@@ -26,7 +28,8 @@ class RunflowEvaluateImage(io.ComfyNode):
             description=(
                 "Judges every image of a batch and says whether it passed, its score, what is wrong, and a prompt "
                 "that would do better. Asks Runflow where a key is configured (each image is one paid evaluation), "
-                "else checks the pixels on this machine. Add Show Verdict, or connect an output, to make it run."
+                "else a vision model of your own, else checks the pixels on this machine. Add Show Verdict, or "
+                "connect an output, to make it run."
             ),
             inputs=[
                 io.Image.Input("image", tooltip="The images to judge; each one of a batch gets its own verdict."),
@@ -44,7 +47,10 @@ class RunflowEvaluateImage(io.ComfyNode):
                     multiline=True,
                     placeholder="What must be right",  # frontend 1.32 shows the id else
                     default="",
-                    tooltip="In your own words: what the judge should look at or ignore. Needs a Runflow key.",
+                    tooltip=(
+                        "In your own words, one requirement a line. Needs a Runflow key or a vision model. With local, "
+                        "words in quotation marks are looked for in the picture where the optional reader is installed."
+                    ),
                 ),
                 io.Combo.Input(
                     "judge",
@@ -52,13 +58,14 @@ class RunflowEvaluateImage(io.ComfyNode):
                     optional=True,
                     default="auto",
                     tooltip=(
-                        "auto: Runflow where a key is configured, else local. runflow: needs a key, costs credits. "
-                        "local: checks the pixels on this machine, free, does not judge content. off: asks nobody, "
-                        "everything passes."
+                        "auto: Runflow where a key is configured, else your own vision model, else local. runflow: "
+                        "needs a key, costs credits. local: checks the pixels on this machine, free, does not judge "
+                        "content. off: asks nobody, everything passes. model: your own vision model, free. person: "
+                        "asks you in the editor."
                     ),
                 ),
                 min_score_input(),
-                if_not_judged_input(),
+                if_not_judged_input(IF_NOT_JUDGED),
                 io.String.Input(
                     "task_type",
                     optional=True,
@@ -74,6 +81,9 @@ class RunflowEvaluateImage(io.ComfyNode):
                 ),
                 ReferencesType.Input("references", optional=True, tooltip="Up to 4 images to compare with."),
                 OptionsType.Input("options", optional=True, tooltip="From Evaluation Options."),
+                JudgeModelType.Input(
+                    "judge_model", optional=True, tooltip="From Judge with My Model: a vision model of your own."
+                ),
             ],
             outputs=verdict_outputs(),
             hidden=[io.Hidden.unique_id, io.Hidden.prompt, io.Hidden.extra_pnginfo, io.Hidden.dynprompt],
@@ -96,6 +106,7 @@ class RunflowEvaluateImage(io.ComfyNode):
         task_description="",
         references=None,
         options=None,
+        judge_model=None,
     ) -> io.NodeOutput:
         question = Question(
             generation_prompt=generation_prompt,
@@ -111,6 +122,8 @@ class RunflowEvaluateImage(io.ComfyNode):
             judge=judge,
             policy=Policy(min_score, if_not_judged),
             options=options or Options(),
+            model=judge_model.bind() if judge_model else None,
+            person=Editor(cls.hidden.unique_id),
         )
         _runtime.rerun_if_unjudged(verdict, cls)
         return verdict_result(verdict)

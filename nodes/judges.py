@@ -11,6 +11,7 @@ import re
 import uuid
 from collections.abc import Callable
 from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Any
 
 import comfy.model_management
@@ -18,10 +19,11 @@ import numpy as np
 import torch
 from comfy_api.latest import io
 
-from ..runflow_api.errors import ConfigurationError, NotJudgedError, RunflowError
+from ..runflow_api.errors import Cancelled, ConfigurationError, NotJudgedError, RunflowError
 from ..runflow_api.images import PixelImage
 from ._schema import JudgeModelType, schema
 
+LOOK_S = 1.0
 SAMPLED_WEIGHTS = 8
 SAMPLED_VALUES = 64
 _SYSTEM_TURN = re.compile(r"^<\|im_start\|>system\n.*?<\|im_end\|>\n", re.DOTALL)
@@ -34,9 +36,9 @@ class RunflowJudgeModel(io.ComfyNode):
             node_id="RunflowJudgeModel",
             display_name="Judge with My Model",
             description=(
-                "Makes a judge of a text encoder that sees and writes, such as Qwen3-VL, Qwen3.5 or Gemma 3, which many "
-                "image models have loaded anyway. It answers one yes/no question for each line of What must be right, "
-                "on this machine and for nothing. Connect it to judge_model of Evaluate Image Quality."
+                "Makes a judge of a text encoder that sees and writes, such as Qwen3-VL, Qwen3.5 or Gemma 3, which "
+                "many image models have loaded anyway. It answers one yes/no question for each line of What must be "
+                "right, on this machine and for nothing. Connect it to judge_model of Evaluate Image Quality."
             ),
             inputs=[
                 io.Clip.Input("clip", tooltip="From Load CLIP: a text encoder that sees images and writes text."),
@@ -52,7 +54,7 @@ class RunflowJudgeModel(io.ComfyNode):
                     "thinking",
                     optional=True,
                     default=False,
-                    tooltip="Let the model think before it answers, where it can: slower, and it needs a larger max_length.",
+                    tooltip="Let the model think first, where it can: slower, and it needs a larger max_length.",
                 ),
             ],
             outputs=[JudgeModelType.Output("judge_model", display_name="judge_model")],
@@ -108,7 +110,12 @@ class ClipModel:
                 done.set_exception(error)
 
         self._loop.call_soon_threadsafe(work, context=self._context)
-        return done.result()
+        while True:
+            try:
+                return done.result(LOOK_S)
+            except FutureTimeout:
+                if self._loop.is_closed():  # the prompt ended before its turn came: nobody waits for this
+                    raise Cancelled from None
 
     def generate(self, image: PixelImage, question: str) -> str:
         """The model's words, greedily, in the thread that runs the prompt. Errors as in ``VisionModel.answer``."""
@@ -125,14 +132,16 @@ class ClipModel:
             if _is_out_of_memory(error):
                 comfy.model_management.unload_all_models()  # as ComfyUI does when a node runs out of memory
                 raise NotJudgedError(
-                    f"There is not enough memory for {self.name} beside what is loaded. Nothing was paid. Take a smaller "
-                    "or quantised one, lower max_length, or make the image smaller before it is judged.",
+                    f"There is not enough memory for {self.name} beside what is loaded.",
                     code="MODEL_OUT_OF_MEMORY",
+                    cost="Nothing was paid.",
+                    advice="Take a smaller or quantised model, or make the image smaller before it is judged.",
                 ) from error
             raise NotJudgedError(
-                f"{self.name} failed ({type(error).__name__}: {str(error)[:200]}). Nothing was paid. Does Generate Text "
-                "work with the same CLIP and image?",
+                f"{self.name} failed ({type(error).__name__}: {str(error)[:200]}).",
                 code="MODEL_FAILED",
+                cost="Nothing was paid.",
+                advice="Does Generate Text work with the same CLIP and image?",
             ) from error
 
     def _arguments(self, image: PixelImage) -> dict[str, Any]:
@@ -165,7 +174,7 @@ def _require_writer(clip: Any, name: str) -> None:
 
 
 def _image_argument(clip: Any, name: str) -> str:
-    """What this encoder calls the picture: ``image`` (a batch) until 0.33, ``images`` (a list) after it, and for some before."""
+    """What this encoder calls the picture: ``images`` (a list; all of them after 0.33) or ``image`` (a batch)."""
     tokenizer = clip.tokenizer
     inner = getattr(tokenizer, str(getattr(tokenizer, "clip", "")), None)
     takers: list[Callable[..., Any]] = [clip.tokenize, tokenizer.tokenize_with_weights]
@@ -186,7 +195,7 @@ def _cannot(name: str, what: str, detail: str = "") -> ConfigurationError:
 
 
 def _neutral_template(tokenizer: Any) -> str | None:
-    """The encoder's own template for images without its system turn, if it has one: that asks for a description of edits."""
+    """The encoder's own template for images without its system turn, if it has one: that asks about edits."""
     template = getattr(tokenizer, "llama_template_images", "")
     neutral = _SYSTEM_TURN.sub("", template)
     return neutral if neutral != template else None

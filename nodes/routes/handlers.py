@@ -31,7 +31,7 @@ from ...runflow_api.errors import (
     RunflowError,
 )
 from ...runflow_api.settings import config, key_file, user_settings
-from .. import _thumbnails
+from .. import _ask, _thumbnails
 from .._late import follow_up, views
 from ..regenerate import graph as _loop
 
@@ -382,12 +382,14 @@ def add_to(table: web.RouteTableDef, desk: Handlers) -> None:
         "days": desk.days,
         "prompts/{id}": desk.prompt,
         "settings": desk.read_settings,
+        "ask": _ask.pending,
     }
     changes = {
         "feedback": desk.feedback,
         "settings": desk.change_settings,
         "key": desk.key,
         "check": desk.check,
+        "ask": _ask.answer,
     }
     for name, method in reads.items():
         table.get(f"{PREFIX}/{name}")(_answering(desk, method))
@@ -397,6 +399,7 @@ def add_to(table: web.RouteTableDef, desk: Handlers) -> None:
     for name, method in changes.items():
         table.post(f"{PREFIX}/{name}")(_answering(desk, method, changes=True))
     table.get(f"{PREFIX}/thumbnails/{{name}}")(_thumbnail(desk))
+    table.get(f"{PREFIX}/ask/{{id}}/{{index}}")(_asked_picture(desk))
 
 
 def _answering(
@@ -448,6 +451,21 @@ def _thumbnail(desk: Handlers) -> Callable[[web.Request], Awaitable[web.StreamRe
             "X-Content-Type-Options": "nosniff",
         }
         return web.Response(body=await _in_thread(file.read_bytes), headers=headers)
+
+    return answer
+
+
+def _asked_picture(desk: Handlers) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    async def answer(params: web.Request) -> web.StreamResponse:
+        try:
+            check_host(params.headers.get("Host", ""), _configured(desk).web_hosts)
+        except Refused as error:
+            return _json(error_body(error.code, str(error)), error.status)
+        encoded = await _ask.picture(params.match_info["id"], params.match_info["index"])
+        if encoded is None:
+            return web.Response(status=204)
+        headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+        return web.Response(body=encoded.data, content_type=encoded.mime_type, headers=headers)
 
     return answer
 
