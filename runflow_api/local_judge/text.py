@@ -175,11 +175,8 @@ class Reader:
         return [Line(text, np.asarray(corners, float), float(score)) for text, corners, score in rows]
 
     def read_again(self, rgb: Bytes, lines: Sequence[Line], height: int) -> list[Line]:
-        """The same lines, cut out and brought to ``height`` px each: another look at what was nearly right."""
-        again: list[Line] = []
-        for line in lines:
-            again += self.read(_cut_out(rgb, line, height))
-        return again
+        """The place of these lines, cut out and brought to ``height`` px a line: another look at a near miss."""
+        return self.read(_cut_out(rgb, lines, height)) if lines else []
 
 
 @functools.cache
@@ -187,13 +184,14 @@ def _reader() -> Reader:
     return Reader()
 
 
-def _cut_out(rgb: Bytes, line: Line, height: int) -> Bytes:
-    """The surroundings of a line, upright, so large that the line is ``height`` px high."""
-    margin = MARGIN * line.height
-    left, top = np.maximum(line.corners.min(axis=0) - margin, 0).astype(int)
-    right, bottom = np.ceil(line.corners.max(axis=0) + margin).astype(int)
+def _cut_out(rgb: Bytes, lines: Sequence[Line], height: int) -> Bytes:
+    """What is around these lines, so large that the highest of them is ``height`` px high."""
+    corners = np.concatenate([line.corners for line in lines])
+    highest = max(1.0, *(line.height for line in lines))
+    left, top = np.maximum(corners.min(axis=0) - MARGIN * highest, 0).astype(int)
+    right, bottom = np.ceil(corners.max(axis=0) + MARGIN * highest).astype(int)
     part = np.ascontiguousarray(np.broadcast_to(rgb, (*rgb.shape[:2], 3))[top:bottom, left:right])
-    scale = height / max(1.0, line.height)
+    scale = height / highest
     size = (max(8, round(part.shape[1] * scale)), max(8, round(part.shape[0] * scale)))
     return np.asarray(Image.fromarray(part).resize(size, Image.Resampling.BICUBIC))
 

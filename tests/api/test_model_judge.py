@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import base64
-import json
 import threading
 import time
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from io import BytesIO
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from support.chat import ChatServer, answer_with, said
 
 from runflow_api.errors import ConfigurationError, InvalidInputError, NotJudgedError
 from runflow_api.evaluation.verdict import Policy, Subject, from_evaluation
@@ -259,53 +259,10 @@ def test_a_verdict_is_remembered_for_one_image_question_and_model() -> None:
 # --- the endpoint, over real HTTP -------------------------------------------------------------------
 
 
-class ChatServer:
-    """A server that speaks the chat protocol; ``reply`` is called with the handler, ``received`` keeps bodies."""
-
-    def __init__(self) -> None:
-        self.received: list[dict[str, Any]] = []
-        self.headers: list[dict[str, str]] = []
-        self.paths: list[str] = []
-        self.reply: Callable[[BaseHTTPRequestHandler], None] = lambda handler: said(handler, "Yes. A cat.")
-        chat = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                chat.received.append(json.loads(body))
-                chat.headers.append(dict(self.headers))
-                chat.paths.append(self.path)
-                chat.reply(self)
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-        threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
-
-
-def answer_with(handler: BaseHTTPRequestHandler, status: int, data: bytes, length: int | None = None) -> None:
-    handler.send_response(status)
-    handler.send_header("Content-Type", "application/json")
-    handler.send_header("Content-Length", str(len(data) if length is None else length))
-    handler.end_headers()
-    handler.wfile.write(data)
-
-
-def said(handler: BaseHTTPRequestHandler, content: Any) -> None:
-    answer_with(
-        handler, 200, json.dumps({"choices": [{"message": {"role": "assistant", "content": content}}]}).encode()
-    )
-
-
 @pytest.fixture
 def chat() -> Iterator[ChatServer]:
-    server = ChatServer()
-    yield server
-    server.server.shutdown()
-    server.server.server_close()
+    with ChatServer() as server:
+        yield server
 
 
 def test_the_question_and_the_image_arrive_and_the_answer_comes_back(chat: ChatServer) -> None:
