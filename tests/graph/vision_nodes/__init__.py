@@ -25,6 +25,7 @@ class TinyConfig(llama.Qwen3VL_4BConfig):
 qwen3vl.QWEN3VL_CONFIGS[NAME] = TinyConfig
 qwen3vl.QWEN3VL_VISION[NAME] = {
     **qwen3vl.QWEN3VL_VISION_COMMON,
+    "num_heads": 2,
     "hidden_size": 32,
     "intermediate_size": 48,
     "depth": 2,
