@@ -163,7 +163,9 @@ class Evaluator:
                 error = failures.needs_key()
                 verdicts = [not_judged(error, job.policy, item.subject, judge=LOCAL) for item in items]
             elif judge == LOCAL:
-                verdicts = list(await asyncio.gather(*(self._processor.run(judge_locally, item) for item in items)))
+                verdicts = list(
+                    await asyncio.gather(*(self._processor.run(judge_locally, item, self.config) for item in items))
+                )
             elif judge == PERSON:
                 verdicts = await self._free.ask_person(items, [None] * len(items), report)
             else:
@@ -191,7 +193,7 @@ class Evaluator:
 
     async def _ask_if_sound(self, items: list[BatchItem], ask: Ask, report: Report) -> list[Verdict]:
         """Preflight all, then ask about those that are worth it."""
-        broken = await asyncio.gather(*(self._processor.run(preflight, item) for item in items))
+        broken = await asyncio.gather(*(self._processor.run(preflight, item, self.config) for item in items))
         sound = [item for item, verdict in zip(items, broken, strict=True) if verdict is None]
         answers = iter(await ask(sound, report) if sound else [])
         return [verdict or next(answers) for verdict in broken]

@@ -12,16 +12,18 @@ One path: ``judge`` looks for what makes an image unusable (``checks.find_broken
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from typing import Literal
+from types import MappingProxyType
+from typing import Any, Literal
 
 import numpy as np
 
 from ..api.models import Action, Evaluation, EvaluationStatus, GateFailure, JudgeIssue, JudgeOpinion
 from ..errors import InvalidInputError
+from ..settings.config import Strictness
 from . import text
-from .checks import CHECKS, Finding, find_broken, near_duplicate
+from .checks import CHECKS, EASE, Finding, find_broken, near_duplicate
 from .pixels import Array, prepare
 
 
@@ -33,6 +35,8 @@ def judge(
     prompt: str = "",
     instructions: str = "",
     reads_text: bool = False,
+    strictness: Strictness = "normal",
+    per_check: Mapping[Any, str] = MappingProxyType({}),
 ) -> Evaluation:
     """Judge the pixels of one image; the verdict is the same for the same input.
 
@@ -42,6 +46,8 @@ def judge(
     form; whether one of them is nearly the same picture is reported and never fails. With ``reads_text``, and
     where the optional reader is installed, what stands in quotation marks in ``prompt`` or ``instructions`` must be
     readable in the picture; that takes seconds, where the other checks take a tenth of one.
+
+    ``strictness`` widens or narrows the limits; ``per_check`` does for one check by its name, or turns it "off".
 
     ``weighted_pass_rate`` is the weighted share of the passed checks, and 0 where a gate (not finite, flat)
     failed. ``action.improved_prompt`` is ``prompt`` with what the failed checks ask for.
@@ -55,10 +61,11 @@ def judge(
     findings = find_broken(image)
     if checks == "full" and all(finding.passed for finding in findings):
         pixels = prepare(image)
-        findings += [check(pixels) for check in CHECKS]
+        wanted = {name: per_check.get(name, strictness) for name in CHECKS}
+        findings += [CHECKS[name](pixels, EASE[level]) for name, level in wanted.items() if level != "off"]
         if references:
             findings.append(near_duplicate(pixels, references))
-        if reads_text:
+        if reads_text and per_check.get("text") != "off":
             findings += text.check_texts(pixels.rgb, text.wanted_texts(prompt, instructions))
     return _evaluation(findings, prompt, (time.perf_counter() - started) * 1000)
 

@@ -17,7 +17,7 @@ import re
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -45,6 +45,7 @@ MAX_CONCURRENCY = 64
 LONGEST_MODEL_NAME = 200
 Strictness = Literal["strict", "normal", "lenient"]
 """How much the local judge lets pass."""
+LocalCheck = Literal["blur", "exposure", "contrast", "noise", "compression", "resolution", "text"]
 SHOWN_OF_A_KEY = 4
 LONG_ENOUGH_TO_SHOW_SOME = 20
 """A masked key shows its last characters only where that leaves at least 16 unknown."""
@@ -146,7 +147,7 @@ class Config(BaseModel):
     model_name: Annotated[str, AfterValidator(_check_model_name)] | None = None
     model_key: Annotated[SecretStr, AfterValidator(_check_model_key)] | None = None
     local_strictness: Strictness = "normal"
-    local_checks: Mapping[str, Strictness | Literal["off"]] = Field(default_factory=dict)
+    local_checks: Mapping[LocalCheck, Strictness | Literal["off"]] = Field(default_factory=dict)
     sources: Mapping[str, str] = Field(default_factory=dict)
     unknown: tuple[str, ...] = ()
     trouble: str = ""
@@ -281,7 +282,8 @@ def _in_words(name: str, raw: Any, error: ValidationError) -> str:
                      if hasattr(rule, limit))  # fmt: skip
         return f"{shown} is not a whole number between {low} and {high}"
     if name in ("local_strictness", "local_checks"):
-        return f"{shown} is not strict, normal or lenient, for one check also off"
+        checks = ", ".join(get_args(LocalCheck))
+        return f"{shown} is not strict, normal or lenient, for one check (of {checks}) also off"
     return "a list of host names is needed" if isinstance(default, tuple) else "text is needed"
 
 
