@@ -36,13 +36,15 @@ SIZES = (24, 32, 48, 72, 110)
 PHOTOS = sorted((ROOT / "example_workflows" / "photos").glob("*.jpg"))
 TEXTS = {
     "tuning": [
-        "Grand Opening", "Summer Sale", "Keep Out", "Fresh Juice", "Library Hours", "Platform Nine", "Happy Birthday",
+        "Grand Opening", "Summer Sale", "Keep Out", "Fresh Juice", "Library Hours", "Platform Nine",
+        "Happy Birthday",
         "Boiler Room", "Ticket Office", "Second Floor", "Bakery", "Wet Paint", "Quiet Please", "Open Sunday",
     ],
     "held-out": [
         "Fish Market", "Midnight Express", "Coffee and Cake", "No Parking", "Welcome Home", "River Street", "Jazz Club",
         "Exit Only", "Happy New Year", "Vintage Books", "Moonlight Motel", "Flower Shop", "Keep Left", "World Tour",
-        "Handmade Soap", "Blue Whale", "Quick Fix Garage", "Just Married", "Pizza", "Laundry", "Voyage", "Zebra Crossing",
+        "Handmade Soap", "Blue Whale", "Quick Fix Garage", "Just Married", "Pizza", "Laundry", "Voyage",
+        "Zebra Crossing",
         "Road Closed Ahead", "The Green Dragon", "Museum", "Best Before June", "Danger High Voltage", "Level 42",
     ],
 }  # fmt: skip
@@ -85,9 +87,8 @@ def main() -> None:
         for each, finding in zip(shown, findings, strict=True):
             results.append((each, bool(finding.passed), finding.text))
             if finding.passed != each.is_right:
-                print(
-                    f"  {each.size} px {each.family}{' on a sign' if each.is_sign else ''}: drawn “{each.drawn}”: {finding.text}"
-                )
+                where = " on a sign" if each.is_sign else ""
+                print(f"  {each.size} px {each.family}{where}: drawn “{each.drawn}”: {finding.text}")
                 if arguments.save:
                     arguments.save.mkdir(parents=True, exist_ok=True)
                     picture.save(arguments.save / f"{number}.png")
@@ -124,12 +125,9 @@ def report_without_text() -> None:
 
 def other_checks_s(picture: Image.Image) -> float:
     pixels = np.asarray(picture)
-    installed, text.is_installed = text.is_installed, lambda: False
     started = time.process_time()
     judge(pixels)
-    spent = time.process_time() - started
-    text.is_installed = installed
-    return spent
+    return time.process_time() - started
 
 
 def usable_fonts(folder: Path, half: str) -> list[tuple[Path, str]]:

@@ -13,7 +13,7 @@ import threading
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from server import PromptServer
 
@@ -32,6 +32,31 @@ REOPENED_WITHIN_S = 30.0
 """A reload is no goodbye."""
 LONGEST_REASON = 2_000
 LONGEST_PROMPT = 10_000
+
+
+class _Ending(NamedTuple):
+    """Why an image has no answer."""
+
+    code: str
+    message: str
+    advice: str
+
+
+NOBODY = _Ending(
+    code="NOBODY_TO_ASK",
+    message="Nobody could be asked: no editor has the question open.",
+    advice="Queue it in ComfyUI's editor and keep the tab open, or choose another judge.",
+)
+CLOSED = _Ending(
+    code="EDITOR_CLOSED",
+    message="The editor was closed before you answered.",
+    advice="Run again to be asked again.",
+)
+LATE = _Ending(
+    code="NOBODY_ANSWERED",
+    message="You were asked, and the time that timeout_s allows was over before you answered.",
+    advice="Run again to be asked again, or raise timeout_s.",
+)
 
 _open: dict[str, Question] = {}
 _lock = threading.Lock()
@@ -82,44 +107,32 @@ class Editor:
         try:
             if self._client:
                 self._server.send_sync(EVENT, question.to_json(), self._client)
-            code = await self._wait(question, deadline)
+            ending = await self._wait(question, deadline)
         finally:
             with _lock:
                 del _open[question.id]
             self._server.send_sync(EVENT, {"id": question.id, "phase": "closed"})
-        return [answer or _no_answer(code) for answer in question.answers]
+        return [answer or _no_answer(ending) for answer in question.answers]
 
-    async def _wait(self, question: Question, deadline: Deadline) -> str:
-        """Until all is answered (""), or the code of what ended it."""
+    async def _wait(self, question: Question, deadline: Deadline) -> _Ending:
+        """Until all is answered, or something else ended it; for images without an answer, what that was."""
         began = gone_since = time.monotonic()
         while not question.is_answered:
             await asyncio.sleep(LOOK_S)
             now = time.monotonic()
             if not question.is_seen and now - began > SEEN_WITHIN_S:
-                return "NOBODY_TO_ASK"
+                return NOBODY
             if question.client in self._server.sockets:
                 gone_since = now
             elif question.is_seen and now - gone_since > REOPENED_WITHIN_S:
-                return "EDITOR_CLOSED"
+                return CLOSED
             if deadline.remaining <= 0:
-                return "NOBODY_ANSWERED"
-        return ""
+                return LATE
+        return LATE
 
 
-def _no_answer(code: str) -> RunflowError:
-    texts = {
-        "NOBODY_TO_ASK": (
-            "Nobody could be asked: no editor has the question open.",
-            "Queue it in ComfyUI's editor and keep the tab open, or choose another judge.",
-        ),
-        "EDITOR_CLOSED": ("The editor was closed before you answered.", "Run again to be asked again."),
-        "NOBODY_ANSWERED": (
-            "You were asked, and the time that timeout_s allows was over before you answered.",
-            "Run again to be asked again, or raise timeout_s.",
-        ),
-    }
-    message, advice = texts[code]
-    return NotJudgedError(message, code=code, cost="Nothing was paid.", advice=advice)
+def _no_answer(ending: _Ending) -> RunflowError:
+    return NotJudgedError(ending.message, code=ending.code, cost="Nothing was paid.", advice=ending.advice)
 
 
 # --- the routes' side -----------------------------------------------------------------------------

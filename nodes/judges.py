@@ -127,7 +127,8 @@ class ClipModel:
         except RunflowError:
             raise
         except (AttributeError, NotImplementedError) as error:
-            raise _cannot(self.name, "write", f" ({type(error).__name__}: {error})") from error
+            detail = f" ({type(error).__name__}: {error})"
+            raise _cannot(self.name, f"write{detail}", code="MODEL_CANNOT_WRITE") from error
         except Exception as error:
             if _is_out_of_memory(error):
                 comfy.model_management.unload_all_models()  # as ComfyUI does when a node runs out of memory
@@ -170,7 +171,7 @@ def _require_writer(clip: Any, name: str) -> None:
         )
     parts = clip.cond_stage_model.modules()
     if not any(hasattr(part, "generate") and hasattr(part, "logits") for part in parts):
-        raise _cannot(name, "write")
+        raise _cannot(name, "write", code="MODEL_CANNOT_WRITE")
 
 
 def _image_argument(clip: Any, name: str) -> str:
@@ -182,15 +183,17 @@ def _image_argument(clip: Any, name: str) -> str:
     known = {argument for taker in takers for argument in inspect.signature(taker).parameters}
     found = next((argument for argument in ("images", "image") if argument in known), None)
     if found is None:
-        raise _cannot(name, "see images")
+        raise _cannot(name, "see images", code="MODEL_CANNOT_SEE")
     return found
 
 
-def _cannot(name: str, what: str, detail: str = "") -> ConfigurationError:
+def _cannot(name: str, what: str, *, code: str) -> ConfigurationError:
     return ConfigurationError(
-        f"The text encoder {name} cannot {what}{detail}. Load one that sees and writes (Qwen3-VL, Qwen3.5, Qwen2.5-VL, "
-        "Gemma 3 or 4), or use a model behind an address (RUNFLOW_MODEL_URL).",
-        code="MODEL_CANNOT_WRITE" if what == "write" else "MODEL_CANNOT_SEE",
+        f"The text encoder {name} cannot {what}.",
+        code=code,
+        cost="Nothing was paid.",
+        advice="Load one that sees and writes (Qwen3-VL, Qwen3.5, Qwen2.5-VL, Gemma 3 or 4), or use a model behind an "
+        "address (RUNFLOW_MODEL_URL).",
     )
 
 

@@ -15,8 +15,6 @@ import threading
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -42,8 +40,8 @@ GARBLED_HEIGHT = 16
 GARBLED_LETTERS = 3
 
 _QUOTED = re.compile(
-    r"""["＂]([^"＂\n]+)["＂]|“([^“”\n]+)”|„([^„“”\n]+)[“”]|”([^”\n]+)”|«([^«»\n]+)»|»([^«»\n]+)«|‹([^‹›\n]+)›"""
-    r"""|「([^「」\n]+)」|『([^『』\n]+)』|《([^《》\n]+)》|(?<!\w)'([^'\n]+)'(?!\w)|(?<!\w)‘([^‘’\n]+)’(?!\w)"""
+    r"""["\uff02]([^"\uff02\n]+)["\uff02]|“([^“”\n]+)”|„([^„“”\n]+)[“”]|”([^”\n]+)”|«([^«»\n]+)»|»([^«»\n]+)«|‹([^‹›\n]+)›"""
+    r"""|\u300c([^\u300c\u300d\n]+)\u300d|\u300e([^\u300e\u300f\n]+)\u300f|\u300a([^\u300a\u300b\n]+)\u300b|(?<!\w)'([^'\n]+)'(?!\w)|(?<!\w)‘([^‘’\n]+)’(?!\w)"""
 )
 _REFUSED = re.compile(
     r"\b(?:no|not|without|never|remove|avoid)\s+(?:(?:the|any|a)\s+)?(?:(?:text|words?|letters?|sign)\s+)?$", re.I
@@ -87,16 +85,12 @@ def _quotations(source: str) -> Iterator[str]:
             yield text
 
 
-def is_installed() -> bool:
-    return find_spec("rapidocr") is not None and find_spec("onnxruntime") is not None
-
-
 def check_texts(rgb: Bytes, wanted: Sequence[str]) -> list[Finding]:
     """One finding for each wanted text, and one for text that nobody asked for. ``rgb``: uint8 (H, W, 1 or 3)."""
-    if not is_installed():
-        return _not_read(wanted, INSTALL)
     try:
         reader = _reader()
+    except ModuleNotFoundError:
+        return _not_read(wanted, INSTALL)
     except ImportError as error:
         return _not_read(wanted, f"the reader cannot be loaded ({error})")
     lines = reader.read(rgb)

@@ -6,34 +6,32 @@ Guessing what it meant would turn babble into a verdict.
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 LONGEST_REASON = 240
-YES = frozenset(
-    # English, German, Dutch and Nordic, French, Spanish, Italian, Portuguese, Polish, Czech, Russian, Ukrainian,
-    # Turkish, Greek, Hungarian; Finnish, Romanian, Indonesian, Vietnamese, Arabic, Hebrew, Hindi, Thai, Korean,
-    # Japanese, Chinese
-    "yes ja oui sí si sì sim tak ano да так evet ναι igen "
-    "kyllä da ya có نعم כן हाँ हां ใช่ 예 네 はい 是 是的 对 對".split()
-)
-NO = frozenset(
-    "no nein nee nej nei non não nie ne нет ні hayır όχι nem "
-    "ei nu tidak không لا לא नहीं ไม่ ไม่ใช่ 아니요 아니오 아뇨 いいえ 否 不 不是 没有 沒有".split()
-)
+_WORDS: dict[str, list[str]] = json.loads(Path(__file__).with_name("words.json").read_text("utf-8"))
+YES, NO = frozenset(_WORDS["yes"]), frozenset(_WORDS["no"])
+"""In English, German, Dutch and Nordic, French, Spanish, Italian, Portuguese, Polish, Czech, Russian, Ukrainian, Turkish,
+Greek, Hungarian, Finnish, Romanian, Indonesian, Vietnamese, Arabic, Hebrew, Hindi, Thai, Korean, Japanese, Chinese."""
 
+_JOINING = frozenset(_WORDS["joining"])
 _THINKING = re.compile(r"<think>.*?</think>|<\|channel>thought.*?<channel\|>", re.DOTALL)
 _OPEN_THINKING = re.compile(r"<think>|<\|channel>thought")
 _TEMPLATE_MARKS = re.compile(r"<\|[^|<>]{1,40}\|>|<(?:end|start)_of_turn>|</?s>|<turn\|>")
-_LABEL = re.compile(r"^(?:(?:short )?answer|antwort|réponse|respuesta|ответ|回答|答案|答)\s*[:：]\s*", re.IGNORECASE)
-_FIRST_WORD = re.compile(r"([^\W\d_]+(?:[\u0300-\u036f\u0900-\u0963\u0e00-\u0e7f]*[^\W\d_]*)*)", re.UNICODE)
-_DECORATION = " \t\r\n*_`#>\"'“”„«»「」『』()[]{}"
-_JOINING = frozenset("or and but oder und aber ou et mais o y pero и или но".split())
-_ENDS_A_WORD = re.compile(r"^\s*(?:$|[\n.,;:!?。、，；：！．…।،؛]|\s[-–—]|[-–—]\s)")
+_LABEL = re.compile(rf"^(?:{'|'.join(_WORDS['labels'])})\s*[:\uff1a]\s*", re.IGNORECASE)
+_FIRST_WORD = re.compile(r"([^\W\d_]+(?:[\u0300-\u036f\u0900-\u0963\u0e00-\u0e7f]*[^\W\d_]*)*)")
+_SENTENCE_MARKS = ".,;:!?\u2026\u3001\u3002\uff01\uff0c\uff0e\uff1a\uff1b\uff1f\u0964\u060c\u061b"
+"""Of Latin, Chinese and Japanese, Hindi, Arabic."""
+_DECORATION = " \t\r\n*_`#>\"'\u201c\u201d\u201e\u00ab\u00bb\u300c\u300d\u300e\u300f()[]{}"
+_CLOSING = "*_`\"'\u201d\u00bb\u300d\u300f)]}"
+_ENDS_A_WORD = re.compile(rf"^\s*(?:$|[\n{_SENTENCE_MARKS}]|\s[-\u2013\u2014]|[-\u2013\u2014]\s)")
 _HEDGE = re.compile(
     r"^(?:(?:i(?:'m| am)? )?(?:can ?not|can't|am not able to|unable to|not sure|unsure|unclear|uncertain|don't know)\b"
     r"|(?:it is |it's )?(?:impossible to|not possible to|hard to|difficult to) (?:tell|say|see|determine|judge)"
-    r"|无法|不确定|不清楚|看不清|わかりません|判断できません|不明)",
+    rf"|{'|'.join(_WORDS['does_not_know'])})",
     re.IGNORECASE,
 )
 
@@ -54,7 +52,7 @@ def read_answer(text: str) -> Answer:
     plain = _LABEL.sub("", spoken.lstrip(_DECORATION)).lstrip(_DECORATION)
     word, rest = _first_word(plain)
     is_yes = True if word in YES else False if word in NO else None
-    said = rest.lstrip(_DECORATION + ".,;:!?。、，；：！．…।،؛-–—/|")
+    said = rest.lstrip(f"{_DECORATION}{_SENTENCE_MARKS}-\u2013\u2014/|")
     if is_yes is None or not _stands_alone(rest) or _takes_it_back(said, is_yes):
         return Answer(None, _shortened(spoken) or "the answer was empty")
     return Answer(is_yes, _shortened(said))
@@ -79,7 +77,7 @@ def _first_word(text: str) -> tuple[str, str]:
 
 def _stands_alone(rest: str) -> bool:
     """Whether the word is an answer, not the begin of another phrase: "no idea", "yes or no"."""
-    return bool(_ENDS_A_WORD.match(rest.lstrip("*_`\"'”»」』)]}")))
+    return bool(_ENDS_A_WORD.match(rest.lstrip(_CLOSING)))
 
 
 def _takes_it_back(said: str, is_yes: bool) -> bool:

@@ -114,7 +114,7 @@ class ChatEndpoint:
             raise self._trouble(
                 f"cannot be reached or hung up ({type(error).__name__}).",
                 f"Is its server running? {_WHAT_TO_SET}",
-                "MODEL_UNREACHABLE",
+                code="MODEL_UNREACHABLE",
             ) from error
 
     def _bounded(self, response: requests.Response) -> bytes:
@@ -132,14 +132,15 @@ class ChatEndpoint:
     def _read(self, status: int, data: bytes) -> str:
         said = f"(HTTP {status}: {_said(data)})"
         if status in (401, 403):
-            raise self._misconfigured(f"refused the key {said}.", _WHAT_TO_SET, "MODEL_REFUSED")
+            raise self._misconfigured(f"refused the key {said}.", _WHAT_TO_SET, code="MODEL_REFUSED")
         if status in (400, 404, 405, 422) or 300 <= status < 400:
             advice = f"Does the server know this model, and does the model take images? {_WHAT_TO_SET}"
-            code = "MODEL_NOT_FOUND" if status == 404 else "MODEL_REFUSED"
-            raise self._misconfigured(f"does not take the question {said}.", advice, code)
+            if status == 404:
+                raise self._misconfigured(f"is not there {said}.", advice, code="MODEL_NOT_FOUND")
+            raise self._misconfigured(f"does not take the question {said}.", advice, code="MODEL_REFUSED")
         if status != 200:
             advice = "It may have run out of memory: a smaller model, or a smaller image, may do."
-            raise self._trouble(f"failed {said}.", advice, "MODEL_FAILED")
+            raise self._trouble(f"failed {said}.", advice, code="MODEL_FAILED")
         return self._content(data)
 
     def _content(self, data: bytes) -> str:
@@ -157,19 +158,19 @@ class ChatEndpoint:
         return self._trouble(
             f"did not answer within {self._timeout_s:.0f} s.",
             "Raise timeout_s, or take a smaller model.",
-            "MODEL_TIMEOUT",
+            code="MODEL_TIMEOUT",
         )
 
     def _unusable(self, what: str) -> errors.RunflowError:
         return self._trouble(
-            f"gave an answer that is not one of a chat server: {what}.", _WHAT_TO_SET, "MODEL_ANSWER_UNUSABLE"
+            f"gave an answer that is not one of a chat server: {what}.", _WHAT_TO_SET, code="MODEL_ANSWER_UNUSABLE"
         )
 
-    def _trouble(self, what: str, advice: str, code: str) -> errors.RunflowError:
+    def _trouble(self, what: str, advice: str, *, code: str) -> errors.RunflowError:
         text = f"The vision model {self.name} {self.where} {what}"
         return errors.NotJudgedError(text, code=code, cost="Nothing was paid.", advice=advice)
 
-    def _misconfigured(self, what: str, advice: str, code: str) -> errors.RunflowError:
+    def _misconfigured(self, what: str, advice: str, *, code: str) -> errors.RunflowError:
         text = f"The vision model {self.name} {self.where} {what}"
         return errors.ConfigurationError(text, code=code, cost="Nothing was paid.", advice=advice)
 

@@ -18,7 +18,9 @@ MAX_REQUIREMENTS = 32
 """Each one is a question of its own, and takes the model seconds."""
 SHOWS_THE_PROMPT = "shows what the prompt asks for"
 
-_BULLET = re.compile(r"^\s*(?:[•·・‣☐☑✓✔]\s*|\d{1,2}、\s*|(?:[-*+–—]|\(?\d{1,2}[.):])\s+)")
+_BULLET = re.compile(
+    r"^\s*(?:[•·\u30fb\u2023\u2610\u2611\u2713\u2714]\s*|\d{1,2}\u3001\s*|(?:[-*+–—]|\(?\d{1,2}[.):])\s+)"
+)
 _ANSWER = "Begin your answer with the one word yes or no, then a full stop, then one short sentence on what you see."
 
 

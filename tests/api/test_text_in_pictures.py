@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -58,10 +59,14 @@ def test_letters_are_compared_and_what_is_joined_to_them_counts(
     assert best_match(wanted, read(*lines)).distance == distance
 
 
+def not_there() -> None:
+    raise ModuleNotFoundError("No module named 'rapidocr'", name="rapidocr")
+
+
 def test_without_the_reader_it_is_said_once_what_to_install(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(text, "is_installed", bool)
+    monkeypatch.setattr(text, "_reader", not_there)
     text._say_once.cache_clear()
     picture = np.zeros((300, 300, 3), np.uint8)
     with caplog.at_level(logging.WARNING):
@@ -74,7 +79,7 @@ def test_without_the_reader_it_is_said_once_what_to_install(
 
 # --- with the reader --------------------------------------------------------------------------------
 
-with_reader = pytest.mark.skipif(not text.is_installed(), reason="pip install runflow-evaluate[text]")
+with_reader = pytest.mark.skipif(find_spec("rapidocr") is None, reason="pip install runflow-evaluate[text]")
 
 
 def sign(*words: str, size: int = 40) -> np.ndarray:
