@@ -26,7 +26,7 @@ from .pixels import Bytes
 INSTALL = "pip install runflow-evaluate[text]"
 LONGEST_TEXT = 120
 """Characters of a quotation that is looked for; longer ones are speech or a quoted prompt."""
-RETRY_SHARE = 0.34
+RETRY_SHARE = 0.6
 """Share of wrong letters up to which the place is looked at again, enlarged."""
 RETRY_HEIGHTS = (48, 72)
 """Pixels to which the lines of a near miss are enlarged or reduced."""
@@ -153,10 +153,11 @@ class Reader:
     """RapidOCR, loaded once; one picture at a time, because it is not known to be safe in several threads."""
 
     def __init__(self) -> None:
+        import onnxruntime  # type: ignore[import-untyped, import-not-found, unused-ignore]  # noqa: F401
+        from rapidocr import RapidOCR  # type: ignore[import-untyped, import-not-found, unused-ignore]
+
         self._lock = threading.Lock()
-        self._engine = import_module("rapidocr").RapidOCR(
-            params={"Global.log_level": "critical", "Global.text_score": 0.3}
-        )
+        self._engine: Any = RapidOCR(params={"Global.log_level": "critical", "Global.text_score": 0.3})
 
     def read(self, rgb: Bytes) -> list[Line]:
         """Every line that was found, from top to bottom. ``rgb``: uint8 (H, W, 1 or 3)."""
