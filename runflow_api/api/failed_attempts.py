@@ -58,12 +58,11 @@ def no_answer(error: Exception, *, nothing_sent: bool) -> FailedAttempt:
         wrong.__cause__ = error
         return FailedAttempt(wrong, "not sent", not_accepted=True, is_final=True)
     causes = list(_causes(error))
-    code, said = next(
-        (code, said) for kinds, code, said in _CAUSES if any(isinstance(cause, kinds) for cause in causes)
-    )
+    found = next(each for each in _CAUSES if any(isinstance(cause, each.kinds) for cause in causes))
+    said = found.said
     if any(isinstance(cause, (requests.exceptions.ProxyError, urllib3.exceptions.ProxyError)) for cause in causes):
         said = f"proxy: {said}"
-    failure = errors.NetworkError(f"Runflow could not be reached ({said}).", code=code)
+    failure = errors.NetworkError(f"Runflow could not be reached ({said}).", code=found.code)
     failure.__cause__ = error
     return FailedAttempt(failure, said, not_accepted=nothing_sent)
 
@@ -112,23 +111,27 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         open_ += [each for each in inner if isinstance(each, BaseException)]
 
 
-_CAUSES: tuple[tuple[tuple[type[BaseException], ...], str, str], ...] = (
-    ((ssl.SSLError, requests.exceptions.SSLError), "TLS_FAILED", "TLS certificate or handshake refused"),
-    ((socket.gaierror,), "CONNECTION_FAILED", "host name not found"),
-    ((ConnectionRefusedError,), "CONNECTION_FAILED", "connection refused"),
-    ((http.client.IncompleteRead, urllib3.exceptions.IncompleteRead), "CONNECTION_FAILED", "answer cut off"),
-    (
-        (requests.exceptions.Timeout, urllib3.exceptions.TimeoutError, TimeoutError, socket.timeout),
-        "TIMEOUT",
+@dataclass(frozen=True)
+class _Cause:
+    kinds: tuple[type[BaseException], ...]
+    said: str
+    code: str = "CONNECTION_FAILED"
+
+
+_CAUSES = (
+    _Cause((ssl.SSLError, requests.exceptions.SSLError), "TLS certificate or handshake refused", code="TLS_FAILED"),
+    _Cause((socket.gaierror,), "host name not found"),
+    _Cause((ConnectionRefusedError,), "connection refused"),
+    _Cause((http.client.IncompleteRead, urllib3.exceptions.IncompleteRead), "answer cut off"),
+    # Not urllib3's TimeoutError: every connection that could not be made is one.
+    _Cause(
+        (requests.exceptions.Timeout, urllib3.exceptions.ReadTimeoutError, TimeoutError, socket.timeout),
         "timed out",
+        code="TIMEOUT",
     ),
-    (
-        (ConnectionResetError, ConnectionAbortedError, BrokenPipeError, http.client.RemoteDisconnected),
-        "CONNECTION_FAILED",
-        "connection dropped",
-    ),
-    ((requests.exceptions.ChunkedEncodingError,), "CONNECTION_FAILED", "answer cut off"),
-    ((BaseException,), "CONNECTION_FAILED", "connection failed"),
+    _Cause((ConnectionResetError, ConnectionAbortedError, BrokenPipeError), "connection dropped"),
+    _Cause((requests.exceptions.ChunkedEncodingError,), "answer cut off"),
+    _Cause((BaseException,), "connection failed"),
 )
 """The most telling cause first. A reset that ends a TLS handshake is an error of TLS, a cut-off answer is no reset."""
 

@@ -38,7 +38,7 @@ def is_public(address: str) -> bool:
 def refused(reason: str) -> errors.InvalidResponseError:
     return errors.InvalidResponseError(
         f"The upload address that Runflow named was refused: {reason}.",
-        code=UPLOAD_ADDRESS_REFUSED,
+        code="UPLOAD_ADDRESS_REFUSED",
         cost="Nothing was uploaded.",
     )
 

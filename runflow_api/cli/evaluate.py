@@ -422,7 +422,8 @@ def _line(work: EvaluateRun, item: Item) -> str:
     head = f"{paint(f'{outcome:<9}', COLOURS[verdict.outcome])} {item.name}"
     parts = [head, verdict.evaluation.id or ""] if submitted else [head, rest]
     lines = [" · ".join(part for part in parts if part)]
-    said = [*item.notes, *(() if submitted else verdict.issues)]
+    notes = verdict.notes if verdict.judge == LOCAL else ()  # the summary of any other has them
+    said = [*item.notes, *(() if submitted else (*verdict.issues, *notes))]
     return "\n".join([*lines, *(paint(f"          {line}", DIM) for line in said)])
 
 
@@ -438,7 +439,7 @@ def _record(item: Item) -> dict[str, Any]:
         "status": item.verdict.evaluation.status_code,
         "generation_prompt": item.question.generation_prompt,
         "no_prompt": item.no_prompt or None,
-        "notes": list(item.notes),
+        "notes": [*item.notes, *item.verdict.notes],
     }
 
 

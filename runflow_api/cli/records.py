@@ -56,7 +56,7 @@ def _verdict(verdict: Verdict, terminal: Terminal) -> str:
     score = f" · {verdict.score:.2f}" if evaluation.weighted_pass_rate is not None else ""
     cost = f" · {plain(evaluation.cost)} credits" if evaluation.cost else ""
     lines = [f"{paint(f'{verdict.outcome:<9}', COLOURS[verdict.outcome])} {evaluation.id}{score}{cost}"]
-    lines += [f"          {issue}" for issue in verdict.issues]
+    lines += [f"          {line}" for line in (*verdict.issues, *verdict.notes)]
     if evaluation.action and evaluation.action.improved_prompt:
         lines.append(f"          improved prompt: {' '.join(evaluation.action.improved_prompt.split())}")
     lines += [paint(f"          {_opinion(judge)}", DIM) for judge in evaluation.judges]

@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -24,18 +23,16 @@ from ..errors import BudgetError
 from ..journal.begin import RESERVED_S
 from ..journal.journal import Journal, JournalError, Limits, Request, Row, RowState
 from ..journal.spool import name_for
-from ..journal.stand_in import StandIn
+from ..journal.stand_in import Remembered, StandIn
 from ..settings.config import Config
 from . import polling
 from .job import Job
 from .question import request_hash
+from .reservations import Reservations
 
-LIMITS_OF_THE_DAY = ("max_evaluations_per_day", "max_credits_per_day")
 NOTHING_NEW = Limits(per_prompt=0, per_day=0)
 RETRY_S = 5.0
 """So long after it failed the journal is left alone, except by an evaluation that begins."""
-ROWS_REMEMBERED = 2_000
-"""What this process has begun or seen lately, for when the journal cannot be asked. A row takes a few kilobytes."""
 
 log = logging.getLogger("runflow_evaluate")
 P = ParamSpec("P")
@@ -55,9 +52,9 @@ class Bookkeeper:
         self._lock = threading.RLock()
         self._journal: Journal | None = None
         self._stand_in: StandIn | None = None
-        self._seen: OrderedDict[str, Row] = OrderedDict()
+        self._seen = Remembered()
         self._ids: dict[str, int] = {}
-        self._waiting: Counter[tuple[str, str]] = Counter()
+        self._reservations = Reservations()
         self._billed: set[str] = set()
         self._organization = ""
         self._is_learned = False
@@ -118,8 +115,7 @@ class Bookkeeper:
         except JournalError as error:
             self._fail(error)
             rows = self._begin_without(requests, error)
-        with self._lock:
-            self._waiting.update(_distinct(rows).keys())
+        self._reservations.join(rows)
         return rows
 
     def estimate(self, requests: Sequence[Request]) -> list[bool]:
@@ -129,7 +125,7 @@ class Bookkeeper:
             return journal.estimate(self._with_account(journal, requests), self._limits())
         except JournalError as error:
             self._fail(error)
-            if self._is_limited:
+            if self._config.has_own_limits:
                 raise _unknown_limits(error) from error
             with self._lock:
                 journal = self._standing_in().journal
@@ -137,7 +133,7 @@ class Bookkeeper:
 
     def release(self, rows: Sequence[Row]) -> None:
         """Whoever began these rows has ended: what was never sent, and nobody else waits for, gives its budget back."""
-        leaving = self._leave(rows)
+        leaving = self._reservations.leave(rows)
         unsent = [row for row in leaving if row.state == RowState.OPEN and row.evaluation_id is None]
         with self._lock:
             elsewhere = self._stand_in.changed if self._stand_in is not None else set[str]()
@@ -166,12 +162,14 @@ class Bookkeeper:
         ``None`` where nothing is to be sent from here: look at ``current(row)`` until the owner's id is there. Raises
         ``JournalError`` where that cannot be noted and the person has set a limit: nothing is to be sent then.
         """
-        if self._is_limited or not self._is_kept_elsewhere(row):
+        if self._is_closed:
+            raise JournalError("The journal is closed. Nothing was sent and nothing was paid.")
+        if self._config.has_own_limits or not self._is_kept_elsewhere(row):
             try:
                 fixed = self.journal().fix_body(self._at_home(row), body)
             except JournalError as error:
                 self._fail(error)
-                if self._is_limited:
+                if self._config.has_own_limits:
                     raise _unknown_limits(error) from error
             else:
                 self._remember([replace(row, spool=name_for(row.id, fixed or b""))])
@@ -203,8 +201,7 @@ class Bookkeeper:
 
     def is_shared(self, row: Row) -> bool:
         """Whether another node, prompt or process has asked for the same row, and may be sending it right now."""
-        with self._lock:
-            here = sum(count for (key, _), count in self._waiting.items() if key == row.idempotency_key)
+        here = self._reservations.count(row)
         if here > 1 or self._is_kept_elsewhere(row):
             return here > 1
         try:
@@ -272,10 +269,11 @@ class Bookkeeper:
         return polling.window(self._look(Journal.durations, job_class) or [])
 
     def _look(self, method: Callable[Concatenate[Journal, P], T], *args: P.args, **kwargs: P.kwargs) -> T | None:
+        """Use the journal where that can be done; its troubles are said elsewhere."""
         try:
             return method(self.journal(), *args, **kwargs)
         except JournalError as error:
-            log.warning("%s", error)
+            log.info("%s", error)
             return None
 
     # --- while the journal cannot be used ---------------------------------------------------------
@@ -284,7 +282,7 @@ class Bookkeeper:
         """Say what is the matter, in the log once, and leave the journal alone for a moment."""
         meanwhile = (
             "you have set a limit, so nothing new is paid until it can be used again"
-            if self._is_limited
+            if self._config.has_own_limits
             else "it is not known what was paid before; what is judged now is kept in memory until it can be used again"
         )
         trouble = f"{error} It is tried again at every evaluation; {meanwhile}."
@@ -297,14 +295,17 @@ class Bookkeeper:
                 self._journal.store.be_quick(True)
 
     def _begin_without(self, requests: Sequence[Request], error: JournalError) -> list[Row]:
-        """What this process knows is given; anything new only where no limit of the person's could be passed."""
+        """What is known is given; anything new only where no limit of the person's could be passed."""
+        known: list[Row] = []
+        with suppress(JournalError):  # what cannot be written can often be read
+            known = self.journal().known(self._with_account(self.journal(), requests))
         with self._lock:
-            stand_in = self._standing_in()
-            limits = NOTHING_NEW if self._is_limited else self._limits()
+            stand_in = self._hold(known)
+            limits = NOTHING_NEW if self._config.has_own_limits else self._limits()
             try:
                 rows = stand_in.begin(self._with_account(stand_in.journal, requests), limits)
             except BudgetError:
-                if self._is_limited:
+                if self._config.has_own_limits:
                     raise _unknown_limits(error) from error
                 raise
             self._retry_soon()
@@ -338,14 +339,14 @@ class Bookkeeper:
         if self._stand_in is None:
             memory = Journal.in_memory(now=self._now, keep_prompts=self._config.keep_prompts)
             self._stand_in = StandIn(memory)
-            self._hold(list(self._seen.values()))
+            self._hold(self._seen)
         return self._stand_in
 
     def _hold(self, rows: Iterable[Row]) -> StandIn:
         """The stand-in, with these rows in it as they were last seen."""
         stand_in = self._standing_in()
         account = stand_in.journal.account(self._config.require_key(), self._config.organization_id)
-        held = [self._seen.get(row.idempotency_key, row) for row in rows]
+        held = [self._seen.latest(row) for row in rows]
         stand_in.know(held, account)
         for row in held:
             self._ids.setdefault(row.idempotency_key, row.id)
@@ -353,11 +354,7 @@ class Bookkeeper:
 
     def _remember(self, rows: Iterable[Row]) -> None:
         with self._lock:
-            for row in rows:
-                self._seen[row.idempotency_key] = row
-                self._seen.move_to_end(row.idempotency_key)
-            while len(self._seen) > ROWS_REMEMBERED:
-                self._seen.popitem(last=False)
+            self._seen.add(rows)
 
     # --- when it is back --------------------------------------------------------------------------
 
@@ -385,11 +382,12 @@ class Bookkeeper:
             self.journal().store.be_quick(False)
 
     def _carry_over(self, journal: Journal, stand_in: StandIn) -> None:
-        self._learn_organization(journal)
-        account = journal.account(self._config.require_key(), self._config.organization_id)
-        home = stand_in.go_home(journal, account, stand_in.changed)
-        self._ids |= {key: row.id for key, row in home.items()}
-        self._remember(home.values())
+        if stand_in.changed:
+            self._learn_organization(journal)
+            account = journal.account(self._config.require_key(), self._config.organization_id)
+            home = stand_in.go_home(journal, account, stand_in.changed)
+            self._ids |= {key: row.id for key, row in home.items()}
+            self._seen.add(home.values())
         stand_in.journal.close()
         self._stand_in = None
 
@@ -404,7 +402,7 @@ class Bookkeeper:
         if not is_back:
             self._ids.clear()
             stand_in = self._standing_in()
-            stand_in.changed.update(self._seen)
+            stand_in.changed.update(row.idempotency_key for row in self._seen)
         notice = (
             f"The journal ({journal.where}) was deleted or replaced while it was in use. What was still known was put "
             "into the one that is there now. To delete it for good, close ComfyUI first."
@@ -432,14 +430,6 @@ class Bookkeeper:
 
     # --- in pieces --------------------------------------------------------------------------------
 
-    def _leave(self, rows: Sequence[Row]) -> list[Row]:
-        """Of the rows of one ``begin`` those that nothing else in this process, for the same prompt, waits for."""
-        with self._lock:
-            self._waiting.subtract(_distinct(rows).keys())
-            leaving = [row for asker, row in _distinct(rows).items() if self._waiting[asker] <= 0]
-            self._waiting = +self._waiting
-            return leaving
-
     def _at_home(self, row: Row) -> Row:
         return row.at(self._ids.get(row.idempotency_key, row.id))
 
@@ -452,22 +442,12 @@ class Bookkeeper:
         account = journal.account(self._config.require_key(), self._config.organization_id)
         return [replace(request, account=account) for request in requests]
 
-    @property
-    def _is_limited(self) -> bool:
-        """Whether the person has set a limit per day or in credits; the defaults are not theirs."""
-        return any(name in self._config.sources for name in LIMITS_OF_THE_DAY)
-
     def _limits(self) -> Limits:
         return Limits(
             per_prompt=self._config.max_evaluations_per_prompt,
             per_day=self._config.max_evaluations_per_day,
             credits_per_day=self._config.max_credits_per_day,
         )
-
-
-def _distinct(rows: Sequence[Row]) -> dict[tuple[str, str], Row]:
-    """Equal images of a batch share a row: each once, by its key and the prompt that asks."""
-    return {(row.idempotency_key, row.asked_by): row for row in rows}
 
 
 def _unknown_limits(error: JournalError) -> JournalError:

@@ -125,7 +125,7 @@ class Evaluator:
         All have one job class, whose price is read only where a limit in credits needs it. Raises ``BudgetError``
         where a limit would be broken. What preflight will fail is counted all the same.
         """
-        price = await self._limiting_price(wanted[0][2].job_class, Deadline())
+        price = await self._limiting_price(wanted[0][2].job_class)
         new = await self._processor.run(self._would_be_new, wanted, prompt_token, price)
         return CostEstimate(sum(new), len(new) - sum(new), price)
 
@@ -141,7 +141,7 @@ class Evaluator:
             ]
         )
 
-    async def _limiting_price(self, job_class: str, deadline: Deadline) -> Decimal | None:
+    async def _limiting_price(self, job_class: str, deadline: Deadline | None = None) -> Decimal | None:
         """The price of one evaluation, looked up only where the person has a limit in credits."""
         if self.config.max_credits_per_day is None:
             return None
@@ -241,7 +241,7 @@ class Evaluator:
             beginning.add_done_callback(self._release_unseen)
             raise
         for item, row in zip(items, rows, strict=True):
-            item.row = row
+            item.rows.append(row)
         batch.notes += [self.bookkeeper.trouble] if self.bookkeeper.trouble else []
 
     def _begin(self, items: list[BatchItem]) -> list[Row]:
@@ -264,7 +264,7 @@ class Evaluator:
         if items:
             for placing in items[0].batch.reference_urls.values():
                 placing.cancel()  # a hung upload must not hold back the next batch
-            ending = background.call(self.bookkeeper.release, [item.row for item in items])
+            ending = background.call(self.bookkeeper.release, [row for item in items for row in item.rows])
             self._ending.add(ending)
             ending.add_done_callback(self._ending.discard)
 
@@ -352,7 +352,8 @@ class Evaluator:
         try:
             return await with_deadline(item.batch.deadline, self._bodies.reference_urls(item))
         except RunflowError as error:
-            raise self._nothing_submitted(item, error) from error
+            _say_that_nothing_was_submitted(item, error)
+            raise
 
     def _send(self, item: BatchItem, reference_urls: list[str]) -> Evaluation | None:
         """Encode, fix the body, send and keep the id, all in one thread, so that no cancel comes in between.
@@ -367,43 +368,50 @@ class Evaluator:
         try:
             body = self._bodies.body(item, reference_urls)
         except RunflowError as error:
-            raise self._nothing_submitted(item, error) from error
+            _say_that_nothing_was_submitted(item, error)
+            raise
         if body is None:
             return None
         submit = functools.partial(self.client.submit, body, idempotency_key=row.idempotency_key)
-        try:
-            evaluation = submit(deadline=batch.deadline, may_have_arrived=not row.is_new)
-        except errors.ConflictError as error:  # final on a first send, unless somebody else is sending the same
-            if error.may_have_been_accepted or not self._is_shared(row):
-                raise self._not_taken(item, error) from error
-            evaluation = submit(deadline=batch.deadline, may_have_arrived=True)
-        except RunflowError as error:
-            raise self._not_taken(item, error) from error
+        may_have_arrived = not row.is_new
+        while True:
+            try:
+                evaluation = submit(deadline=batch.deadline, may_have_arrived=may_have_arrived)
+                break
+            except RunflowError as error:
+                if not may_have_arrived and self._is_sent_by_another(row, error):
+                    may_have_arrived = True
+                    continue
+                self._account_for(item, error)
+                if isinstance(error, errors.NotFoundError) and not error.may_have_been_accepted:
+                    raise failures.no_api_there(error, self.config.base_url) from error
+                raise
         self.bookkeeper.record_submission(row, evaluation)
         return evaluation
 
-    def _nothing_submitted(self, item: BatchItem, error: RunflowError) -> RunflowError:
-        """What was to be sent could not be made ready."""
-        if item.too_large is not None and isinstance(error, errors.ApiError):
-            return item.too_large
-        error.may_have_been_accepted = not item.row.is_new
-        error.cost = failures.COSTS[Acceptance.NOT_SENT if item.row.is_new else Acceptance.MAYBE_ACCEPTED]
-        return error
+    def _is_sent_by_another(self, row: Row, error: RunflowError) -> bool:
+        """Whether a conflict on a first send is with somebody else's, who sends the same; otherwise it is final."""
+        is_conflict = isinstance(error, errors.ConflictError) and not error.may_have_been_accepted
+        return is_conflict and self._is_shared(row)
 
-    def _not_taken(self, item: BatchItem, error: RunflowError) -> RunflowError:
+    def _account_for(self, item: BatchItem, error: RunflowError) -> None:
         """Say what the error means for money, and free the row where nothing can have been accepted."""
         acceptance = classify(error, item.row)
         error.cost = failures.COSTS[acceptance]
         is_free = acceptance is Acceptance.NOT_SENT and not self._is_shared(item.row)
         if acceptance is Acceptance.REFUSED or is_free:
             self.bookkeeper.record_refusal(item.row, error.code)
-        if isinstance(error, errors.NotFoundError) and acceptance is Acceptance.REFUSED:
-            return failures.no_api_there(error, self.config.base_url)
-        return error
 
     def _is_shared(self, row: Row) -> bool:
         """Whether another prompt or process, or another node of this one, has asked for the same row."""
         return self._submitting[row.id] > 1 or self.bookkeeper.is_shared(row)
+
+
+def _say_that_nothing_was_submitted(item: BatchItem, error: RunflowError) -> None:
+    """What was to be sent could not be made ready; an earlier send may be under way all the same."""
+    if error is not item.too_large:
+        error.may_have_been_accepted = not item.row.is_new
+        error.cost = failures.COSTS[Acceptance.NOT_SENT if item.row.is_new else Acceptance.MAYBE_ACCEPTED]
 
 
 def _hash_of(image: Picture | ImageUrl) -> str:

@@ -39,7 +39,8 @@ class Bodies:
     def body(self, item: BatchItem, reference_urls: list[str]) -> bytes | None:
         """The bytes that must be sent: those fixed first, by whichever process that was. Blocks.
 
-        ``None`` where they are elsewhere: whoever has them gets the id.
+        ``None`` where they are elsewhere: whoever has them gets the id. Where an upload is the second try, and is
+        refused, the refusal of the first (``too_large``) is raised.
         """
         fixed = None if item.row.is_new else self._bookkeeper.body(item.row)
         if fixed is not None:
@@ -48,7 +49,10 @@ class Bodies:
         if isinstance(item.image, ImageUrl):
             url = item.image.url
         else:
-            url, note = self._place(item.image, item.upload, item.batch.deadline)
+            try:
+                url, note = self._place(item.image, item.upload, item.batch.deadline)
+            except errors.ApiError as error:
+                raise item.too_large or error from error.__cause__
             item.notes += [note] if note else []
         body = encode_request(build_request(url, reference_urls, job.question, job.options))
         return self._bookkeeper.fix_body(item.row, body)
@@ -81,7 +85,10 @@ class Bodies:
             return [reference.url for reference in references]
         if item.upload not in batch.reference_urls:
             batch.reference_urls[item.upload] = asyncio.create_task(self._place_references(batch, item.upload))
-        return await asyncio.shield(batch.reference_urls[item.upload])
+        try:
+            return await asyncio.shield(batch.reference_urls[item.upload])
+        except errors.ApiError as error:
+            raise item.too_large or error from error.__cause__
 
     async def _place_references(self, batch: Batch, upload: Upload) -> list[str]:
         """One job after the other: what another has just encoded or uploaded is taken from there."""

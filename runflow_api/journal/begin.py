@@ -11,7 +11,8 @@ import sqlalchemy as sa
 from .budget import Limits, check_limits
 from .errors import JournalError
 from .rows import Request, Row, askers, closed_unsent, insert, latest, one_row, update
-from .schema import ACCOUNTS, ANSWERS, NOT_SENT, PROMPTS, RowState, clean, utc_day
+from .schema import ACCOUNTS, ANSWERS, NOT_SENT, PROMPTS, ROWS, R, RowState, chunks, clean, utc_day
+from .store import Store
 
 RESERVED_S = 3_600.0
 """A row that nobody has sent so long after it was begun was left behind by a process that died."""
@@ -25,50 +26,55 @@ def begin(
 ) -> list[Row]:
     """One row per request, in order; with ``BudgetError`` none is inserted. The caller keeps other writers out."""
     keyed = _keyed(connection, requests)
-    known = _known(connection, keyed)
-    for key, row in known.items():
+    there = _known(connection, keyed)
+    for key, row in there.items():
         if not is_whole(row):
-            known[key] = set_aside(connection, row)
+            there[key] = set_aside(connection, row)
         elif is_left_behind(row, now) and update(connection, row.id, NOT_SENT, **closed_unsent(now)):
-            known[key] = one_row(connection, row.id)
-    asked = askers(connection, known.values())
-    new = which_are_new(keyed, known, asked, now)
+            there[key] = one_row(connection, row.id)
+    asked = askers(connection, there.values())
+    new = which_are_new(keyed, there, asked, now)
     wanted = [request for request, is_new in zip(requests, new, strict=True) if is_new]
     if wanted:
         check_limits(connection, wanted, limits, utc_day(now))
     rows = []
     for (key, request), is_new in zip(keyed, new, strict=True):
         if is_new:
-            before = known.get(key)
+            before = there.get(key)
             kept = request if keep_prompts else replace(request, generation_prompt="")
             inserted = insert(connection, kept, key[0], 0 if before is None else before.generation + 1, now)
-            known[key] = replace(inserted, is_new=True, note=before.note if before else "")
-        elif known[key].state == RowState.OPEN:
-            note_prompt(connection, known[key], request.prompt_token, asked)
-        rows.append(replace(known[key], asked_by=clean(request.prompt_token)))
+            there[key] = replace(inserted, is_new=True, note=before.note if before else "")
+        elif there[key].state == RowState.OPEN:
+            note_prompt(connection, there[key], request.prompt_token, asked)
+        rows.append(replace(there[key], asked_by=clean(request.prompt_token)))
     return rows
 
 
 def estimate(connection: sa.Connection, requests: Sequence[Request], limits: Limits, now: float) -> list[bool]:
     """For which requests ``begin`` would insert a row; raises ``BudgetError`` as it would. Nothing is written."""
     keyed = _keyed(connection, requests)
-    known = _known(connection, keyed, with_answers=False)
-    new = which_are_new(keyed, known, askers(connection, _failed(known)), now)
+    there = _known(connection, keyed, with_answers=False)
+    new = which_are_new(keyed, there, askers(connection, _failed(there)), now)
     wanted = [request for request, is_new in zip(requests, new, strict=True) if is_new]
     if wanted:
         check_limits(connection, wanted, limits, utc_day(now))
     return new
 
 
+def known(connection: sa.Connection, requests: Sequence[Request]) -> list[Row]:
+    """What is there for these requests, whatever became of it."""
+    return list(_known(connection, _keyed(connection, requests)).values())
+
+
 def finished(connection: sa.Connection, requests: Sequence[Request], now: float) -> list[Row] | None:
     """The rows, where every one has its verdict and nothing is to be written; else ``None``."""
     keyed = _keyed(connection, requests)
-    known = _known(connection, keyed)
-    if any(which_are_new(keyed, known, askers(connection, _failed(known)), now)):
+    there = _known(connection, keyed)
+    if any(which_are_new(keyed, there, askers(connection, _failed(there)), now)):
         return None
-    if not all(row.is_terminal and is_whole(row) for row in known.values()):
+    if not all(row.is_terminal and is_whole(row) for row in there.values()):
         return None
-    return [replace(known[key], asked_by=clean(request.prompt_token)) for key, request in keyed]
+    return [replace(there[key], asked_by=clean(request.prompt_token)) for key, request in keyed]
 
 
 def resolved(connection: sa.Connection, account: str) -> str:
@@ -157,3 +163,14 @@ def note_prompt(connection: sa.Connection, row: Row, prompt_token: str, asked: s
     if row.prompt_token != token and (row.id, token) not in asked:
         asked.add((row.id, token))
         connection.execute(PROMPTS.insert().values(row_id=row.id, prompt_token=token))
+
+
+def close_left_behind(store: Store, now: float, older_than_s: float) -> int:
+    """Writes only where there is something to close; the number of rows."""
+    left = NOT_SENT & (R.created_at < now - older_than_s)
+    with store.reading() as connection:
+        ids = list(connection.scalars(sa.select(R.id).where(left)))
+    for chunk in chunks(ids):
+        with store.writing() as connection:
+            connection.execute(ROWS.update().where(R.id.in_(chunk), left).values(**closed_unsent(now)))
+    return len(ids)

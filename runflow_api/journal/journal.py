@@ -34,7 +34,6 @@ from .rows import (
     Row,
     add_to_answer,
     askers,
-    closed_unsent,
     leave,
     move,
     one_row,
@@ -48,12 +47,10 @@ from .schema import (
     NOT_ACCEPTED,
     NOT_SENT,
     PROMPTS,
-    ROWS,
     TERMINAL,
     WHOLE_ROWS,
     R,
     RowState,
-    chunks,
     clean,
     organisation,
     pack,
@@ -195,6 +192,12 @@ class Journal:
             return begin.estimate(connection, requests, limits, self._now())
 
     @translates_errors
+    def known(self, requests: Sequence[Request]) -> list[Row]:
+        """The rows that are there for these requests, each once. Nothing is written."""
+        with self.store.reading() as connection:
+            return begin.known(connection, requests)
+
+    @translates_errors
     def fix_body(self, row: Row, body: bytes) -> bytes | None:
         """Fix the bytes to send for ``row``, and give them back: ``body``, or what was fixed before.
 
@@ -293,13 +296,7 @@ class Journal:
     @translates_errors
     def release_left_behind(self, older_than_s: float) -> int:
         """Close what was reserved longer ago than that and never sent: whoever did has died. The number of rows."""
-        left = NOT_SENT & (R.created_at < self._now() - older_than_s)
-        with self.store.reading() as connection:
-            ids = list(connection.scalars(sa.select(R.id).where(left)))
-        for chunk in chunks(ids):
-            with self.store.writing() as connection:
-                connection.execute(ROWS.update().where(R.id.in_(chunk), left).values(**closed_unsent(self._now())))
-        return len(ids)
+        return begin.close_left_behind(self.store, self._now(), older_than_s)
 
     @translates_errors
     def abandon(self, row: Row) -> Row:
@@ -376,17 +373,9 @@ class Journal:
 
         Today's rows stay, because they are the budget, and so do open ones younger than their body may be.
         """
-        young = self._now() - spool_older_than_days * DAY_S
-        before = self._now() - older_than_days * DAY_S
-        with self.store.reading() as connection:
-            ids = history.forgettable(connection, before, at_most, utc_day(self._now()), young)
-        for chunk in chunks(ids):
-            with self.store.writing() as connection:
-                history.forget(connection, chunk)
-        with self.store.reading() as connection:
-            referenced = history.spooled_since(connection, young)
-        self._spool.prune(referenced)
-        return len(ids)
+        now = self._now()
+        young = now - spool_older_than_days * DAY_S
+        return history.prune(self.store, self._spool, now - older_than_days * DAY_S, at_most, utc_day(now), young)
 
     # --- what was kept elsewhere ------------------------------------------------------------------
 

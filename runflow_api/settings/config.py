@@ -166,6 +166,11 @@ class Config(BaseModel):
         """Whether this is practice: the sandbox's own key, on this machine."""
         return self.is_loopback and self.api_key is not None and self.api_key.get_secret_value() == SANDBOX_KEY
 
+    @property
+    def has_own_limits(self) -> bool:
+        """Whether the person has set a limit per day or in credits; the defaults are not theirs."""
+        return "max_evaluations_per_day" in self.sources or "max_credits_per_day" in self.sources
+
     def journal_directory(self, directory: Path) -> Path:
         """Where the journal is, given the private directory. Practice must not use up the limits of the day."""
         return directory / "sandbox" if self.is_sandbox else directory

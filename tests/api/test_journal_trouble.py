@@ -60,6 +60,7 @@ def calls(book: Journal, row: Row) -> dict[str, Callable[[], object]]:
         "account": lambda: book.account(KEY, None),
         "learn_account": lambda: book.learn_account(KEY, ORG),
         "begin": lambda: begin(book, ask("new")),
+        "known": lambda: book.known([ask("new")]),
         "estimate": lambda: book.estimate([ask("new")], PLENTY),
         "fix_body": lambda: book.fix_body(row, b"body"),
         "body": lambda: book.body(row),

@@ -1,0 +1,43 @@
+"""Who in this process waits for which rows: what somebody waits for is not given back."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Sequence
+
+from ..journal.journal import Row
+
+Asker = tuple[str, str]
+"""A row, by its idempotency key, and the prompt that asks for it."""
+
+
+class Reservations:
+    """Counts the batches of each prompt that wait for a row. Safe to use from several threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting: Counter[Asker] = Counter()
+
+    def join(self, rows: Sequence[Row]) -> None:
+        """One batch waits for these rows from now on; equal images of it share one."""
+        with self._lock:
+            self._waiting.update(_distinct(rows).keys())
+
+    def leave(self, rows: Sequence[Row]) -> list[Row]:
+        """That batch waits no longer: the rows that nothing else of its prompt waits for."""
+        distinct = _distinct(rows)
+        with self._lock:
+            self._waiting.subtract(distinct.keys())
+            leaving = [row for asker, row in distinct.items() if self._waiting[asker] <= 0]
+            self._waiting = +self._waiting
+            return leaving
+
+    def count(self, row: Row) -> int:
+        """How many batches wait for this row."""
+        with self._lock:
+            return sum(count for (key, _), count in self._waiting.items() if key == row.idempotency_key)
+
+
+def _distinct(rows: Sequence[Row]) -> dict[Asker, Row]:
+    return {(row.idempotency_key, row.asked_by): row for row in rows}
