@@ -57,8 +57,7 @@ class Bookkeeper:
         self._reservations = Reservations()
         self._billed: set[str] = set()
         self._organization = ""
-        self._is_learned = False
-        self._is_tidy = self._is_pruned = self._is_closed = False
+        self._is_learned = self._is_tidy = self._is_pruned = self._is_closed = False
         self._trouble = ""
         self._retry_at = 0.0
         self._timer: threading.Timer | None = None
@@ -204,11 +203,7 @@ class Bookkeeper:
         here = self._reservations.count(row)
         if here > 1 or self._is_kept_elsewhere(row):
             return here > 1
-        try:
-            return self.journal().askers(self._at_home(row)) > 1
-        except JournalError as error:
-            self._fail(error)
-            return False
+        return (self._look(Journal.askers, self._at_home(row)) or 1) > 1
 
     def record_submission(self, row: Row, evaluation: Evaluation) -> None:
         """Runflow has taken it: keep the id, and learn whose organisation the key is."""
@@ -291,7 +286,7 @@ class Bookkeeper:
                 log.warning("%s", trouble)
             self._trouble = trouble
             self._retry_at = time.monotonic() + RETRY_S
-            if self._journal is not None:
+            if self._journal:
                 self._journal.store.be_quick(True)
 
     def _begin_without(self, requests: Sequence[Request], error: JournalError) -> list[Row]:
@@ -392,17 +387,13 @@ class Bookkeeper:
         self._stand_in = None
 
     def _after_deletion(self, deleted: Journal) -> tuple[Journal, str]:
-        """The file was deleted under the open connection: put it back, or begin with what this process knows."""
-        is_back = False
-        with suppress(JournalError):
-            is_back = deleted.store.put_back()
+        """The file was deleted under the open connection: put it back, or give another one what this process knows."""
+        if not deleted.store.put_back():
+            self._ids.clear()
+            self._standing_in().changed.update(row.idempotency_key for row in self._seen)
         deleted.close()
         self._journal = None
         journal = self.journal()
-        if not is_back:
-            self._ids.clear()
-            stand_in = self._standing_in()
-            stand_in.changed.update(row.idempotency_key for row in self._seen)
         notice = (
             f"The journal ({journal.where}) was deleted or replaced while it was in use. What was still known was put "
             "into the one that is there now. To delete it for good, close ComfyUI first."

@@ -69,7 +69,7 @@ class Store:
 
     @translates_errors
     def put_back(self) -> bool:
-        """Put a copy of the deleted file in its place; False where another one is there by now.
+        """Put a copy of the deleted file in its place; False where another one is there, or where it is damaged.
 
         SQLite leaves the files beside a database alone when it is closed after it was moved or deleted.
         """
@@ -79,13 +79,25 @@ class Store:
         part = self._file.with_name(f".{self._file.name}.{uuid.uuid4().hex}")
         write_private(part, b"")
         try:
-            with closing(sqlite3.connect(part)) as copy:
-                self._anchor.backup(copy)
+            if not self._copy_to(part):
+                return False
             for beside in ("-wal", "-shm"):  # of the deleted file: it would be taken for the copy's
                 self._file.with_name(self._file.name + beside).unlink(missing_ok=True)
             return _put(part, self._file)
         finally:
             part.unlink(missing_ok=True)
+
+    def _copy_to(self, part: Path) -> bool:
+        """False where what is still open is damaged; other trouble may pass, and is raised."""
+        assert self._anchor is not None
+        try:
+            with closing(sqlite3.connect(part)) as copy:
+                self._anchor.backup(copy)
+        except sqlite3.OperationalError:
+            raise
+        except sqlite3.DatabaseError:
+            return False
+        return True
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:

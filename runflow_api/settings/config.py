@@ -114,7 +114,14 @@ def _refuse_bool(raw: Any) -> Any:
     return raw
 
 
+def _check_flag(raw: Any) -> Any:
+    if isinstance(raw, str) and raw.lower() not in ("true", "false", "1", "0"):
+        raise ValueError(f"{raw[:60]} is neither true nor false")
+    return raw
+
+
 Number = BeforeValidator(_refuse_bool)
+Flag = Annotated[bool, BeforeValidator(_check_flag)]
 Text = Annotated[str, AfterValidator(_check_text)]
 Hosts = Annotated[tuple[str, ...], BeforeValidator(_split_hosts), AfterValidator(_check_hosts)]
 
@@ -139,10 +146,10 @@ class Config(BaseModel):
     callback_hosts: Hosts = ()
     retention_days: Annotated[int, Number, Field(ge=1, le=36_500)] = 365
     retention_evaluations: Annotated[int, Number, Field(ge=1, le=10_000_000)] = 100_000
-    keep_prompts: bool = True
-    keep_thumbnails: bool = True
+    keep_prompts: Flag = True
+    keep_thumbnails: Flag = True
     web_hosts: Hosts = ()
-    web_remote_settings: bool = False
+    web_remote_settings: Flag = False
     model_url: Annotated[str, AfterValidator(_check_model_url)] | None = None
     model_name: Annotated[str, AfterValidator(_check_model_name)] | None = None
     model_key: Annotated[SecretStr, AfterValidator(_check_model_key)] | None = None

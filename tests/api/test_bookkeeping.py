@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -435,3 +437,27 @@ def test_the_trouble_is_said_in_one_line_with_what_to_do(sandbox: Sandbox, tmp_p
     (tmp_path / "sandbox" / "journal.sqlite3").unlink()
     assert codes(evaluator, picture(1)) == "paid" and evaluator.bookkeeper.trouble == ""
     evaluator.close()
+
+
+@pytest.mark.skipif(os.name == "nt" or os.getuid() != 0, reason="takes the rights of another user, which only root can")
+def test_a_deleted_journal_that_cannot_be_put_back_yet_is_put_back_later(sandbox: Sandbox) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        evaluator = make_evaluator(sandbox, folder, **TWO_A_DAY)
+        assert [codes(evaluator, picture(n), prompt_token=str(n)) for n in (1, 2)] == ["paid", "paid"]
+        shutil.rmtree(folder / "sandbox")
+        with without_rights():
+            assert codes(evaluator, picture(3), prompt_token="third") == "JOURNAL_UNUSABLE"
+        assert codes(evaluator, picture(3), prompt_token="after") == "BUDGET_EXCEEDED"
+        assert codes(evaluator, picture(1), prompt_token="after") == "reused"
+        assert len(sandbox.bills) == 2
+        evaluator.close()
+
+
+@contextmanager
+def without_rights() -> Iterator[None]:
+    """As a user who may not write where the journal is; root may always write."""
+    os.seteuid(65534)
+    yield
+    os.seteuid(0)

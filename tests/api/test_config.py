@@ -112,6 +112,7 @@ def test_base_urls_that_may_not(url: str) -> None:
         ("RUNFLOW_MAX_CREDITS_PER_DAY", "inf"),
         ("RUNFLOW_MAX_CREDITS_PER_DAY", "-0.1"),
         ("RUNFLOW_ORGANIZATION_ID", "an\norg"),
+        ("RUNFLOW_WEB_REMOTE_SETTINGS", "yes"),
     ],
 )
 def test_a_bad_value_is_an_error_that_names_its_variable(variable: str, value: str) -> None:
