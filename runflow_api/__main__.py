@@ -1,9 +1,13 @@
-"""``python -m runflow_api``."""
+"""``python -m runflow_api``, and ``python DIR/runflow_api`` where an isolated Python finds no package by its name."""
 
 import sys
+from pathlib import Path
+
+if not __package__:  # started as a folder, which Python has put first where modules are looked for
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 try:
-    from .cli.commands import main
+    from runflow_api.cli.commands import main
 except ModuleNotFoundError as error:
     sys.exit(
         f"{error.name} is missing. Use the Python that ComfyUI uses (portable: python_embeded/python.exe), or "

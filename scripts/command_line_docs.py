@@ -17,6 +17,15 @@ HEAD = """# The command line
 `python -m runflow_api COMMAND` judges image files with Runflow, or locally, without ComfyUI. Run it in the folder of
 this pack, with the Python that ComfyUI uses. Results go to standard output, everything else to standard error.
 
+From anywhere else, name the folder: `python path/to/the/pack/runflow_api COMMAND`. The Python of ComfyUI's portable
+build for Windows needs that everywhere: `python_embeded\\python.exe
+ComfyUI\\custom_nodes\\runflow-evaluate\\runflow_api COMMAND` (a clone's folder is `ComfyUI-Runflow-Evaluate`). Where
+the pack was installed with pip (`pip install .` in its folder), the same program is `runflow-evaluate COMMAND`.
+
+A file is read as ComfyUI's *Load Image* (0.3.75) reads it, and its prompt is taken as the saved graph has it, so that
+graph and command line do not pay for the same picture twice. Newer versions of ComfyUI decode some files in another
+way, so that their pixels, of JPEG files above all, may differ a little there.
+
 Settings and key come from the environment, else from the private directory of the ComfyUI whose `custom_nodes` folder
 the pack is in (`user/__runflow_evaluate`; with `--comfyui DIR` of that one), else from the user data directory of the
 platform. The journal, which knows what was paid, is in the user data directory; with `--comfyui DIR` it is the one of
@@ -30,16 +39,31 @@ that ComfyUI, so that verdicts of the graph are reused here, and the other way r
 def render() -> str:
     """The whole page."""
     from runflow_api.cli.commands import COMMANDS, PROGRAM
-    from runflow_api.cli.exit_codes import MEANINGS, USAGE
+    from runflow_api.cli.exit_codes import CLOSED_PIPE, MEANINGS, USAGE
 
     page = HEAD + "".join(f"| {code} | {meaning} |\n" for code, meaning in sorted(MEANINGS.items()))
     for command in COMMANDS:
-        codes = ", ".join(map(str, sorted({*command.exits, USAGE})))
+        codes = ", ".join(map(str, sorted({*command.exits, USAGE, CLOSED_PIPE})))
         page += f"\n## {command.name}\n\n{command.does}\n\nCosts: {command.costs} Exits with {codes}.\n\n"
         page += f"    {PROGRAM} {command.name} {_positionals(command)}".rstrip() + "\n\n"
-        page += "| argument | what it does |\n| --- | --- |\n"
-        page += "".join(f"| {_names(action)} | {_help(action)} |\n" for action in _actions(command))
+        page += "\n".join(_table(title, actions) for title, actions in _groups(command))
     return page
+
+
+def _table(title: str, actions: list[argparse.Action]) -> str:
+    rows = "".join(f"| {_names(action)} | {_help(action)} |\n" for action in actions)
+    return f"| {title} | what it does |\n| --- | --- |\n{rows}"
+
+
+def _groups(command: object) -> list[tuple[str, list[argparse.Action]]]:
+    """The arguments in groups, as the help shows them."""
+    parser = argparse.ArgumentParser(add_help=False)
+    command.arguments(parser)  # type: ignore[attr-defined]
+    named = [(group.title or "", group._group_actions) for group in parser._action_groups if group._group_actions]
+    return [
+        ("argument" if title in ("positional arguments", "options", "optional arguments") else title, actions)
+        for title, actions in named
+    ]
 
 
 def _actions(command: object) -> list[argparse.Action]:

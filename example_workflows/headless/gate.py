@@ -1,10 +1,12 @@
 """Run a workflow in a ComfyUI that is already running, and end with its verdict as exit code, for a job or a pipeline.
 
     python gate.py one.png two.png                      # each in turn in the workflow's Load Image
+    python gate.py one.png --node 12                    # in the image of node 12, whatever loader that is
     python gate.py --workflow mine_api.json             # as it stands, once
 
 The workflow is in ComfyUI's API format (File > Export (API)) and has a Show Verdict behind what is to be judged.
-Exit code: 0 every image passed, 1 one failed, 2 wrong usage, 3 nobody judged (an error, a time-out, no verdict).
+Exit code: 0 every image passed, 1 one failed, 2 wrong usage, or a workflow that would judge another image than the one
+given, 3 nobody judged (an error, a time-out, no verdict).
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+import re
 import sys
 import time
 import uuid
@@ -26,6 +29,10 @@ ANSWER_WITHIN_S = 30
 """For one request, which ComfyUI answers at once; the run itself may take `--timeout`."""
 
 
+class UsageError(Exception):
+    """The workflow would judge another image than the one given."""
+
+
 class NotJudgedError(Exception):
     """The workflow did not come to a verdict; the message says why."""
 
@@ -37,17 +44,37 @@ def main() -> int:
     except (OSError, ValueError) as error:
         print(f"{options.workflow}: {error}", file=sys.stderr)
         return USAGE
-    codes = [_judged(options, workflow, image) for image in options.images or [None]]
+    try:
+        nodes = image_nodes(workflow, options.node) if options.images else []
+    except UsageError as error:
+        print(f"{options.workflow}: {error}", file=sys.stderr)
+        return USAGE
+    server = Server(options)
+    codes = [_judge(server, options, workflow, nodes, image) for image in options.images or [None]]
     return NOT_JUDGED if NOT_JUDGED in codes else max(codes)
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("images", nargs="*", type=_file, metavar="IMAGE", help="takes the place of every Load Image's")
+    parser.add_argument("images", nargs="*", type=_file, metavar="IMAGE", help="takes the place of Load Image's")
     here = Path(__file__).with_name("gate_api.json")
     parser.add_argument("--workflow", type=Path, default=here, metavar="FILE", help=f"default: {here.name}")
-    parser.add_argument("--server", default="http://127.0.0.1:8188", metavar="URL", help="ComfyUI (%(default)s)")
+    parser.add_argument(
+        "--node", metavar="ID", help="the node whose `image` the images take; default: every Load Image"
+    )
     parser.add_argument("--timeout", type=float, default=1800, metavar="S", help="for each run (%(default)s)")
+    server = parser.add_argument_group("where ComfyUI is")
+    server.add_argument("--server", default="http://127.0.0.1:8188", metavar="URL", help="ComfyUI (%(default)s)")
+    server.add_argument("--prefix", default="", metavar="PATH", help="where a proxy serves it, such as /comfy or /api")
+    server.add_argument(
+        "--header", action="append", default=[], type=_header, metavar="'NAME: VALUE'", help="sent with every request"
+    )
+    server.add_argument(
+        "--token-file",
+        type=_file,
+        metavar="FILE",
+        help="a file with a token, sent as Authorization: Bearer; not as an argument, which others can read",
+    )
     return parser.parse_args()
 
 
@@ -57,18 +84,103 @@ def _file(name: str) -> Path:
     return Path(name)
 
 
-def _judged(options: argparse.Namespace, workflow: dict[str, Any], image: Path | None) -> int:
+def _header(text: str) -> tuple[str, str]:
+    name, colon, value = text.partition(":")
+    if not colon or not name.strip():
+        raise argparse.ArgumentTypeError("a header is 'Name: value'")
+    return name.strip(), value.strip()
+
+
+class Server:
+    """ComfyUI's HTTP API, also behind a proxy that wants a path, headers or a token."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        prefix = options.prefix.strip("/")
+        self._base = options.server.rstrip("/") + (f"/{prefix}" if prefix else "")
+        self._session = requests.Session()
+        self._session.headers.update(dict(options.header))
+        if options.token_file:
+            token = options.token_file.read_text("utf-8-sig").strip()
+            self._session.headers["Authorization"] = f"Bearer {token}"
+
+    def get(self, path: str) -> Any:
+        return self._answer(self._session.get(self._base + path, timeout=ANSWER_WITHIN_S))
+
+    def post(self, path: str, **content: Any) -> Any:
+        return self._answer(self._session.post(self._base + path, timeout=ANSWER_WITHIN_S, **content))
+
+    def _answer(self, response: requests.Response) -> Any:
+        if not response.ok:
+            raise NotJudgedError(f"ComfyUI answered {response.status_code}: {response.text[:500]}")
+        try:
+            return response.json()
+        except ValueError as error:
+            raise NotJudgedError(f"{response.url} is not ComfyUI: it answered {response.text[:100]!r}") from error
+
+
+def image_nodes(workflow: dict[str, Any], named: list[str]) -> list[str]:
+    """The nodes whose `image` the given image takes. Raises `UsageError` where another image would be judged.
+
+    Only Load Image is known to load what was uploaded. Any other node that brings in a picture would bring the old one,
+    and the verdict would be about that. References stay as they are.
+    """
+    if named:
+        if wrong := [node for node in named if "image" not in workflow.get(node, {}).get("inputs", {})]:
+            raise UsageError(f"there is no node {', '.join(wrong)} with an input `image`")
+        return named
+    needed = _behind_the_verdict(workflow)
+    chosen = [name for name in needed if workflow[name]["class_type"] == "LoadImage"]
+    others = [f"{workflow[name]['class_type']} ({name})" for name in needed if _brings_an_image(workflow[name])]
+    if others:
+        raise UsageError(
+            f"{', '.join(others)} would go on loading the old picture, and that would be judged. Use Load Image, or "
+            "name the node that takes the image with --node"
+        )
+    if not chosen:
+        raise UsageError("no Load Image leads to Show Verdict: name the node that takes the image with --node")
+    if any(isinstance(workflow[name]["inputs"].get("image"), list) for name in chosen):
+        raise UsageError("the `image` of Load Image is connected to another node, which would choose the picture")
+    if len({workflow[name]["inputs"].get("image") for name in chosen}) > 1:
+        raise UsageError(f"there are several Load Image ({', '.join(chosen)}): name the one to use with --node")
+    return chosen
+
+
+def _behind_the_verdict(workflow: dict[str, Any]) -> list[str]:
+    """Every node that what is judged depends on, without the references that it is compared with."""
+    waiting = [name for name, node in workflow.items() if node["class_type"] == "RunflowShowVerdict"]
+    found: dict[str, None] = {}
+    while waiting:
+        name = waiting.pop()
+        if name in found or name not in workflow or workflow[name]["class_type"] == "RunflowReferenceImage":
+            continue
+        found[name] = None
+        waiting += [str(value[0]) for value in workflow[name]["inputs"].values() if isinstance(value, list) and value]
+    return list(found)
+
+
+def _brings_an_image(node: dict[str, Any]) -> bool:
+    """Whether a node that is not Load Image names a picture itself, by a file, a path or an address."""
+    if node["class_type"] in ("LoadImage", "LoadImageMask"):
+        return False
+    loads = any(word in node["class_type"].lower() for word in ("loadimage", "load image", "imageload", "image load"))
+    names = [value for value in node["inputs"].values() if isinstance(value, str)]
+    return loads or any(re.search(r"\.(png|jpe?g|webp|avif|gif|bmp|tiff?)$", name, re.IGNORECASE) for name in names)
+
+
+def _judge(
+    server: Server, options: argparse.Namespace, workflow: dict[str, Any], nodes: list[str], image: Path | None
+) -> int:
     """Run the workflow, print its verdicts, and give the exit code for them."""
     name = image or options.workflow.name
     try:
-        prompt = workflow if image is None else with_image(workflow, upload(options.server, image))
-        verdicts = run(options.server, prompt, options.timeout)
+        prompt = workflow if image is None else with_image(workflow, nodes, upload(server, image))
+        verdicts = run(server, prompt, options.timeout)
     except (NotJudgedError, OSError, requests.RequestException) as error:
         print(f"{name}: not judged: {error}")
         return NOT_JUDGED
     for verdict in verdicts:
-        said = [f"{verdict['verdict']} {verdict['score']:.2f} by {verdict['judge']}", *verdict["issues"]]
-        print(f"{name}: {'; '.join(said)}")
+        score = "" if verdict["verdict"] == "unknown" else f" {verdict['score']:.2f}"
+        print(f"{name}: {'; '.join([verdict['verdict'] + score + ' by ' + verdict['judge'], *verdict['issues']])}")
     return exit_code([verdict["verdict"] for verdict in verdicts])
 
 
@@ -78,30 +190,26 @@ def exit_code(verdicts: list[str]) -> int:
     return FAILED if "failed" in verdicts else PASSED
 
 
-def upload(server: str, image: Path) -> str:
+def upload(server: Server, image: Path) -> str:
     """The name by which Load Image finds it."""
     with image.open("rb") as file:
-        answer = requests.post(f"{server}/upload/image", files={"image": file}, timeout=ANSWER_WITHIN_S)
-    answer.raise_for_status()
-    return str(answer.json()["name"])
+        answer = server.post("/upload/image", files={"image": file})
+    folder = answer.get("subfolder") or ""
+    return f"{folder}/{answer['name']}" if folder else str(answer["name"])
 
 
-def with_image(workflow: dict[str, Any], name: str) -> dict[str, Any]:
+def with_image(workflow: dict[str, Any], nodes: list[str], name: str) -> dict[str, Any]:
     changed = copy.deepcopy(workflow)
-    for node in changed.values():
-        if node["class_type"] == "LoadImage":
-            node["inputs"]["image"] = name
+    for node in nodes:
+        changed[node]["inputs"]["image"] = name
     return changed
 
 
-def run(server: str, prompt: dict[str, Any], timeout: float) -> list[dict[str, Any]]:
+def run(server: Server, prompt: dict[str, Any], timeout: float) -> list[dict[str, Any]]:
     """Queue the prompt, wait for its end, and return the verdicts that Show Verdict gave."""
     # Without any client_id ComfyUI 0.3.75 leaves what it has in its cache out of the history.
-    posted = {"prompt": prompt, "client_id": uuid.uuid4().hex}
-    answer = requests.post(f"{server}/prompt", json=posted, timeout=ANSWER_WITHIN_S)
-    if not answer.ok:
-        raise NotJudgedError(f"ComfyUI refused the workflow: {answer.text}")
-    entry = _ended(server, answer.json()["prompt_id"], timeout)
+    answer = server.post("/prompt", json={"prompt": prompt, "client_id": uuid.uuid4().hex})
+    entry = _ended(server, answer["prompt_id"], timeout)
     for event, data in entry["status"]["messages"]:
         if event == "execution_error":
             raise NotJudgedError(f"{data['node_type']}: {data['exception_message'].strip()}")
@@ -113,13 +221,12 @@ def run(server: str, prompt: dict[str, Any], timeout: float) -> list[dict[str, A
     return verdicts
 
 
-def _ended(server: str, prompt_id: str, timeout: float) -> dict[str, Any]:
+def _ended(server: Server, prompt_id: str, timeout: float) -> dict[str, Any]:
     give_up = time.monotonic() + timeout
     while time.monotonic() < give_up:
-        answer = requests.get(f"{server}/history/{prompt_id}", timeout=ANSWER_WITHIN_S)
-        answer.raise_for_status()
-        if prompt_id in answer.json():
-            return answer.json()[prompt_id]
+        history = server.get(f"/history/{prompt_id}")
+        if prompt_id in history:
+            return history[prompt_id]
         time.sleep(LOOK_EVERY_S)
     raise NotJudgedError(f"ComfyUI did not end the run within {timeout:g} s; it goes on there")
 

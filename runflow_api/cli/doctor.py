@@ -6,8 +6,8 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,9 +21,9 @@ from ..settings import config, locations
 from ..settings.config import Config
 from . import image_files
 from .exit_codes import CONFIGURATION, OK
-from .terminal import GREEN, RED, YELLOW, Terminal, plain
+from .terminal import GREEN, RED, YELLOW, Painted, Terminal, plain
 
-PATIENCE_S = 15.0
+ANSWER_WITHIN_S = 15.0
 CLOCK_MAY_DIFFER_S = 120
 """Days are UTC days and an idempotency key is trusted for 23 h: minutes do not matter, hours do."""
 NO_SUCH_ID = "00000000-0000-0000-0000-000000000000"
@@ -47,8 +47,8 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
     for finding in findings(locations.settings_directory(args.comfyui), locations.journal_directory(args.comfyui)):
         failed = failed or finding.state == BAD
         advice = f" \u2192 {finding.to_do}" if finding.to_do else ""
-        state = terminal.colour(f"{finding.state:<5}", _COLOURS[finding.state])
-        terminal.result(f"{state} {finding.name:<18} {finding.text}{advice}", vars(finding))
+        state = Painted(f"{finding.state:<5}", _COLOURS[finding.state])
+        terminal.result(state, f" {finding.name:<18} {finding.text}{advice}", record=vars(finding))
     return CONFIGURATION if failed else OK
 
 
@@ -57,19 +57,20 @@ def findings(settings_directory: Path, journal_directory: Path) -> Iterator[Find
     yield _program()
     try:
         settings = config.load(settings_directory)
-    except RunflowError as error:
-        yield Finding("configuration", BAD, str(error), f"correct the environment, or {settings_directory}")
+    except (RunflowError, OSError) as error:
+        to_do = f"correct the environment, or {settings_directory} and the rights to it"
+        yield Finding("configuration", BAD, str(error), to_do)
         return
-    yield _configuration(settings, settings_directory)
     if settings.trouble:
         to_do = f"give yourself those rights, or name another user with the rights to {settings_directory}"
         yield Finding("private folder", BAD, f"[FOLDER_UNUSABLE] {settings.trouble}", to_do)
     if settings.unknown:
         names = ", ".join(settings.unknown)
         yield Finding("unknown settings", NOTE, names, "correct the spelling: docs/configuration.md has all names")
+    yield _configuration(settings, settings_directory)
     yield _key(settings, settings_directory)
     yield _journal(settings, journal_directory)
-    with _client(settings) as client:
+    with closing(RunflowClient(settings)) as client:
         clock = _clock(client)
         yield clock
         if settings.api_key is not None and clock.state != BAD:
@@ -96,7 +97,11 @@ def _key(settings: Config, directory: Path) -> Finding:
         return Finding("key", NOTE, "not set: images are checked locally", to_do)
     said = f"{settings.masked_key} from {settings.sources['api_key']}"
     path = directory / config.KEY_FILE
-    if os.name == "posix" and os.path.isfile(path) and path.stat().st_mode & 0o077:
+    try:
+        is_open = os.name == "posix" and path.is_file() and path.stat().st_mode & 0o077
+    except OSError as error:
+        return Finding("key", NOTE, f"{said}; {path}: {error.strerror}", "correct the rights of that folder")
+    if is_open:
         return Finding("key", BAD, f"{said}; others can read {path}", f"chmod 600 {path}, and consider a new key")
     return Finding("key", GOOD, said)
 
@@ -107,24 +112,15 @@ def _journal(settings: Config, directory: Path) -> Finding:
             spend = journal.spent_today()
             said = f"{journal.where}, today {spend.evaluations} of {settings.max_evaluations_per_day} evaluations"
             return Finding("journal", GOOD, f"{said}, {plain(spend.credits)} credits")
-    except RunflowError as error:
+    except (RunflowError, OSError) as error:
         return Finding("journal", BAD, str(error), "until then it is not known what was paid before")
-
-
-@contextmanager
-def _client(settings: Config) -> Iterator[RunflowClient]:
-    client = RunflowClient(settings)
-    try:
-        yield client
-    finally:
-        client.close()
 
 
 def _clock(client: RunflowClient) -> Finding:
     """Reachability and clock in one request, without the key."""
     began = time.monotonic()
     try:
-        theirs = client.transport.server_time(Deadline.after(PATIENCE_S))
+        theirs = client.transport.server_time(Deadline.after(ANSWER_WITHIN_S))
     except RunflowError as error:
         return Finding("network", BAD, str(error), "check the connection, a proxy (HTTPS_PROXY) and RUNFLOW_BASE_URL")
     took = f"answers in {(time.monotonic() - began) * 1000:.0f} ms"
@@ -139,20 +135,20 @@ def _clock(client: RunflowClient) -> Finding:
 
 def _account(client: RunflowClient) -> Iterator[Finding]:
     try:
-        client.check_account(deadline=Deadline.after(PATIENCE_S))
+        client.check_account(deadline=Deadline.after(ANSWER_WITHIN_S))
     except RunflowError as error:
         yield Finding("account", BAD, str(error), "check the key: python -m runflow_api key show")
         return
     yield Finding("account", GOOD, "the key is accepted")
     yield _statuses(client)
-    for scope, probe in _PROBES.items():
-        yield _scope(scope, lambda probe=probe: probe(client))  # type: ignore[misc]
+    for scope in (CREATE, READ, EDIT):
+        yield _scope(client, scope)
 
 
 def _statuses(client: RunflowClient) -> Finding:
     """A status that this version does not know is waited for, since nobody can say whether it is an end."""
     try:
-        listed = client.statuses(deadline=Deadline.after(PATIENCE_S))
+        listed = client.statuses(deadline=Deadline.after(ANSWER_WITHIN_S))
     except RunflowError as error:
         return Finding("statuses", NOTE, f"not known: {error}")
     unknown = sorted({str(one.get("code")) for one in listed} - set(EvaluationStatus))
@@ -161,10 +157,10 @@ def _statuses(client: RunflowClient) -> Finding:
     return Finding("statuses", GOOD, f"all {len(listed)} are known")
 
 
-def _scope(scope: str, probe: Callable[[], object]) -> Finding:
+def _scope(client: RunflowClient, scope: str) -> Finding:
     """Ask for something that cannot be: only a key with the scope is told so."""
     try:
-        probe()
+        _probe(client, scope)
     except PermissionDeniedError as error:
         return Finding(scope, BAD, str(error), f"give the key the scope {scope}")
     except NotFoundError:
@@ -177,13 +173,12 @@ def _scope(scope: str, probe: Callable[[], object]) -> Finding:
     return Finding(scope, GOOD, "allowed")
 
 
-def _patience() -> Deadline:
-    return Deadline.after(PATIENCE_S)
-
-
-_PROBES: dict[str, Callable[[RunflowClient], object]] = {
-    CREATE: lambda client: client.submit(b"{}", idempotency_key=NO_SUCH_ID, deadline=_patience()),
-    READ: lambda client: client.get_evaluation(NO_SUCH_ID, deadline=_patience()),
-    EDIT: lambda client: client.clear_feedback(NO_SUCH_ID, deadline=_patience()),
-}
-"""An empty submission is refused before anything is billed; the id is nobody's."""
+def _probe(client: RunflowClient, scope: str) -> None:
+    """An empty submission, which is refused before anything is billed, or an id that is nobody's."""
+    deadline = Deadline.after(ANSWER_WITHIN_S)
+    if scope == CREATE:
+        client.submit(b"{}", idempotency_key=NO_SUCH_ID, deadline=deadline)
+    elif scope == READ:
+        client.get_evaluation(NO_SUCH_ID, deadline=deadline)
+    else:
+        client.clear_feedback(NO_SUCH_ID, deadline=deadline)

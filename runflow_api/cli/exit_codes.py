@@ -20,14 +20,16 @@ USAGE = 2
 NOT_JUDGED = 3
 CONFIGURATION = 4
 INTERRUPTED = 130
+CLOSED_PIPE = 141
 
 MEANINGS = {
     OK: "passed, or done",
     JUDGED_FAILED: "at least one image, or the run, failed",
-    USAGE: "wrong usage or input, or a payment that was not confirmed; nothing was paid",
-    NOT_JUDGED: "not judged: outage, time-out, failed evaluation, credit or a limit used up",
-    CONFIGURATION: "configuration, key or permission",
+    USAGE: "wrong usage or input, or a payment that was not confirmed",
+    NOT_JUDGED: "not judged: outage, time-out, failed evaluation, refused image, credit or a limit used up",
+    CONFIGURATION: "configuration, key or permission; a report or an output that could not be written",
     INTERRUPTED: "interrupted with Ctrl-C; run the same command again to go on",
+    CLOSED_PIPE: "whoever read the output (head, less) has gone",
 }
 
 

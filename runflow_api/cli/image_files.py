@@ -9,10 +9,12 @@ say which of its frames was judged.
 from __future__ import annotations
 
 import glob
+import os
 import re
 import struct
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -30,8 +32,15 @@ _HAS_AVIF = "avif" in features.modules and features.check("avif")  # Pillow befo
 FORMATS = ("PNG", "JPEG", "WEBP", *(("AVIF",) if _HAS_AVIF else ()))
 MULTI_PICTURE = "MPO"
 """What Pillow calls a JPEG of a phone or camera with a second picture behind it, which is left alone."""
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".avif")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".avif")
 """What is taken from a folder; a file that is named is read whatever its name."""
+OTHER_SUFFIXES = frozenset(
+    (
+        ".gif", ".apng", ".bmp", ".dib", ".tif", ".tiff", ".heic", ".heif", ".jxl", ".jp2", ".psd", ".exr", ".hdr",
+        ".tga", ".ico", ".svg", ".ppm", ".pgm", ".mp4", ".webm", ".mov", ".mkv",
+    )
+)  # fmt: skip
+"""Pictures and clips that are not read: a folder that has some says so."""
 MAX_PIXELS = 89_478_485
 """Pillow's own limit against decompression bombs: 256 MB as RGB."""
 MAX_FILE_BYTES = 512 * 1024 * 1024
@@ -52,6 +61,10 @@ class Picture:
     prompt: str = ""
     no_prompt: str = ""
     notes: tuple[str, ...] = ()
+
+
+class AnimationError(InvalidInputError):
+    """The file has several frames, and nobody could say which of them was judged."""
 
 
 def read(path: Path) -> Picture:
@@ -79,7 +92,8 @@ def _picture(path: Path, image: Image.Image) -> Picture:
         raise _refused(path, _too_large(f" {width}×{height}"))
     frames = getattr(image, "n_frames", 1)
     if frames > 1 and image.format != MULTI_PICTURE:
-        raise _refused(path, f"is an animation of {frames} frames. Save the frame to judge as an image of its own.")
+        what = f"is an animation of {frames} frames. Save the frame to judge as an image of its own."
+        raise AnimationError(str(path), what)
     image.load()
     prompt, why_not = saved_prompt.of_image(image)
     notes = (REDUCED,) if _has_16_bits(path, image) else ()
@@ -132,31 +146,68 @@ def _short(error: Exception) -> str:
 # --- which files --------------------------------------------------------------------------------------
 
 
-def find(arguments: Iterable[str], *, recursive: bool = False) -> list[Path]:
-    """The image files that files, folders and globs name: each once, folders and globs in natural order.
+@dataclass
+class Found:
+    """The image files that arguments name, each once; folders and globs in natural order.
 
-    Raises ``InvalidInputError`` for an argument that names nothing.
+    ``from_folders`` are those that nobody named one by one. What was passed over on the way is counted: files with
+    ``other_suffixes`` of pictures, and ``closed_folders`` that cannot be opened.
     """
-    found: dict[Path, Path] = {}
+
+    files: list[Path] = field(default_factory=list)
+    from_folders: set[Path] = field(default_factory=set)
+    other_suffixes: Counter[str] = field(default_factory=Counter)
+    closed_folders: list[str] = field(default_factory=list)
+
+
+def find(arguments: Iterable[str], *, recursive: bool = False) -> Found:
+    """What files, folders and globs name.
+
+    Raises ``InvalidInputError`` for an argument that names nothing, or a folder that cannot be opened.
+    """
+    found, known = Found(), set[Path]()
     for argument in arguments:
-        paths = list(_named(argument, recursive))
-        if not paths:
-            raise InvalidInputError(argument, f"names no image. Looked for files, and in folders for {_suffixes()}.")
+        is_file = os.path.isfile(argument)
+        paths = [Path(argument)] if is_file else _inside(argument, recursive, found)
+        if not paths and not any(Path(each).is_relative_to(argument) for each in found.closed_folders):
+            others = f", and {_counted(found.other_suffixes)} are not read" if found.other_suffixes else ""
+            raise InvalidInputError(
+                argument, f"names no image. Looked for files, and in folders for {_suffixes()}{others}."
+            )
         for path in paths:
-            found.setdefault(path.resolve(), path)
-    return list(found.values())
+            resolved = path.resolve()
+            if resolved not in known:
+                known.add(resolved)
+                found.files.append(path)
+                found.from_folders |= set() if is_file else {path}
+    return found
 
 
-def _named(argument: str, recursive: bool) -> Iterator[Path]:
-    path = Path(argument)
-    if path.is_dir():
-        inside = path.rglob("*") if recursive else path.iterdir()
-        yield from sorted((file for file in inside if _looks_like_image(file)), key=natural_order)
-    elif path.is_file():
-        yield path
-    else:  # the shell of Windows leaves globs to the program
-        matches = (Path(match) for match in glob.glob(argument, recursive=True))
-        yield from sorted((file for file in matches if _looks_like_image(file)), key=natural_order)
+def _inside(argument: str, recursive: bool, found: Found) -> list[Path]:
+    """The images of a folder or a glob, which the shell of Windows leaves to the program."""
+    if not os.path.isdir(argument):
+        files = [Path(match) for match in glob.glob(argument, recursive=True)]
+    else:
+        files = _walk(argument, recursive, found)
+    images = [path for path in files if _looks_like_image(path)]
+    found.other_suffixes.update(s for path in files if (s := path.suffix.lower()) in OTHER_SUFFIXES and path.is_file())
+    return sorted(images, key=natural_order)
+
+
+def _walk(top: str, recursive: bool, found: Found) -> list[Path]:
+    files: list[Path] = []
+
+    def note(error: OSError) -> None:
+        if str(error.filename) == top:
+            reason = error.strerror or type(error).__name__
+            raise InvalidInputError(top, f"cannot be opened ({reason}).") from error
+        found.closed_folders.append(str(error.filename))
+
+    for folder, _, names in os.walk(top, onerror=note):
+        files += [Path(folder, name) for name in names]
+        if not recursive:
+            break
+    return files
 
 
 def _looks_like_image(path: Path) -> bool:
@@ -167,6 +218,24 @@ def is_image_url(url: str) -> bool:
     """Whether an address may be an image: its path says so, or says nothing."""
     suffix = Path(urlsplit(url).path).suffix.lower()
     return not suffix or suffix in SUFFIXES
+
+
+def passed_over(found: Found, animations: Sequence[Path]) -> str:
+    """What was in the folders and is not judged, in one line; "" where there is nothing of the kind."""
+    said = []
+    if animations:
+        said.append(f"{len(animations)} animation{'s' if len(animations) > 1 else ''} ({animations[0].name}, ...)")
+    if found.other_suffixes:
+        said.append(_counted(found.other_suffixes))
+    if found.closed_folders:
+        count = len(found.closed_folders)
+        folders = "1 folder" if count == 1 else f"{count} folders"
+        said.append(f"{folders} that cannot be opened ({', '.join(found.closed_folders[:5])})")
+    return f"Not looked at: {'; '.join(said)}." if said else ""
+
+
+def _counted(suffixes: Counter[str]) -> str:
+    return ", ".join(f"{count} {suffix}" for suffix, count in suffixes.most_common())
 
 
 def _suffixes() -> str:

@@ -54,10 +54,10 @@ def _show(directory: Path, comfyui: Path | None, terminal: Terminal) -> None:
     source = settings.sources.get("api_key", "")
     where = f" · {source}" + (f" {directory / config.KEY_FILE}" if source == "key file" else "")
     text = f"{settings.masked_key}{where if source else f' · {config.WHERE_TO_SET_THE_KEY}, or: key set'}"
-    terminal.result(text, {"key": settings.masked_key, "source": source or None})
+    terminal.result(text, record={"key": settings.masked_key, "source": source or None})
+    hidden = directory / config.KEY_FILE
     if settings.trouble:
         terminal.say(f"[FOLDER_UNUSABLE] {settings.trouble}")
-    hidden = directory / config.KEY_FILE
     if source.startswith("environment") and os.path.isfile(hidden):
         terminal.say(f"{config.KEY_VARIABLE} comes first: the key in {hidden} is not used.")
 
@@ -75,7 +75,12 @@ def _check(directory: Path, comfyui: Path | None, terminal: Terminal) -> None:
     said = f" · organisation {organisation}" if organisation else ""
     terminal.result(
         f"{settings.masked_key} is accepted by {settings.base_url}{said}",
-        {"key": settings.masked_key, "accepted": True, "base_url": settings.base_url, "organization_id": organisation},
+        record={
+            "key": settings.masked_key,
+            "accepted": True,
+            "base_url": settings.base_url,
+            "organization_id": organisation,
+        },
     )
 
 

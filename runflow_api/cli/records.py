@@ -16,7 +16,7 @@ from ..evaluation.question import require_choices
 from ..evaluation.verdict import UNKNOWN, Policy, Verdict
 from ..journal.journal import Row
 from .exit_codes import JUDGED_FAILED, NOT_JUDGED, OK
-from .terminal import COLOURS, DIM, Terminal, plain, run_cancellable
+from .terminal import COLOURS, DIM, Painted, Terminal, on_one_line, plain, run_cancellable
 
 
 def get(args: argparse.Namespace, terminal: Terminal, evaluator: Evaluator) -> int:
@@ -31,12 +31,11 @@ def get(args: argparse.Namespace, terminal: Terminal, evaluator: Evaluator) -> i
         wait=args.wait,
         timeout_s=args.timeout,
         embed=embed,
-        report=lambda progress: terminal.bar(progress.text),
+        report=terminal.show_progress,
     )
     verdicts = run_cancellable(work)
     for verdict in verdicts:
-        record = {**verdict.to_ui(), "cost": _as_text(verdict.evaluation.cost), "answer": verdict.evaluation.to_json()}
-        terminal.result(_verdict(verdict, terminal), record)
+        terminal.result(*_verdict(verdict), record=_verdict_record(verdict))
     if args.if_not_judged == "stop" and any(verdict.outcome == UNKNOWN for verdict in verdicts):
         return NOT_JUDGED
     return OK if verdicts.passed else JUDGED_FAILED
@@ -51,16 +50,23 @@ def embeds(given: str, known: Collection[str]) -> list[str]:
     return names
 
 
-def _verdict(verdict: Verdict, terminal: Terminal) -> str:
-    evaluation, paint = verdict.evaluation, terminal.colour
+def _verdict_record(verdict: Verdict) -> dict[str, Any]:
+    evaluation = verdict.evaluation
+    shown = verdict.to_ui()
+    score = shown["score"] if evaluation.weighted_pass_rate is not None else None
+    return {**shown, "score": score, "cost": _as_text(evaluation.cost), "answer": evaluation.to_json()}
+
+
+def _verdict(verdict: Verdict) -> list[str | Painted]:
+    evaluation = verdict.evaluation
     score = f" · {verdict.score:.2f}" if evaluation.weighted_pass_rate is not None else ""
     cost = f" · {plain(evaluation.cost)} credits" if evaluation.cost else ""
-    lines = [f"{paint(f'{verdict.outcome:<9}', COLOURS[verdict.outcome])} {evaluation.id}{score}{cost}"]
-    lines += [f"          {line}" for line in (*verdict.issues, *verdict.notes)]
+    lines = [f" {evaluation.id}{score}{cost}", *verdict.issues, *verdict.notes]
     if evaluation.action and evaluation.action.improved_prompt:
-        lines.append(f"          improved prompt: {' '.join(evaluation.action.improved_prompt.split())}")
-    lines += [paint(f"          {_opinion(judge)}", DIM) for judge in evaluation.judges]
-    return "\n".join(lines)
+        lines.append(f"improved prompt: {' '.join(evaluation.action.improved_prompt.split())}")
+    said = "\n          ".join(on_one_line(line) for line in lines)
+    judges = [Painted(f"\n          {on_one_line(_opinion(judge))}", DIM) for judge in evaluation.judges]
+    return [Painted(f"{verdict.outcome:<9}", COLOURS[verdict.outcome]), said, *judges]
 
 
 def _opinion(judge: JudgeOpinion) -> str:
@@ -74,7 +80,7 @@ def feedback(args: argparse.Namespace, terminal: Terminal, evaluator: Evaluator)
     """Set or clear the rating of every id."""
     ids = list(dict.fromkeys(args.ids))
     for set_ in run_cancellable(lookup.feedback(evaluator, ids, args.rating, args.reason)):
-        terminal.result(f"{args.rating:<5} {set_.id}", rating_record(set_))
+        terminal.result(f"{args.rating:<5} {set_.id}", record=rating_record(set_))
     return OK
 
 
@@ -95,7 +101,7 @@ def run(args: argparse.Namespace, terminal: Terminal, evaluator: Evaluator) -> i
         wait=args.wait,
         timeout_s=args.timeout,
         embed=embed,
-        report=lambda progress: terminal.bar(progress.text),
+        report=terminal.show_progress,
     )
     found = run_cancellable(work)
     summary, failure = found.current_evaluation_summary, lookup.run_failure(found)
@@ -103,7 +109,7 @@ def run(args: argparse.Namespace, terminal: Terminal, evaluator: Evaluator) -> i
     lines = [f"{found.status_code} · {found.id} · {_summary(summary)}{cost}"]
     lines += [failure] if failure else []
     lines += [json.dumps(found.output, ensure_ascii=False, indent=2)] if found.output is not None else []
-    terminal.result("\n".join(lines), found.to_json())
+    terminal.result("\n".join(lines), record=found.to_json())
     if found.status_code not in RUN_TERMINAL:
         return NOT_JUDGED
     return OK if found.status_code == "succeeded" else JUDGED_FAILED
@@ -120,7 +126,7 @@ def history(args: argparse.Namespace, terminal: Terminal, evaluator: Evaluator) 
     """A page of the journal."""
     rows = evaluator.journal().history(before=args.before, limit=args.limit, outcome=args.outcome, search=args.search)
     for row in rows:
-        terminal.result(_row(row, terminal), _row_record(row))
+        terminal.result(*_row(row), record=_row_record(row))
     if not rows:
         terminal.say("Nothing here.")
     elif len(rows) == args.limit:
@@ -128,17 +134,17 @@ def history(args: argparse.Namespace, terminal: Terminal, evaluator: Evaluator) 
     return OK
 
 
-def _row(row: Row, terminal: Terminal) -> str:
+def _row(row: Row) -> list[str | Painted]:
     when = _moment(row.created_at).astimezone().strftime("%Y-%m-%d %H:%M")
     amount = row.cost if row.cost is not None else row.price
-    parts = [
-        f"{row.id:>6}  {when}  {terminal.colour(f'{row.outcome:<9}', COLOURS.get(row.outcome, DIM))}",
+    rest = [
         "    " if row.score is None else f"{row.score:.2f}",
         f"{'' if amount is None else plain(amount):>8}",
         row.evaluation_id or row.failure_code or "",
-        " ".join(row.generation_prompt.split())[:60],
+        on_one_line(" ".join(row.generation_prompt.split())[:60]),
     ]
-    return "  ".join(parts).rstrip()
+    outcome = Painted(f"{row.outcome:<9}", COLOURS.get(row.outcome, DIM))
+    return [f"{row.id:>6}  {when}  ", outcome, f"  {'  '.join(rest)}".rstrip()]
 
 
 def _row_record(row: Row) -> dict[str, Any]:
@@ -171,14 +177,16 @@ def cost(args: argparse.Namespace, terminal: Terminal, evaluator: Evaluator) -> 
     journal, settings = evaluator.journal(), evaluator.config
     for day in journal.per_day(args.days):
         said = f"{day.date}  {day.evaluations:>5} evaluations  {day.passed:>5} passed  {plain(day.credits):>10} credits"
-        terminal.result(said, {"day": str(day.date), "evaluations": day.evaluations, "credits": str(day.credits)})
+        terminal.result(
+            said, record={"day": str(day.date), "evaluations": day.evaluations, "credits": str(day.credits)}
+        )
     today = journal.spent_today()
     limit = settings.max_credits_per_day
     credits_limit = "none" if limit is None else f"{plain(today.credits)} of {plain(limit)}"
     terminal.result(
         f"limits per day (UTC): {today.evaluations} of {settings.max_evaluations_per_day} evaluations, "
         f"credits {credits_limit}",
-        {
+        record={
             "limit": {
                 "evaluations": settings.max_evaluations_per_day,
                 "credits": None if limit is None else float(limit),
@@ -192,10 +200,10 @@ def cost(args: argparse.Namespace, terminal: Terminal, evaluator: Evaluator) -> 
     for known in evaluator.client.job_classes():
         terminal.result(
             f"price of {known.code}: {'not known' if known.price is None else plain(known.price)}",
-            {"job_class": known.to_json()},
+            record={"job_class": known.to_json()},
         )
     balance = evaluator.client.balance()
-    terminal.result(f"balance: {_balance(balance)}", {"balance": balance})
+    terminal.result(f"balance: {_balance(balance)}", record={"balance": balance})
     return OK
 
 

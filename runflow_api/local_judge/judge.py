@@ -22,9 +22,10 @@ import numpy as np
 from ..api.models import Action, Evaluation, EvaluationStatus, GateFailure, JudgeIssue, JudgeOpinion
 from ..errors import InvalidInputError
 from ..settings.config import Strictness
-from . import text
-from .checks import CHECKS, EASE, Finding, find_broken, near_duplicate
+from . import damage, text
+from .checks import CHECKS, EASE, Finding, find_broken
 from .pixels import Array, prepare
+from .references import near_duplicate
 
 
 def judge(
@@ -49,8 +50,9 @@ def judge(
 
     ``strictness`` widens or narrows the limits; ``per_check`` does for one check by its name, or turns it "off".
 
-    ``weighted_pass_rate`` is the weighted share of the passed checks, and 0 where a gate (not finite, flat)
-    failed. ``action.improved_prompt`` is ``prompt`` with what the failed checks ask for.
+    ``weighted_pass_rate`` is the weighted share of the passed checks, rare damages counted where they are found, and 0
+    where a gate (not finite, flat) failed. ``action.improved_prompt`` is ``prompt`` with what the failed checks ask
+    for.
 
     Raises ``InvalidInputError`` for arrays of another shape or kind, never for the values in them.
     """
@@ -63,6 +65,8 @@ def judge(
         pixels = prepare(image)
         wanted = {name: per_check.get(name, strictness) for name in CHECKS}
         findings += [CHECKS[name](pixels, EASE[level]) for name, level in wanted.items() if level != "off"]
+        damages = [check(pixels) for check in damage.CHECKS]
+        findings += [each for each in damages if per_check.get(each.check.name) != "off"]
         if references:
             findings.append(near_duplicate(pixels, references))
         if reads_text and per_check.get("text") != "off":
@@ -106,7 +110,7 @@ def _pass_rate(findings: Sequence[Finding]) -> float:
     measured = [finding for finding in findings if finding.passed is not None]
     if any(finding.check.gate and not finding.passed for finding in measured):
         return 0.0
-    return round(sum(f.check.weight for f in measured if f.passed) / sum(f.check.weight for f in measured), 4)
+    return round(sum(f.weight for f in measured if f.passed) / sum(f.weight for f in measured), 4)
 
 
 def _judge(finding: Finding) -> JudgeOpinion:
@@ -117,7 +121,7 @@ def _judge(finding: Finding) -> JudgeOpinion:
         category="pixels",
         passed=finding.passed,
         confidence=finding.confidence,
-        weight=finding.check.weight,
+        weight=finding.weight,
         reasoning=f"{finding.text[0].upper()}{finding.text[1:]}.",
         evidence=list(finding.evidence),
         issues=[issue] if finding.passed is False else [],

@@ -49,6 +49,11 @@ class Pixels:
         return self.luma.shape[0], self.luma.shape[1]
 
     @property
+    def green(self) -> Bytes:
+        """The channel that noise is measured in: luma averages the noise of three channels away."""
+        return np.asarray(self.rgb[:, :, min(1, self.rgb.shape[2] - 1)])
+
+    @property
     def side(self) -> float:
         """Side of the square of the same area, in pixels: what relative widths refer to."""
         return math.sqrt(self.luma.size)
@@ -126,9 +131,14 @@ def _shrink(plane: Bytes, factor: int) -> Floats:
 
 def gradient(plane: Floats) -> Floats:
     """Length of the gradient by central differences, in levels a pixel, (H - 2, W - 2)."""
-    across = (plane[1:-1, 2:] - plane[1:-1, :-2]) * 0.5
-    down = (plane[2:, 1:-1] - plane[:-2, 1:-1]) * 0.5
-    return np.asarray(np.hypot(across, down), np.float32)
+    return np.asarray(np.hypot(*gradients(plane)), np.float32)
+
+
+def gradients(plane: Floats) -> tuple[Floats, Floats]:
+    """Central differences across and down, in levels a pixel, each (H - 2, W - 2)."""
+    across = (plane[1:-1, 2:] - plane[1:-1, :-2]) * np.float32(0.5)
+    down = (plane[2:, 1:-1] - plane[:-2, 1:-1]) * np.float32(0.5)
+    return across, down
 
 
 def gaussian(plane: Floats, sigma: float) -> Floats:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from PIL import Image, ImageDraw
 
 from ..evaluation.verdict import FAILED, PASSED, UNKNOWN, Verdict
-from . import fonts as lettering
+from . import fonts
 from .html import Audience, cost, issues_of, judged_by, strengths_of
 from .labels import LANGUAGES, Labels, labels
 
@@ -40,8 +40,8 @@ class _Column:
     def write(
         self, text: str, size: int, colour: str = INK, *, bold: bool = False, lines: int = 1, indent: int = 0
     ) -> None:
-        self.incomplete = self.incomplete or not lettering.is_complete(text, self.language)
-        for line in lettering.wrap(text, size, COLUMN - indent, lines, self.language):
+        self.incomplete = self.incomplete or not fonts.is_complete(text, self.language)
+        for line in fonts.wrap(text, size, COLUMN - indent, lines, self.language):
             self.y += round(size * 1.38)
             self.texts.append((self.left + indent, self.y, line, size, colour, bold))
 
@@ -60,7 +60,7 @@ class _Column:
 def language_of(wanted: str) -> str:
     """``wanted``, one of ``LANGUAGES``, where the fonts of this machine have its letters, else English."""
     letters = "".join(vars(labels(wanted)).values())
-    return wanted if lettering.is_complete(letters, wanted) else LANGUAGES[0]
+    return wanted if fonts.is_complete(letters, wanted) else LANGUAGES[0]
 
 
 def draw(
@@ -83,7 +83,7 @@ def draw(
     for x, y, colour in column.dots:
         _pill(card, (x, y, x + BULLET, y + BULLET), colour)
     for x, y, text, size, colour, bold in column.texts:
-        lettering.draw(canvas, (x, y), text, size, colour, bold=bold, language=language)
+        fonts.draw(canvas, (x, y), text, size, colour, bold=bold, language=language)
     return card
 
 
@@ -169,13 +169,13 @@ def _draw_verdict(card: Image.Image, canvas: ImageDraw.ImageDraw, verdict: Verdi
     said = labels(language)
     left, top, tone = MARGIN + PICTURE + GAP, MARGIN, TONES[verdict.outcome]
     word = said.of(verdict.outcome)
-    right = left + lettering.length(word, 28, language) + 48
+    right = left + fonts.length(word, 28, language) + 48
     _pill(card, (left, top, right, top + 52), tone)
-    lettering.draw(canvas, (left + 24, top + 36), word, 28, PAGE, bold=True, language=language)
+    fonts.draw(canvas, (left + 24, top + 36), word, 28, PAGE, bold=True, language=language)
     if verdict.evaluation.weighted_pass_rate is None:
-        lettering.draw(canvas, (right + 20, top + 35), said.no_score, 22, SOFT, language=language)
+        fonts.draw(canvas, (right + 20, top + 35), said.no_score, 22, SOFT, language=language)
         return
-    lettering.draw(canvas, (right + 20, top + 39), f"{verdict.score:.2f}", 38, INK, bold=True)
+    fonts.draw(canvas, (right + 20, top + 39), f"{verdict.score:.2f}", 38, INK, bold=True)
     _pill(card, (left, top + 74, left + COLUMN, top + 84), LINE)
     if verdict.score > 0:
         _pill(card, (left, top + 74, left + COLUMN * verdict.score, top + 84), tone)

@@ -1,7 +1,7 @@
 """Text in any language, drawn with Pillow: what can be drawn is, and what cannot is said to be missing.
 
-Pillow's built-in font has little more than ASCII. For a word with other letters the fonts of the machine are asked
-whether they have them. Where none has, a letter loses its accent, and what has no plain letter becomes ``[...]``,
+A line is drawn with one font: Pillow's built-in one, which has little more than ASCII, else the first of the machine's
+that has all its letters. Where none has, a letter loses its accent, and what has no plain letter becomes ``[...]``,
 never a row of empty boxes that looks as if it said something.
 """
 
@@ -13,7 +13,6 @@ import itertools
 import re
 import unicodedata
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from PIL import ImageDraw, ImageFont, features
 
@@ -64,14 +63,6 @@ _SHAPED = re.compile(r"[\u0590-\u08ff\u0900-\u0dff\u0e00-\u0eff\u1000-\u109f\u17
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
-@dataclass(frozen=True)
-class Run:
-    """A piece of a line in one font; ``font`` is "" for the built-in one."""
-
-    font: str
-    text: str
-
-
 def wrap(text: str, size: int, width: float, at_most: int, language: str = "") -> list[str]:
     """``text`` in lines of at most ``width`` pixels; where ``at_most`` lines are not enough, it ends in "..."."""
     lines: list[str] = []
@@ -89,29 +80,33 @@ def wrap(text: str, size: int, width: float, at_most: int, language: str = "") -
 
 def drawable(text: str, language: str = "") -> str:
     """``text`` as it can be drawn here: simplified where it must be, ``[...]`` for what cannot even be that."""
+    composed = unicodedata.normalize("NFC", text)
+    font = _font_for(_letters(composed), language)
     parts: list[str] = []
-    for c in unicodedata.normalize("NFC", text):
-        part = c if _font_for(c, language) is not None else _simplified(c, language)
+    for c in composed:
+        part = c if _has(font, c) else _simplified(c, font)
         if part != MISSING or parts[-1:] != [MISSING]:
             parts.append(part)
     return "".join(parts)
 
 
-def _simplified(c: str, language: str) -> str:
+def _simplified(c: str, font: str) -> str:
     plain = c.translate(SPELLED)
     if plain == c:
         plain = unicodedata.normalize("NFD", c)[0]
-    return plain if plain != c and all(_font_for(each, language) is not None for each in plain) else MISSING
+    return plain if plain != c and all(_has(font, each) for each in plain) else MISSING
 
 
 def is_complete(text: str, language: str = "") -> bool:
     """Whether every character of ``text`` can be drawn."""
-    return all(_font_for(c, language) is not None for c in unicodedata.normalize("NFC", text))
+    letters = _letters(text)
+    font = _font_for(letters, language)
+    return all(_has(font, c) for c in letters)
 
 
 def length(text: str, size: int, language: str = "") -> float:
     """Width in pixels."""
-    return sum(_font(run.font, size).getlength(run.text) for run in runs(text, language))
+    return _font(_font_for(_letters(text), language), size).getlength(text)
 
 
 def draw(
@@ -126,25 +121,9 @@ def draw(
 ) -> None:
     """Draw one line whose first baseline is at ``at``; bold is drawn, since the built-in font has one weight."""
     x, y = at
-    for run in runs(text, language):
-        font = _font(run.font, size)
-        for shift in (0.0, size / 40) if bold else (0.0,):
-            canvas.text((x + shift, y), run.text, colour, font, "ls")
-        x += font.getlength(run.text)
-
-
-def runs(text: str, language: str = "") -> list[Run]:
-    """A line in pieces of one font each: a word is in one font where any has all of it."""
-    found: list[Run] = []
-    for word in re.findall(r"\S+|\s+", text):
-        font = found[-1].font if found and word.isspace() else _font_for_word(word, language)
-        pieces = [Run(font, word)] if font is not None else [Run(_font_for(c, language) or "", c) for c in word]
-        for piece in pieces:
-            if found and piece.font == found[-1].font:
-                found[-1] = Run(piece.font, found[-1].text + piece.text)
-            else:
-                found.append(piece)
-    return found
+    font = _font(_font_for(_letters(text), language), size)
+    for shift in (0.0, size / 40) if bold else (0.0,):
+        canvas.text((x + shift, y), text, colour, font, "ls")
 
 
 def _broken(text: str, size: int, width: float, language: str) -> Iterator[str]:
@@ -173,21 +152,16 @@ def _font(name: str, size: int) -> Font:
     return ImageFont.truetype(file, size, int(face or 0)) if name else ImageFont.load_default(size)
 
 
+def _letters(text: str) -> frozenset[str]:
+    return frozenset(unicodedata.normalize("NFC", text))
+
+
 @functools.lru_cache(maxsize=8192)
-def _font_for(c: str, language: str) -> str | None:
-    """The first font that has ``c``: "" is the built-in one, ``None`` says that none has."""
-    if c.isspace() or unicodedata.category(c) in ("Cf", "Mn"):
-        return ""
-    if _SHAPED.match(c) and not features.check("raqm"):
-        return None
-    return next((name for name in ("", *_installed(language)) if _has(name, c)), None)
-
-
-@functools.lru_cache(maxsize=4096)
-def _font_for_word(word: str, language: str) -> str | None:
-    """The first font that has all of ``word``; ``None`` where several are needed."""
-    letters = [c for c in word if unicodedata.category(c) not in ("Cf", "Mn")]
-    return next((name for name in ("", *_installed(language)) if all(_has(name, c) for c in letters)), None)
+def _font_for(letters: frozenset[str], language: str) -> str:
+    """The first font that has all letters, else the one that has most; "" is the built-in one."""
+    fonts = ("", *_installed(language))
+    missing = [sum(not _has(name, c) for c in letters) for name in fonts]
+    return fonts[missing.index(min(missing))]
 
 
 @functools.lru_cache(maxsize=8)
@@ -208,7 +182,11 @@ def _opens(name: str) -> bool:
 @functools.lru_cache(maxsize=16384)
 def _has(name: str, c: str) -> bool:
     """Whether the font has a glyph for ``c``: Pillow cannot tell, so the drawings are compared."""
-    return c.isspace() or _drawing(name, c) != _drawing(name, NOWHERE)
+    if c.isspace() or unicodedata.category(c) in ("Cf", "Mn"):
+        return True
+    if _SHAPED.match(c) and not features.check("raqm"):
+        return False
+    return _drawing(name, c) != _drawing(name, NOWHERE)
 
 
 def _drawing(name: str, c: str) -> tuple[tuple[int, int], bytes]:

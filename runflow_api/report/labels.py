@@ -51,6 +51,9 @@ class Labels:
     reused: str
     more: str
     incomplete: str
+    show: str
+    all: str
+    folder: str
 
     def of(self, name: str) -> str:
         """The word for a code: an outcome, a judge."""

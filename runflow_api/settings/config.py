@@ -45,7 +45,11 @@ MAX_CONCURRENCY = 64
 LONGEST_MODEL_NAME = 200
 Strictness = Literal["strict", "normal", "lenient"]
 """How much the local judge lets pass."""
-LocalCheck = Literal["blur", "exposure", "contrast", "noise", "compression", "resolution", "text"]
+LocalCheck = Literal[
+    "blur", "exposure", "contrast", "noise", "compression", "resolution", "text",
+    "cut_off", "white_noise", "single_pixels", "mosaic", "scan_lines", "motion_blur",
+]  # fmt: skip
+"""Those of the second line look for damage that is there or is not: they can be off, and nothing else changes them."""
 SHOWN_OF_A_KEY = 4
 LONG_ENOUGH_TO_SHOW_SOME = 20
 """A masked key shows its last characters only where that leaves at least 16 unknown."""

@@ -26,9 +26,19 @@ from runflow_api.api.models import Evaluation
 from runflow_api.cli import commands as cli
 from runflow_api.cli import evaluate
 from runflow_api.cli import terminal as _terminal
-from runflow_api.cli.exit_codes import CONFIGURATION, INTERRUPTED, JUDGED_FAILED, MEANINGS, NOT_JUDGED, OK, USAGE
+from runflow_api.cli.exit_codes import (
+    CLOSED_PIPE,
+    CONFIGURATION,
+    INTERRUPTED,
+    JUDGED_FAILED,
+    MEANINGS,
+    NOT_JUDGED,
+    OK,
+    USAGE,
+)
 from runflow_api.errors import InvalidInputError
 from runflow_api.journal.journal import Journal
+from runflow_api.report import html as report
 from runflow_api.sandbox.app import Fault, Sandbox, ScriptedVerdict
 from runflow_api.settings import config, locations
 
@@ -302,7 +312,7 @@ def test_addresses_and_the_output_of_a_run_are_passed_on_and_not_fetched(at_sand
     _, records, _ = run(*argv)
     assert {record["file"] for record in records} == {"https://example.invalid/c.png", f"run {run_id}/images/0"}
     assert len(at_sandbox.bills) == 2
-    at_sandbox._runs[run_id].fields["output"]["images"] = ["https://example.invalid/a.png?sig=2"]
+    at_sandbox._runs.find(run_id).fields["output"]["images"] = ["https://example.invalid/a.png?sig=2"]
     assert "nothing to pay" in run(*argv)[2]
 
 
@@ -353,6 +363,158 @@ def test_200_images_at_2_s_take_little_more_than_they_must(at_sandbox: Sandbox, 
     code, records, _ = run("evaluate", many, *PAID)
     assert time.monotonic() - began <= 1.3 * 200 * 2.0 / config.Config().concurrency
     assert (code, len(records), len(at_sandbox.bills)) == (OK, 200, 200)
+
+
+# --- real files, bad days -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [413, 422])
+def test_one_refused_image_is_named_with_the_api_s_words_and_the_others_are_judged(
+    at_sandbox: Sandbox, pictures: Path, run: Run, status: int
+) -> None:
+    at_sandbox.add_fault(Fault("POST", "/v1/evaluations", "status", status=status, times=1))
+    argv = ("evaluate", pictures, *PAID, "--upload", "data_uri")
+    code, records, said = run(*argv)
+    assert code == NOT_JUDGED
+    assert sorted(record["verdict"] for record in records) == ["passed", "passed", "passed", "unknown"]
+    (refused,) = [record for record in records if record["verdict"] == "unknown"]
+    assert refused["score"] is None and refused["error"] in refused["issues"][0]
+    assert "3 passed, 1 not judged" in said and "0.30 credits" in said and "nothing was paid" not in said
+    assert len(at_sandbox.bills) == 3
+
+
+@pytest.mark.parametrize(("choice", "expected"), [("fail", JUDGED_FAILED), ("pass", OK)])
+def test_a_refused_image_counts_as_the_policy_says(
+    at_sandbox: Sandbox, pictures: Path, run: Run, choice: str, expected: int
+) -> None:
+    at_sandbox.add_fault(Fault("POST", "/v1/evaluations", "status", status=422, times=1))
+    assert run("evaluate", pictures, *PAID, "--if-not-judged", choice)[0] == expected
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["evaluate", "", "--yes"],
+        ["evaluate", " ", "--yes"],
+        ["submit", "", "--yes"],
+        ["evaluate", "--run-output", "", "--yes"],
+        ["evaluate", "a.png", "--report", "", "--yes"],
+        ["evaluate", "a.png", "--comfyui", "", "--yes"],
+        ["get", ""],
+        ["run", ""],
+    ],
+)
+def test_an_empty_argument_is_an_error_and_not_the_current_folder(
+    at_sandbox: Sandbox, pictures: Path, monkeypatch: pytest.MonkeyPatch, argv: list[str]
+) -> None:
+    monkeypatch.chdir(pictures)
+    assert usage_error(*argv) == USAGE
+    assert at_sandbox.requests == []
+
+
+def test_animations_and_other_suffixes_of_a_folder_are_said_once(at_sandbox: Sandbox, pictures: Path, run: Run) -> None:
+    frames = [Image.new("RGB", (64, 64), colour) for colour in ("red", "blue")]
+    frames[0].save(pictures / "clip.webp", save_all=True, append_images=frames[1:])
+    frames[0].save(pictures / "clip.gif", save_all=True, append_images=frames[1:])
+    code, records, said = run("evaluate", pictures, *PAID)
+    assert (code, len(records)) == (OK, 4)
+    assert said.count("Not looked at: 1 animation (clip.webp, ...); 1 .gif.") == 1
+    assert "4 of 4 done" in said
+    assert run("evaluate", pictures / "clip.webp", *PAID)[0] == NOT_JUDGED
+
+
+def test_the_judges_of_a_paid_verdict_are_in_the_json(at_sandbox: Sandbox, pictures: Path, run: Run) -> None:
+    opinion = {"name": "hands", "passed": False, "reasoning": "six", "issues": [{"detail": "six fingers"}]}
+    at_sandbox.add_verdict(ScriptedVerdict(passed=False, score=0.3, judges=[opinion]))
+    _, (record,), _ = run("evaluate", pictures / "0.png", *PAID)
+    (judge,) = record["judges"]
+    assert (judge["name"], judge["passed"], judge["issues"]) == ("hands", False, ["six fingers"])
+
+
+def test_the_text_shows_prompt_and_evaluation_id(
+    at_sandbox: Sandbox, pictures: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["evaluate", str(pictures / "0.png"), *PAID]) == OK
+    said = capsys.readouterr().out
+    assert next(iter(at_sandbox.evaluations)) in said
+    assert "prompt: a cup" in said
+
+
+def test_what_was_not_judged_has_no_score(
+    at_sandbox: Sandbox, pictures: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (pictures / "0.png").write_bytes(b"no image")
+    for judge in ("runflow", "local"):
+        cli.main(["evaluate", str(pictures / "0.png"), *PAID, "--judge", judge])
+        assert "0.00" not in capsys.readouterr().out
+
+
+def test_pixels_that_are_fine_are_no_issue(home: Path, tmp_path: Path, run: Run) -> None:
+    Image.fromarray(images.to_pixels(picture(50, 320, 320))).save(tmp_path / "a.png")
+    _, (record,), _ = run("evaluate", tmp_path / "a.png", "--judge", "local")
+    assert not any("content not judged" in issue for issue in record["issues"])
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["key", LIVE_KEY],
+        ["key", "set", LIVE_KEY],
+        ["key", f"--key={LIVE_KEY}"],
+        ["key", "secret-of-another-form"],
+        ["key", "set", "--json", LIVE_KEY],
+        ["evaluate", LIVE_KEY],
+    ],
+)
+def test_a_key_is_never_echoed_wherever_it_is_put(
+    home: Path, capsys: pytest.CaptureFixture[str], argv: list[str]
+) -> None:
+    assert cli.main(argv) == USAGE
+    out, err = capsys.readouterr()
+    assert LIVE_KEY not in out + err and "secret-of" not in out + err
+    assert "never an argument" in err
+
+
+def test_a_report_never_overwrites_an_image(at_sandbox: Sandbox, pictures: Path, run: Run) -> None:
+    before = (pictures / "0.png").read_bytes()
+    code, _, said = run("evaluate", pictures, *PAID, "--report", pictures / "0.png")
+    assert code == USAGE and "--report" in said
+    assert (pictures / "0.png").read_bytes() == before
+    assert at_sandbox.evaluations == {}
+
+
+def test_a_report_that_cannot_be_saved_after_all_is_one_line_and_loses_no_verdict(
+    at_sandbox: Sandbox, pictures: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_space(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(report, "write", no_space)
+    code, records, said = run("evaluate", pictures, *PAID, "--report", tmp_path / "r.html")
+    assert (code, len(records)) == (CONFIGURATION, 4)
+    assert "[REPORT_NOT_SAVED]" in said and "No space left on device" in said
+
+
+def test_a_report_names_folders_and_links_relative_to_itself(at_sandbox: Sandbox, tmp_path: Path, run: Run) -> None:
+    (tmp_path / "night").mkdir()
+    folder(tmp_path / "night" / "a", 1)
+    folder(tmp_path / "night" / "b c", 2)
+    run("evaluate", tmp_path / "night", "--recursive", *PAID, "--report", tmp_path / "r.html")
+    page = (tmp_path / "r.html").read_text("utf-8")
+    assert ">a/0.png<" in page and ">b c/1.png<" in page
+    assert 'href="night/b%20c/1.png"' in page
+    assert "b c (2)" in page
+
+
+@pytest.mark.parametrize(
+    "argv", [["-m", "runflow_api"], ["-I", str(ROOT / "runflow_api")], [str(ROOT / "runflow_api")]]
+)
+def test_it_runs_as_a_module_and_as_a_folder(argv: list[str], tmp_path: Path) -> None:
+    folder = ROOT if argv[0] == "-m" else tmp_path
+    command = [sys.executable, *argv, "--version"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.strip()
 
 
 # --- stopping and going on ----------------------------------------------------------------------------
@@ -556,38 +718,93 @@ class Screen(io.StringIO):
         return True
 
 
+def shown_by(screen: io.StringIO, *parts: Any, as_json: bool = False) -> str:
+    _terminal.Terminal(as_json, out=screen).result(*parts, record={"name": parts[0]} if as_json else None)
+    return screen.getvalue()
+
+
+RED = _terminal.Painted("x", _terminal.RED)
+
+
 def test_colours_only_on_a_terminal_and_not_with_no_color(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NO_COLOR", raising=False)
-    assert "\x1b[31m" in _terminal.Terminal(out=Screen()).colour("x", _terminal.RED)
-    assert _terminal.Terminal(out=io.StringIO()).colour("x", _terminal.RED) == "x"
-    assert _terminal.Terminal(True, out=Screen()).colour("x", _terminal.RED) == "x"
+    assert shown_by(Screen(), RED) == "\x1b[31mx\x1b[0m\n"
+    assert shown_by(io.StringIO(), RED) == "x\n"
     monkeypatch.setenv("NO_COLOR", "1")
-    assert _terminal.Terminal(out=Screen()).colour("x", _terminal.RED) == "x"
+    assert shown_by(Screen(), RED) == "x\n"
 
 
-def test_the_bar_is_drawn_only_on_a_terminal_and_cleared_before_lines() -> None:
+def test_the_moving_line_is_drawn_only_on_a_terminal_and_taken_away_before_lines() -> None:
     screen, pipe = Screen(), io.StringIO()
     for err in (screen, pipe):
         terminal = _terminal.Terminal(out=io.StringIO(), err=err)
-        terminal.bar("half way")
+        terminal.progress("half way")
         terminal.say("a line")
-    assert screen.getvalue() == "\r\x1b[2Khalf way\r\x1b[2Ka line\n"
+        terminal.close()
+    assert "half way" in screen.getvalue() and screen.getvalue().endswith("\ra line\n")
     assert pipe.getvalue() == "a line\n"
 
 
-def test_text_from_outside_cannot_steer_the_terminal() -> None:
-    out = io.StringIO()
-    _terminal.Terminal(out=out).result("a\x1b]0;title\x07b\x1b[2Jc\u202ed\x9be")
-    assert not set(out.getvalue()) & {"\x1b", "\x07", "\u202e", "\x9b"}
+@pytest.mark.parametrize("columns", [40, 80, 200])
+def test_the_moving_line_never_wraps(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    screen = Screen()
+    terminal = _terminal.Terminal(out=io.StringIO(), err=screen)
+    terminal.progress(
+        "judged: 1,234 passed, 567 failed, 89 not judged, 200 of them reused, 156.70 credits", 1_890, 9_999
+    )
+    lines = screen.getvalue().split("\r")
+    assert "1890/9999" in screen.getvalue()
+    assert max(len(line) for line in lines) < columns
 
 
-def test_a_reader_that_goes_away_is_no_error(at_sandbox: Sandbox, pictures: Path) -> None:
-    with start("evaluate", pictures, *PAID) as process:
-        assert process.stdout is not None
+@pytest.mark.parametrize("colour", [True, False])
+def test_text_from_outside_can_neither_steer_nor_colour_the_terminal(colour: bool) -> None:
+    name = "a\x1b]0;title\x07b\x1b[2Jc\u202ed\x9be\x1b[32mgreen\udcff.png"
+    said = shown_by(Screen() if colour else io.StringIO(), name)
+    assert not set(said) & {"\x1b", "\x07", "\u202e", "\x9b", "\udcff"}
+    assert r"\x1b[32mgreen" in said
+    (line,) = shown_by(io.StringIO(), name, as_json=True).splitlines()
+    assert not set(line) & {"\x1b", "\x07", "\u202e", "\x9b", "\udcff"}
+    assert json.loads(line) == {"name": name}
+
+
+def test_a_name_with_line_breaks_stays_on_its_line(
+    tmp_path: Path, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = folder(tmp_path / "pictures", 1) / "0.png"
+    path = path.rename(path.with_name("a\npassed    b.png"))
+    cli.main(["evaluate", str(path), "--judge", "local"])
+    assert r"a\npassed    b.png" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("streams", ["stdout", "both"])
+def test_a_reader_that_goes_away_ends_with_141(at_sandbox: Sandbox, pictures: Path, streams: str) -> None:
+    """Also where a payment was not confirmed: whoever reads the exit code must not take it for done."""
+    paid = PAID if streams == "stdout" else PAID[1:]
+    with start("evaluate", pictures, *paid) as process:
+        assert process.stdout is not None and process.stderr is not None
         process.stdout.close()
-        assert process.wait(timeout=30) in (OK, NOT_JUDGED)
-        assert process.stderr is not None
-        assert "Traceback" not in process.stderr.read()
+        if streams == "both":
+            process.stderr.close()
+            process.stderr = None
+        assert process.wait(timeout=30) == CLOSED_PIPE
+        if process.stderr is not None:
+            said = process.stderr.read()
+            assert "Traceback" not in said and "Exception" not in said
+    assert len(at_sandbox.bills) == (0 if streams == "both" else len(at_sandbox.evaluations))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no device that is always full")
+def test_a_full_disk_is_one_line(pictures: Path, home: Path) -> None:
+    command = [sys.executable, "-m", "runflow_api", "evaluate", str(pictures), "--judge", "local"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False
+        )
+    assert done.returncode == CONFIGURATION
+    assert "[FILE_ERROR] No space left on device." in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 # --- help, documentation, places ----------------------------------------------------------------------

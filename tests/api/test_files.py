@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import warnings
 import zlib
@@ -192,22 +193,57 @@ def test_a_folder_gives_its_images_in_natural_order(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(b"")
     (tmp_path / "below").mkdir()
     (tmp_path / "below" / "c.webp").write_bytes(b"")
-    assert [path.name for path in image_files.find([str(tmp_path)])] == ["a.jpeg", "b2.PNG", "b10.png"]
-    assert [path.name for path in image_files.find([str(tmp_path)], recursive=True)][-1] == "c.webp"
+    assert [path.name for path in image_files.find([str(tmp_path)]).files] == ["a.jpeg", "b2.PNG", "b10.png"]
+    assert [path.name for path in image_files.find([str(tmp_path)], recursive=True).files][-1] == "c.webp"
 
 
 def test_globs_and_files_together_give_each_file_once(tmp_path: Path) -> None:
     for name in ("a.png", "b.png", "odd.name"):
         (tmp_path / name).write_bytes(b"")
     given = [str(tmp_path / "b.png"), str(tmp_path / "*.png"), str(tmp_path / "odd.name")]
-    assert [path.name for path in image_files.find(given)] == ["b.png", "a.png", "odd.name"]
+    assert [path.name for path in image_files.find(given).files] == ["b.png", "a.png", "odd.name"]
 
 
 def test_a_name_with_brackets_is_a_file_before_it_is_a_glob(tmp_path: Path) -> None:
     (tmp_path / "a[1].png").write_bytes(b"")
-    assert [path.name for path in image_files.find([str(tmp_path / "a[1].png")])] == ["a[1].png"]
+    assert [path.name for path in image_files.find([str(tmp_path / "a[1].png")]).files] == ["a[1].png"]
 
 
 def test_an_argument_that_names_nothing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidInputError, match="names no image"):
         image_files.find([str(tmp_path / "*.png")])
+
+
+def test_what_a_folder_has_beside_images_that_are_read_is_counted(tmp_path: Path) -> None:
+    for name in ("a.png", "b.gif", "c.GIF", "d.tiff", "notes.txt"):
+        (tmp_path / name).write_bytes(b"")
+    found = image_files.find([str(tmp_path)])
+    assert [path.name for path in found.files] == ["a.png"]
+    assert found.other_suffixes == {".gif": 2, ".tiff": 1}
+    assert image_files.passed_over(found, []) == "Not looked at: 2 .gif, 1 .tiff."
+
+
+def test_a_folder_of_other_pictures_only_says_which(tmp_path: Path) -> None:
+    (tmp_path / "a.gif").write_bytes(b"")
+    with pytest.raises(InvalidInputError, match=r"names no image.*1 \.gif are not read"):
+        image_files.find([str(tmp_path)])
+
+
+def test_a_folder_that_cannot_be_opened_is_refused_and_one_below_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "locked").mkdir()
+    (tmp_path / "a.png").write_bytes(b"")
+    scandir = os.scandir
+
+    def without_rights(path: str) -> Any:  # root, as which tests may run, is refused nothing
+        if str(path).endswith("locked"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", without_rights)
+    found = image_files.find([str(tmp_path)], recursive=True)
+    assert found.closed_folders == [str(tmp_path / "locked")]
+    assert "1 folder that cannot be opened" in image_files.passed_over(found, [])
+    with pytest.raises(InvalidInputError, match=r"cannot be opened \(Permission denied\)"):
+        image_files.find([str(tmp_path / "locked")])

@@ -6,6 +6,7 @@ import functools
 import io
 import json
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +17,8 @@ from runflow_api.errors import InvalidInputError
 from runflow_api.local_judge import judge as local_judge
 
 GATES = ["non_finite", "flat_colour"]
-FULL = [*GATES, "blur", "exposure", "contrast", "noise", "compression", "resolution"]
+RARE = ["cut_off", "white_noise", "single_pixels", "mosaic", "scan_lines", "motion_blur"]
+FULL = [*GATES, "blur", "exposure", "contrast", "noise", "compression", "resolution", *RARE]
 
 
 @functools.cache
@@ -122,11 +124,92 @@ def test_an_ordinary_jpeg_passes(quality):
     assert local_judge.judge(as_jpeg(photograph(), quality)).overall_passed is True
 
 
+def test_a_small_sharp_picture_is_not_blurred():
+    assert failed(local_judge.judge(chessboard()[:128, :128])) == ["resolution"]
+
+
 def test_a_gain_on_tones_with_gaps_is_named_with_its_step():
     night = photograph() ** 3 * np.float32(0.4)
     brightened = np.clip(np.floor(255 * night) / 255 * 5, 0, 1).astype(np.float32)
     (issue,) = local_judge.judge(brightened).top_issues
     assert issue.startswith("overexposed: tones pulled 5 levels apart")
+
+
+# --- pictures that came apart -------------------------------------------------------------------------
+
+PHOTOS = Path(__file__).resolve().parents[2] / "example_workflows" / "photos"
+FIELD = ["chelsea.jpg", "coffee.jpg", "astronaut.jpg"]
+
+
+def photo(name: str) -> np.ndarray:
+    """A real photograph that no threshold was chosen on, (H, W, 3) float32 of 0..1."""
+    return np.asarray(Image.open(PHOTOS / name).convert("RGB"), np.float32) / 255
+
+
+def lower_half_black(x):
+    x = x.copy()
+    x[x.shape[0] // 2 :] = 0
+    return x
+
+
+def decode_cut_off_in_grey(x):
+    x, row = x.copy(), x.shape[0] // 2 // 16 * 16
+    x[row:, x.shape[1] // 3 :] = x[row + 16 :] = 128 / 255
+    return x
+
+
+def right_half_noise(x):
+    x, half = x.copy(), x.shape[1] // 2
+    x[:, half:] = np.random.default_rng(2).uniform(0, 1, x[:, half:].shape)
+    return x
+
+
+def mosaic(x):
+    high, wide = (side // 64 * 64 for side in x.shape[:2])
+    cells = x[:high, :wide].reshape(high // 64, 64, wide // 64, 64, 3).mean(axis=(1, 3))
+    return cells.repeat(64, axis=0).repeat(64, axis=1)
+
+
+def scan_lines(x):
+    x = x.copy()
+    x[::2] *= np.float32(0.5)
+    return x
+
+
+def moved(x):
+    padded = np.pad(x, ((0, 0), (16, 15), (0, 0)), mode="edge").cumsum(axis=1)
+    return ((padded[:, 31:] - padded[:, :-31]) / 31).astype(np.float32)
+
+
+def salt_and_pepper(x):
+    x, draw = x.copy(), np.random.default_rng(4).random(x.shape[:2])
+    x[draw < 0.025], x[draw > 0.975] = 0, 1
+    return x
+
+
+CAME_APART = {
+    "cut_off": [lower_half_black, decode_cut_off_in_grey],
+    "white_noise": [right_half_noise, lambda x: with_noise(x, 0.1)],
+    "exposure": [lambda x: x * np.float32(0.15)],
+    "contrast": [lambda x: 0.5 + (x - 0.5) * np.float32(0.08)],
+    "mosaic": [mosaic],
+    "scan_lines": [scan_lines, lambda x: scan_lines(x.swapaxes(0, 1))],
+    "motion_blur": [moved, lambda x: moved(x.swapaxes(0, 1))],
+    "single_pixels": [salt_and_pepper],
+}
+
+
+@pytest.mark.parametrize("name", FIELD)
+@pytest.mark.parametrize("check", CAME_APART)
+def test_a_photograph_that_came_apart_fails_and_whole_it_passes(name, check):
+    assert local_judge.judge(photo(name)).top_issues == []
+    for damage in CAME_APART[check]:
+        assert check in failed(local_judge.judge(damage(photo(name))))
+
+
+def test_what_is_rare_counts_only_where_it_is_found():
+    weights = {one.name: one.weight for one in local_judge.judge(scan_lines(photo("coffee.jpg"))).judges}
+    assert weights["scan_lines"] == 2 and weights["mosaic"] == 0
 
 
 # --- what is no defect ----------------------------------------------------------------------------
@@ -182,7 +265,44 @@ def pixel_art(scale: int) -> np.ndarray:
     return cells.repeat(scale, axis=0).repeat(scale, axis=1).astype(np.float32)
 
 
+def saturated() -> np.ndarray:
+    """Every hue at full strength: a channel is at its end everywhere, and nothing is blown out."""
+    across = np.linspace(0, 6, 512, dtype=np.float32)
+    hues = np.clip(np.abs((across[:, None] + np.array([0, 4, 2])) % 6 - 3) - 1, 0, 1)
+    return np.broadcast_to(hues.astype(np.float32), (512, 512, 3)).copy()
+
+
+def sparse_lettering(draw, side):
+    for step in range(3):
+        draw.text((side * 0.1, side * (0.1 + step * 0.2)), "a few words", fill="black", font_size=side // 40)
+
+
+def blue_on_black(draw, side):
+    draw.ellipse([side * 0.2, side * 0.2, side * 0.8, side * 0.8], fill=(0, 0, 255))
+
+
+def letterbox() -> np.ndarray:
+    picture = photograph().copy()
+    picture[:80] = picture[-80:] = 0
+    return picture
+
+
+def horizon(draw, side):
+    draw.rectangle([0, 0, side, side * 0.6], fill="#88bbee")
+    draw.rectangle([0, side * 0.6, side, side], fill="#558844")
+
+
+def chessboard() -> np.ndarray:
+    return ((np.indices((512, 512)) // 32).sum(axis=0) % 2)[:, :, None].astype(np.float32)
+
+
 NO_DEFECTS = {
+    "saturated colour": saturated,
+    "sparse lettering": lambda: drawing(512, sparse_lettering),
+    "blue on black": lambda: drawing(512, blue_on_black, "black"),
+    "the bars of a film": letterbox,
+    "a flat horizon": lambda: drawing(512, horizon),
+    "a chessboard": chessboard,
     "logo on white": lambda: drawing(512, logo),
     "line art": lambda: drawing(512, line_art),
     "white on black": lambda: 1 - drawing(512, line_art),

@@ -118,7 +118,7 @@ TOPS = {
     "__init__.py", "nodes", "runflow_api", "js", "locales", "subgraphs", "example_workflows", "pyproject.toml",
     "requirements.txt", "README.md", "CHANGELOG.md", "SECURITY.md", "LICENSE",
 }  # fmt: skip
-SUFFIXES = {".py", ".js", ".mjs", ".css", ".json", ".md", ".jpg", ".png", ".webp", ".toml", ".txt", ""}
+SUFFIXES = {".py", ".js", ".mjs", ".css", ".html", ".json", ".md", ".jpg", ".png", ".webp", ".toml", ".txt", ""}
 MOST_BYTES = 4_000_000
 
 

@@ -16,11 +16,12 @@ from runflow_api.api.models import Action, Evaluation, JudgeOpinion
 from runflow_api.errors import EvaluationTimeoutError, InvalidInputError
 from runflow_api.evaluation.verdict import LOCAL, RUNFLOW, Policy, Subject, Verdict, from_evaluation, not_judged
 from runflow_api.report import card as cards
-from runflow_api.report import fonts as lettering
+from runflow_api.report import fonts
 from runflow_api.report import html as report
 
 ID = "c5a1cd75-db25-4e15-a987-2d1d0c906774"
 NASTY = '<script>alert("1")</script><img src=x onerror=alert(1)> \u202e & \x1b[31m'
+PHOTOS = Path(__file__).resolve().parents[2] / "example_workflows" / "photos"
 PICTURE = Image.fromarray(np.random.default_rng(1).integers(0, 256, (90, 160, 3), dtype=np.uint8))
 
 
@@ -88,8 +89,8 @@ def test_nothing_is_loaded_from_anywhere() -> None:
     elements = Elements(page(verdict())).found
     sources = [value for _, attributes in elements for name, value in attributes.items() if name in ("src", "href")]
     assert sources
-    assert all(value is not None and value.startswith("data:image/jpeg;base64,") for value in sources)
-    assert "url(" not in report._STYLE
+    assert all(value is not None and value.startswith(("data:image/jpeg;base64,", "#image-")) for value in sources)
+    assert "url(" not in page(verdict())
     (policy,) = [a["content"] for _, a in elements if a.get("http-equiv") == "Content-Security-Policy"]
     assert policy is not None
     assert policy.startswith("default-src 'none'")
@@ -116,6 +117,76 @@ def test_json_says_the_same_to_each_audience() -> None:
     assert internal[0]["generation_prompt"].startswith("prompt")
     assert ID not in json.dumps(client)
     assert [record["score"] for record in client] == [0.5, None]
+
+
+def sorted_into_folders(**options: Any) -> str:
+    entries = [
+        report.Entry("a/one.png", verdict(0.9, True), folder="a", link="a/one.png"),
+        report.Entry("a/two.png", verdict(0.2), folder="a", link="a/two%23.png"),
+        report.Entry("b/three.png", unjudged(), folder="b", link="javascript.png"),
+    ]
+    return report.html(entries, **options)
+
+
+def test_what_is_shown_can_be_narrowed_to_an_outcome_or_a_folder_without_a_script() -> None:
+    text = sorted_into_folders()
+    radios = [attributes for tag, attributes in Elements(text).found if tag == "input"]
+    ids = [attributes.get("id") for attributes in radios]
+    assert ids == [None, "show-failed", "show-unknown", "show-passed", None, "folder-1", "folder-2"]
+    for said in ("Failed (1)", "Not judged (1)", "Passed (1)", "all (3)", "a (2)", "b (1)"):
+        assert said in text
+    for rule in ("#show-failed:checked) article:not(.failed)", "#folder-2:checked) article:not(.in-2)"):
+        assert rule in text
+
+
+def test_every_image_is_linked_where_it_lies_but_not_for_a_client() -> None:
+    links = [a["href"] for tag, a in Elements(sorted_into_folders()).found if tag == "a" and a.get("class") != "number"]
+    assert links == ["a/two%23.png", "javascript.png", "a/one.png"]
+    for_client = sorted_into_folders(audience="client")
+    assert "two%23" not in for_client and "folder-1" not in for_client
+
+
+def test_one_folder_and_one_outcome_need_no_filter() -> None:
+    assert "<input" not in page(verdict(), verdict())
+
+
+def test_a_report_of_thousands_still_opens() -> None:
+    noise = Image.fromarray(np.random.default_rng(1).integers(0, 256, (1024, 1024, 3), dtype=np.uint8))
+    assert report.thumbnail_side(1) == report.THUMBNAIL_SIDE
+    photo = Image.open(PHOTOS / "chelsea.jpg")
+    assert 2_000 * len(report.thumbnail(photo, report.thumbnail_side(2_000))) < 15_000_000
+    assert 2_000 * len(report.thumbnail(noise, report.thumbnail_side(2_000))) < 57_000_000
+    assert 'loading="lazy"' in page(verdict())
+
+
+@pytest.mark.parametrize("kind", ["an input", "a link to an input", "a folder", "a text", "a picture", "a device"])
+def test_a_report_overwrites_nothing_else(tmp_path: Path, kind: str) -> None:
+    image = tmp_path / "a.png"
+    PICTURE.save(image)
+    (tmp_path / "notes.html").write_text("<!DOCTYPE html><p>mine</p>")
+    (tmp_path / "link.html").symlink_to(image)
+    target = {
+        "an input": image,
+        "a link to an input": tmp_path / "link.html",
+        "a folder": tmp_path,
+        "a text": tmp_path / "notes.html",
+        "a picture": tmp_path / "b.png",
+        "a device": Path("/dev/null"),
+    }[kind]
+    PICTURE.save(tmp_path / "b.png")
+    before = image.read_bytes()
+    with pytest.raises(InvalidInputError, match="--report"):
+        report.check_target(target, [image])
+    assert image.read_bytes() == before
+
+
+def test_an_earlier_report_may_be_replaced(tmp_path: Path) -> None:
+    report.write(tmp_path / "r.html", page(verdict()))
+    report.check_target(tmp_path / "r.html")
+
+
+def test_the_sentence_about_pixels_is_no_issue() -> None:
+    assert report.issues_of(verdict(0.9, True, judge=LOCAL), "internal") == ("a hand with six fingers",)
 
 
 def test_a_report_is_replaced_at_once(tmp_path: Path) -> None:
@@ -170,17 +241,17 @@ def test_every_judge_has_a_card(judge: str) -> None:
     assert cards.draw(PICTURE, unjudged(), audience="client").height >= cards.SHORTEST
 
 
-# --- lettering ----------------------------------------------------------------------------------------
+# --- fonts --------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def no_fonts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A machine with no font but Pillow's own."""
-    caches = (lettering._installed, lettering._font_for, lettering._font_for_word, lettering._has)
+    caches = (fonts._installed, fonts._font_for, fonts._has)
     for cached in caches:
         cached.cache_clear()
-    monkeypatch.setattr(lettering, "FALLBACKS", ())
-    monkeypatch.setattr(lettering, "PREFERRED", {})
+    monkeypatch.setattr(fonts, "FALLBACKS", ())
+    monkeypatch.setattr(fonts, "PREFERRED", {})
     yield
     for cached in caches:
         cached.cache_clear()
@@ -188,15 +259,15 @@ def no_fonts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.usefixtures("no_fonts")
 def test_what_no_font_has_is_said_to_be_missing() -> None:
-    assert lettering.drawable("six fingers: 手が六本 ok") == "six fingers: [...] ok"
-    assert not lettering.is_complete("手")
-    assert lettering.is_complete('plain "ASCII" (0.80)')
+    assert fonts.drawable("six fingers: 手が六本 ok") == "six fingers: [...] ok"
+    assert not fonts.is_complete("手")
+    assert fonts.is_complete('plain "ASCII" (0.80)')
 
 
 @pytest.mark.usefixtures("no_fonts")
 def test_accents_and_signs_are_simplified_before_they_are_left_out() -> None:
-    assert lettering.drawable("Größe ≥ café — “ok”…") == "Grosse >= cafe - “ok”…"
-    assert not lettering.is_complete("é")
+    assert fonts.drawable("Größe ≥ café — “ok”…") == "Grosse >= cafe - “ok”…"
+    assert not fonts.is_complete("é")
 
 
 @pytest.mark.usefixtures("no_fonts")
@@ -209,11 +280,11 @@ def test_a_card_with_missing_letters_says_where_they_are() -> None:
 
 @pytest.mark.parametrize("text", ["a word and another " * 12, "手" * 200, "x" * 500, "", "\n\n", "mixed 手 word " * 30])
 def test_lines_fit_their_width(text: str) -> None:
-    lines = lettering.wrap(text, 20, 300, 5)
+    lines = fonts.wrap(text, 20, 300, 5)
     assert len(lines) <= 5
-    assert all(lettering.length(line, 20) <= 300 for line in lines)
+    assert all(fonts.length(line, 20) <= 300 for line in lines)
 
 
 def test_what_was_cut_ends_in_an_ellipsis() -> None:
-    assert lettering.wrap("word " * 100, 20, 200, 2)[-1].endswith("...")
-    assert lettering.wrap("word", 20, 200, 2) == ["word"]
+    assert fonts.wrap("word " * 100, 20, 200, 2)[-1].endswith("...")
+    assert fonts.wrap("word", 20, 200, 2) == ["word"]

@@ -129,8 +129,10 @@ def grainy(sigma: float) -> np.ndarray:
 def test_film_grain_passes_where_the_person_is_lenient_and_fails_where_strict() -> None:
     picture = grainy(0.08)
     assert judge(picture).overall_passed is False
-    assert judge(picture, strictness="lenient").overall_passed is True
-    assert judge(picture, per_check={"noise": "lenient"}).overall_passed is True
+    as_damage = {"white_noise": "off"}  # grain as fine as this is white noise as well
+    assert judge(picture, per_check=as_damage).overall_passed is False
+    assert judge(picture, strictness="lenient", per_check=as_damage).overall_passed is True
+    assert judge(picture, per_check={"noise": "lenient", **as_damage}).overall_passed is True
     assert judge(grainy(0.055)).overall_passed is True
     assert judge(grainy(0.055), strictness="strict").overall_passed is False
 
@@ -143,7 +145,8 @@ def test_a_check_that_is_off_is_not_made_and_the_limit_in_force_is_said() -> Non
 
 
 def test_the_configuration_names_the_checks_that_there_are() -> None:
-    assert set(CHECKS) | {"text"} == set(LocalCheck.__args__)
+    made = {each.name for each in judge(grainy(0.01)).judges} - {"non_finite", "flat_colour"}
+    assert made | {"text"} == set(LocalCheck.__args__) and set(CHECKS) < made
     assert Config(local_checks={"noise": "lenient", "text": "off"}).local_checks["noise"] == "lenient"
     with pytest.raises(ValueError, match="blur, exposure"):
         parsed("local_checks", {"grain": "lenient"})

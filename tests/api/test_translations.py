@@ -28,7 +28,7 @@ from runflow_api.evaluation.verdict import (
     not_judged,
 )
 from runflow_api.report import card as cards
-from runflow_api.report import fonts as lettering
+from runflow_api.report import fonts
 from runflow_api.report import html as report
 from runflow_api.report.labels import FOLDER, LANGUAGES, labels
 
@@ -138,7 +138,8 @@ def test_the_words_of_a_report_are_translated_plain_text(language: str) -> None:
 
 
 def test_the_words_of_a_report_are_installed_with_it() -> None:
-    assert 'package-data = { "runflow_api.report" = ["texts/*.json"] }' in (ROOT / "pyproject.toml").read_text("utf-8")
+    files = 'package-data = { "runflow_api.report" = ["texts/*.json", "templates/*.html"] }'
+    assert files in (ROOT / "pyproject.toml").read_text("utf-8")
 
 
 def verdicts() -> Iterator[Verdict]:
@@ -200,11 +201,11 @@ PICTURE = Image.new("RGB", (64, 64), "navy")
 
 
 @pytest.fixture
-def fonts(monkeypatch: pytest.MonkeyPatch) -> Iterator[set[str]]:
+def font_files(monkeypatch: pytest.MonkeyPatch) -> Iterator[set[str]]:
     """The files that this machine has as fonts, besides Pillow's own; every test says which."""
     installed: set[str] = set()
-    caches = (lettering._installed, lettering._font_for, lettering._font_for_word)
-    monkeypatch.setattr(lettering, "_opens", lambda name: name in installed)
+    caches = (fonts._installed, fonts._font_for)
+    monkeypatch.setattr(fonts, "_opens", lambda name: name in installed)
     for cached in caches:
         cached.cache_clear()
     yield installed
@@ -213,33 +214,33 @@ def fonts(monkeypatch: pytest.MonkeyPatch) -> Iterator[set[str]]:
 
 
 @pytest.mark.parametrize("language", TRANSLATED)
-@pytest.mark.usefixtures("fonts")
+@pytest.mark.usefixtures("font_files")
 def test_a_card_is_english_where_no_font_has_the_letters(language: str) -> None:
     assert cards.language_of(language) == "en"
     assert cards.language_of("en") == "en"
 
 
-@pytest.mark.usefixtures("fonts")
+@pytest.mark.usefixtures("font_files")
 def test_chinese_issues_without_a_font_are_said_to_be_missing() -> None:
     verdict = replace(next(verdicts()), issues=("手が六本指です",))
     assert cards._laid_out(verdict, "", "", "internal", "en").incomplete
     assert cards.draw(PICTURE, verdict).width == cards.WIDTH
 
 
-def test_each_language_is_drawn_with_a_font_of_its_own(fonts: set[str]) -> None:
+def test_each_language_is_drawn_with_a_font_of_its_own(font_files: set[str]) -> None:
     """Chinese and Japanese share characters and draw them differently; Windows has fonts for both."""
-    fonts |= {"msyh.ttc", "YuGothM.ttc", "arial.ttf"}
-    assert lettering._installed("zh")[0] == "msyh.ttc"
-    assert lettering._installed("ja")[0] == "YuGothM.ttc"
-    assert lettering._installed("en")[0] == "arial.ttf"
-    fonts ^= {"msyh.ttc", "NotoSansCJK-Regular.ttc#2", "NotoSansCJK-Regular.ttc"}
-    lettering._installed.cache_clear()
-    assert lettering._installed("zh")[0] == "NotoSansCJK-Regular.ttc#2"
+    font_files |= {"msyh.ttc", "YuGothM.ttc", "arial.ttf"}
+    assert fonts._installed("zh")[0] == "msyh.ttc"
+    assert fonts._installed("ja")[0] == "YuGothM.ttc"
+    assert fonts._installed("en")[0] == "arial.ttf"
+    font_files ^= {"msyh.ttc", "NotoSansCJK-Regular.ttc#2", "NotoSansCJK-Regular.ttc"}
+    fonts._installed.cache_clear()
+    assert fonts._installed("zh")[0] == "NotoSansCJK-Regular.ttc#2"
 
 
 def test_no_line_begins_with_a_full_stop() -> None:
     sentence = "左手有六根手指。" * 20
-    lines = [line for width in range(60, 200, 7) for line in lettering.wrap(sentence, 20, width, 50)]
+    lines = [line for width in range(60, 200, 7) for line in fonts.wrap(sentence, 20, width, 50)]
     assert [line for line in lines if line.startswith("。")] == []
 
 

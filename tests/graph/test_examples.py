@@ -283,7 +283,7 @@ def test_the_exit_code_is_the_verdict(comfyui: ComfyUI) -> None:
 def test_what_nobody_judged_is_no_pass(server: ComfyUI, comfyui: ComfyUI, sandbox: Sandbox, tmp_path: Path) -> None:
     sandbox.add_verdict(ScriptedVerdict(null=True))
     code, said = gate(server, EXAMPLES / "photos" / "rocket.jpg")
-    assert code == 3 and "rocket.jpg: unknown 0.00 by runflow" in said, said
+    assert code == 3 and "rocket.jpg: unknown by runflow" in said, said
     sandbox.add_verdict(ScriptedVerdict(failure_code="dispatch_failed"))
     code, said = gate(server, EXAMPLES / "photos" / "chelsea.jpg")
     assert code == 3 and "chelsea.jpg: not judged: RunflowEvaluateImage: [" in said, said
