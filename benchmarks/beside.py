@@ -46,14 +46,14 @@ def run(options: Namespace) -> str:
 
 
 def _server(options: Namespace, base: Path, url: str) -> Any:
-    import comfyui_server
+    from support.server import ComfyUI
 
     picture = pictures.squares(pictures.found(options.photos, options.generated), 1024, 1)[0]
     (base / "input").mkdir(parents=True)
     Image.fromarray(picture.pixels).save(base / "input" / "picture.png")
     env = {"RUNFLOW_BASE_URL": url, "RUNFLOW_API_KEY": DEFAULT_KEY, "RUNFLOW_MAX_EVALUATIONS_PER_DAY": "1000"}
     nodes = (HERE / "nodes" / "first" / "runflow_benchmark",)
-    return comfyui_server.ComfyUI(options.comfyui, base, python=sys.executable, env=env, extra_nodes=nodes)
+    return ComfyUI(options.comfyui, base, python=sys.executable, env=env, extra_nodes=nodes)
 
 
 def _round(server: Any, sandbox: api.Api, number: int) -> tuple[float, float, bool]:

@@ -21,14 +21,14 @@ HEAVY = {"sqlalchemy", "requests", "pydantic", "PIL", "numpy", "scipy", "urllib3
 def run(options: Namespace) -> str:
     if options.comfyui is None:
         return "Not measured: no ComfyUI given."
-    import _server
+    from support import process
 
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         base = Path(folder)
-        _server.copy_pack(ROOT, base / "custom_nodes" / _server.PACK_FOLDER)
+        process.copy_pack(ROOT, base / "custom_nodes" / process.PACK_FOLDER)
         shutil.copytree(HERE / "nodes" / "second" / "empty_v3", base / "custom_nodes" / "empty_v3")
         starts = [_start(options.comfyui, base, number) for number in range(STARTS + 1)][1:]  # the first one compiles
-    ours = [start[_server.PACK_FOLDER] for start in starts]
+    ours = [start[process.PACK_FOLDER] for start in starts]
     empty = [start["empty_v3"] for start in starts]
     added = median(a["processor"] - b["processor"] for a, b in zip(ours, empty, strict=True))
     both = {"this pack": ours, "an empty V3 pack": empty}
@@ -49,12 +49,12 @@ def run(options: Namespace) -> str:
 
 def _start(comfyui: Path, base: Path, number: int) -> dict[str, Any]:
     """One start; what was printed of each pack."""
-    import _server
+    from support import process
 
     paths = base / "first.yaml"
     folder = (HERE / "nodes" / "first").as_posix()
     paths.write_text(f"first:\n  is_default: true\n  base_path: {folder}\n  custom_nodes: .\n", encoding="utf-8")
-    server = _server.Server(
+    server = process.Server(
         comfyui, base, python=sys.executable, pack=None, args=("--extra-model-paths-config", str(paths))
     )
     server.log_file = base / f"start-{number}.log"

@@ -21,6 +21,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+if str(ROOT / "tests") not in sys.path:
+    sys.path.append(str(ROOT / "tests"))  # for `support`, which scripts share with the tests
 VENV = ROOT / ".venv"
 HOME = ROOT / ".comfyui"
 STANDINS = HOME / "standins"

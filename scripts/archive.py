@@ -16,7 +16,7 @@ from pathlib import Path
 
 import _environment
 from _environment import ROOT
-from _server import pack_files
+from support.process import pack_files
 
 
 def main() -> int:

@@ -21,8 +21,8 @@ from typing import Any
 
 import _environment
 from _environment import ROOT, say
-from _server import PACK_FOLDER, Server, ServerError
-from _workflow import to_prompt
+from support.process import PACK_FOLDER, Server, ServerError
+from support.workflows import to_prompt
 
 WORKFLOW = ROOT / "example_workflows" / "first_verdict.json"
 PHOTOS = ROOT / "example_workflows" / "photos"

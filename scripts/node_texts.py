@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import _environment
-import _server
+from support import process
 
 FILE = _environment.ROOT / "locales" / "en" / "nodeDefs.json"
 
@@ -49,5 +49,5 @@ def render(object_info: dict[str, Any]) -> str:
 if __name__ == "__main__":
     _environment.continue_inside(__file__)
     with tempfile.TemporaryDirectory() as base:
-        with _server.Server(_environment.COMFYUI, Path(base), python=sys.executable) as server:
+        with process.Server(_environment.COMFYUI, Path(base), python=sys.executable) as server:
             FILE.write_text(render(server.request("GET", "/object_info")), "utf-8", newline="\n")

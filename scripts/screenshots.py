@@ -27,13 +27,13 @@ def main() -> int:
     if not os.environ.get("RUNFLOW_TEST_COMFYUI") and Path(sys.prefix).resolve() != _environment.VENV.resolve():
         python = _environment.ensure_or_exit()
         return subprocess.run([python, __file__, *sys.argv[1:]], check=False).returncode
-    sys.path += [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "browser")]
+    sys.path += [str(ROOT), str(ROOT / "tests" / "browser")]
     return take(sys.argv[1:])
 
 
 def take(names: list[str]) -> int:
-    import comfyui_server
     from driver import KEY, Browser, install, missing
+    from support.server import start_comfyui
 
     from runflow_api.sandbox.app import Sandbox
 
@@ -48,7 +48,7 @@ def take(names: list[str]) -> int:
         for photo in (ROOT / "example_workflows" / "photos").glob("*.jpg"):
             shutil.copy2(photo, base / "input")
         with Sandbox(api_key=KEY, latency=WAITING_S) as sandbox:
-            server = comfyui_server.start(
+            server = start_comfyui(
                 base,
                 env={"RUNFLOW_BASE_URL": sandbox.url, "RUNFLOW_API_KEY": KEY},
                 extra_nodes=(ROOT / "tests" / "browser" / "stand_ins",),

@@ -36,13 +36,13 @@ QUALITY = 82
 
 def main() -> int:
     _environment.continue_inside(__file__)
-    sys.path += [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "browser")]
+    sys.path += [str(ROOT), str(ROOT / "tests" / "browser")]
     return take(sys.argv[1:] or sorted(SHOWN))
 
 
 def take(names: list[str]) -> int:
-    import comfyui_server
     from driver import KEY, Browser, install, missing
+    from support.server import start_comfyui
 
     from runflow_api.sandbox.app import Sandbox
 
@@ -57,7 +57,7 @@ def take(names: list[str]) -> int:
             shutil.copy2(photo, base / "input")
         with Sandbox(api_key=KEY) as sandbox:
             env = {"RUNFLOW_BASE_URL": sandbox.url, "RUNFLOW_API_KEY": KEY}
-            with comfyui_server.start(base, env=env) as server:
+            with start_comfyui(base, env=env) as server:
                 browser = Browser(Path(folder))
                 try:
                     for name in names:

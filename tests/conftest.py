@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 # Appended, never prepended: the pack's `nodes` folder must not hide ComfyUI's own `nodes.py`.
-for folder in (ROOT, ROOT / "tests", ROOT / "tests" / "api", ROOT / "tests" / "graph", ROOT / "scripts"):
+for folder in (ROOT, ROOT / "tests", ROOT / "scripts"):
     if str(folder) not in sys.path:
         sys.path.append(str(folder))
 

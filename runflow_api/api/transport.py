@@ -410,7 +410,7 @@ def _read(parse: Callable[[bytes], T], data: bytes, status: int) -> T | _Failure
 
 def never_arrived(error: errors.RunflowError) -> bool:
     """Whether it is certain that no attempt was acted on."""
-    return set(getattr(error, "tried", ())) <= NEVER_ACTED_ON
+    return set(getattr(error, "attempts", ())) <= NEVER_ACTED_ON
 
 
 REFUSED, NOT_RESOLVED, NOT_TRUSTED = "connection refused", "host name not found", "TLS certificate or handshake refused"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import helpers
 import pytest
+from support.evaluators import make_evaluator
 
 from runflow_api.evaluation.evaluator import Evaluator
 from runflow_api.sandbox.app import Sandbox
@@ -20,6 +20,6 @@ def sandbox() -> Iterator[Sandbox]:
 
 @pytest.fixture
 def evaluator(sandbox: Sandbox, tmp_path: Path) -> Iterator[Evaluator]:
-    made = helpers.evaluator(sandbox, tmp_path)
+    made = make_evaluator(sandbox, tmp_path)
     yield made
     made.close()

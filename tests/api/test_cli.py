@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import command_line_docs
-import helpers
 import numpy as np
 import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
+from support.pictures import picture
 
 from runflow_api import images
 from runflow_api.api.models import Evaluation
@@ -69,7 +69,7 @@ def pictures(tmp_path: Path) -> Path:
 def folder(path: Path, count: int) -> Path:
     """``count`` different images."""
     path.mkdir()
-    pixels = images.to_pixels(helpers.picture(50, 256, 256))
+    pixels = images.to_pixels(picture(50, 256, 256))
     for number in range(count):
         Image.fromarray(np.roll(pixels, number, axis=1)).save(path / f"{number}.png", compress_level=1)
     return path
@@ -314,7 +314,7 @@ def test_a_png_of_comfyui_is_judged_against_its_own_prompt(at_sandbox: Sandbox, 
     info = PngInfo()
     info.add_text("prompt", json.dumps(graph))
     path = tmp_path / "saved.png"
-    Image.fromarray(images.to_pixels(helpers.picture(1, 64, 64))).save(path, pnginfo=info)
+    Image.fromarray(images.to_pixels(picture(1, 64, 64))).save(path, pnginfo=info)
     _, (own,), _ = run("evaluate", path, "--yes")
     _, (given,), _ = run("evaluate", path, *PAID)
     assert own["generation_prompt"] == "a prompt of its own"

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import json
 
-import helpers
 import pytest
+from support.evaluators import make_client
+from support.pictures import picture
 
 from runflow_api import images
 from runflow_api.api.client import encode_request
@@ -16,18 +17,18 @@ BODY = encode_request(EvaluationRequest(generated_image_url="https://images.exam
 
 @pytest.fixture
 def evaluation_id(sandbox: Sandbox) -> str:
-    return str(helpers.client(sandbox).submit(BODY, idempotency_key="k").id)
+    return str(make_client(sandbox).submit(BODY, idempotency_key="k").id)
 
 
 def test_a_submission_is_pending_and_has_an_id(sandbox: Sandbox) -> None:
-    evaluation = helpers.client(sandbox).submit(BODY, idempotency_key="k")
+    evaluation = make_client(sandbox).submit(BODY, idempotency_key="k")
     assert evaluation.status_code == "pending"
     assert not evaluation.is_terminal
     assert evaluation.job_class_code == "standard"
 
 
 def test_feedback_is_set_changed_and_cleared(sandbox: Sandbox, evaluation_id: str) -> None:
-    client = helpers.client(sandbox)
+    client = make_client(sandbox)
     assert client.set_feedback(evaluation_id, True).feedback_is_positive is True
     down = client.set_feedback(evaluation_id, False, "six fingers")
     assert (down.feedback_is_positive, down.feedback_reason) == (False, "six fingers")
@@ -41,7 +42,7 @@ def test_embeds_are_asked_for_in_one_list(sandbox: Sandbox) -> None:
     sandbox.add_verdict(
         ScriptedVerdict(passed=False, judges=[{"name": "hands", "passed": False}], improved_prompt="better")
     )
-    client = helpers.client(sandbox)
+    client = make_client(sandbox)
     found = client.submit(BODY, idempotency_key="k")
     bare = client.get_evaluation(str(found.id))
     full = client.get_evaluation(str(found.id), embed=["judges", "action"])
@@ -52,20 +53,20 @@ def test_embeds_are_asked_for_in_one_list(sandbox: Sandbox) -> None:
 
 def test_a_run_is_read_with_its_embeds(sandbox: Sandbox) -> None:
     run_id = sandbox.add_run("partial_succeeded")
-    run = helpers.client(sandbox).get_run(run_id, embed=["node_runs", "logs"])
+    run = make_client(sandbox).get_run(run_id, embed=["node_runs", "logs"])
     assert (run.id, run.status_code, run.is_terminal) == (run_id, "partial_succeeded", True)
 
 
 def test_what_does_not_exist_is_not_found(sandbox: Sandbox) -> None:
     missing = "3c90c3cc-0d44-4b50-8888-8dd25736052a"
-    for call in (helpers.client(sandbox).get_evaluation, helpers.client(sandbox).get_run):
+    for call in (make_client(sandbox).get_evaluation, make_client(sandbox).get_run):
         with pytest.raises(NotFoundError):
             call(missing)
 
 
 @pytest.mark.parametrize("bad", ["", "..", "../billing/balance", "a/b", "a?b", "a b", "é", "x" * 129])
 def test_an_id_is_no_path(sandbox: Sandbox, bad: str) -> None:
-    client = helpers.client(sandbox)
+    client = make_client(sandbox)
     for call in (client.get_evaluation, client.get_run, client.clear_feedback):
         with pytest.raises(InvalidInputError):
             call(bad)
@@ -76,11 +77,11 @@ def test_another_evaluations_answer_is_not_taken_for_this_ones(sandbox: Sandbox,
     other = {"id": "3c90c3cc-0d44-4b50-8888-8dd25736052a", "status_code": "completed", "overall_passed": True}
     sandbox.add_fault(Fault("GET", "/v1/evaluations/.*", "garbage", times=None, body=other))
     with pytest.raises(InvalidResponseError):
-        helpers.client(sandbox).get_evaluation(evaluation_id)
+        make_client(sandbox).get_evaluation(evaluation_id)
 
 
 def test_prices_statuses_account_and_balance_are_read(sandbox: Sandbox) -> None:
-    client = helpers.client(sandbox)
+    client = make_client(sandbox)
     assert {known.code: known.price for known in client.job_classes()}["standard"] == "0.10"
     assert {status["code"] for status in client.statuses()} >= {"pending", "running", "completed", "failed"}
     assert client.check_account()
@@ -99,19 +100,19 @@ def test_prices_statuses_account_and_balance_are_read(sandbox: Sandbox) -> None:
 )
 def test_prices_are_read_from_the_shapes_that_apis_use(sandbox: Sandbox, answer: object) -> None:
     sandbox.add_fault(Fault("GET", "/v1/evaluations/job-classes", "garbage", body=answer))
-    assert [(known.code, known.price) for known in helpers.client(sandbox).job_classes()] == [("standard", "0.10")]
+    assert [(known.code, known.price) for known in make_client(sandbox).job_classes()] == [("standard", "0.10")]
 
 
 def test_a_key_without_the_scope_is_told_which_one_it_needs() -> None:
     with Sandbox(keys={"rf_reader": {"evaluations:read"}}) as sandbox:
-        client = helpers.client(sandbox, RUNFLOW_API_KEY="rf_reader")
+        client = make_client(sandbox, RUNFLOW_API_KEY="rf_reader")
         with pytest.raises(PermissionDeniedError, match="evaluations:create"):
             client.submit(BODY, idempotency_key="k")
 
 
 def test_an_uploaded_image_is_an_asset(sandbox: Sandbox) -> None:
-    encoded = images.encode_lossless(images.to_pixels(helpers.picture()))
-    address = helpers.client(sandbox).upload_asset(encoded)
+    encoded = images.encode_lossless(images.to_pixels(picture()))
+    address = make_client(sandbox).upload_asset(encoded)
     assert address.startswith("runflow://assets/")
     asked, put, confirmed = sandbox.requests
     assert asked.body == {"filename": "image.webp", "mime_type": "image/webp", "size_bytes": len(encoded.data)}
@@ -122,8 +123,8 @@ def test_an_uploaded_image_is_an_asset(sandbox: Sandbox) -> None:
 
 def test_a_confirmation_without_a_body_is_one(sandbox: Sandbox) -> None:
     sandbox.add_fault(Fault("POST", ".*/confirmations", "garbage", status=200, body=""))
-    encoded = images.encode_lossless(images.to_pixels(helpers.picture(0, 16, 16)))
-    assert helpers.client(sandbox).upload_asset(encoded).startswith("runflow://assets/")
+    encoded = images.encode_lossless(images.to_pixels(picture(0, 16, 16)))
+    assert make_client(sandbox).upload_asset(encoded).startswith("runflow://assets/")
     assert len(sandbox.requests) == 3
 
 

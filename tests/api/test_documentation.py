@@ -19,7 +19,7 @@ from urllib.parse import unquote
 
 import node_pages
 import pytest
-from _server import copy_pack
+from support.process import copy_pack
 
 from runflow_api.cli import commands as cli
 from runflow_api.sandbox import app as sandbox

@@ -14,10 +14,10 @@ from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 from typing import Any
 
-import helpers
 import numpy as np
 import pytest
-from helpers import judge, picture
+from support.evaluators import configuration, judge, make_evaluator
+from support.pictures import picture
 
 from runflow_api import background, errors, images
 from runflow_api.evaluation import submission as _submission
@@ -107,7 +107,7 @@ def test_equal_images_of_a_batch_are_paid_once(sandbox: Sandbox, evaluator: Eval
 
 def test_the_same_question_again_is_free_and_says_so(sandbox: Sandbox, evaluator: Evaluator, tmp_path: Path) -> None:
     first = judge(evaluator, picture(), question=Question("a cat"), prompt_token="one")
-    again = judge(helpers.evaluator(sandbox, tmp_path), picture(), question=Question("a cat"), prompt_token="two")
+    again = judge(make_evaluator(sandbox, tmp_path), picture(), question=Question("a cat"), prompt_token="two")
     assert len(sandbox.bills) == 1
     assert (again[0].reused, again[0].cost, again[0].evaluation.id) == (True, "0", first[0].evaluation.id)
     assert again[0].evaluation.judges == first[0].evaluation.judges
@@ -171,9 +171,9 @@ def test_a_resend_after_a_restart_has_the_same_bytes_even_from_another_encoder(
 ) -> None:
     sandbox.add_fault(Fault("POST", SUBMIT, "drop_after", times=5))
     with pytest.raises(errors.NetworkError):
-        judge(helpers.evaluator(sandbox, tmp_path), picture())
+        judge(make_evaluator(sandbox, tmp_path), picture())
     monkeypatch.setattr(images, "encode_lossless", lambda pixels: images.EncodedImage(b"other", "image/png"))
-    judge(helpers.evaluator(sandbox, tmp_path), picture())
+    judge(make_evaluator(sandbox, tmp_path), picture())
     submissions = [each for each in sandbox.requests if each.method == "POST"]
     assert len({repr((each.headers["idempotency-key"], each.body)) for each in submissions}) == 1
     assert len(sandbox.bills) == 1
@@ -187,10 +187,10 @@ def lose_spool(directory: Path) -> None:
 def test_a_lost_body_is_made_anew_and_paid_once(sandbox: Sandbox, tmp_path: Path) -> None:
     sandbox.add_fault(Fault("POST", SUBMIT, "drop_after", times=5))
     with pytest.raises(errors.NetworkError):
-        judge(helpers.evaluator(sandbox, tmp_path), picture())
+        judge(make_evaluator(sandbox, tmp_path), picture())
     lose_spool(tmp_path)
     started = time.monotonic()
-    assert judge(helpers.evaluator(sandbox, tmp_path), picture(), prompt_token="two").outcome in (PASSED, FAILED)
+    assert judge(make_evaluator(sandbox, tmp_path), picture(), prompt_token="two").outcome in (PASSED, FAILED)
     assert time.monotonic() - started < _submission.OWNER_AT_LEAST_S
     assert len(sandbox.bills) == 1
 
@@ -203,11 +203,11 @@ def test_a_lost_body_that_cannot_be_made_again_is_not_waited_for_until_the_time_
     as_asset = Options(upload="asset", timeout_s=600)  # each upload has another id
     sandbox.add_fault(Fault("POST", SUBMIT, "drop_before", times=5))
     with pytest.raises(errors.NetworkError):
-        judge(helpers.evaluator(sandbox, tmp_path), picture(), options=as_asset)
+        judge(make_evaluator(sandbox, tmp_path), picture(), options=as_asset)
     lose_spool(tmp_path)
     started = time.monotonic()
     with pytest.raises(errors.EvaluationTimeoutError, match="nothing is paid twice: run again later"):
-        judge(helpers.evaluator(sandbox, tmp_path), picture(), options=as_asset, prompt_token="two")
+        judge(make_evaluator(sandbox, tmp_path), picture(), options=as_asset, prompt_token="two")
     assert time.monotonic() - started < 10.0
     assert sandbox.bills == []
 
@@ -237,7 +237,7 @@ def test_what_another_process_ended_meanwhile_is_told_at_once(
 
 
 def test_two_evaluators_asking_the_same_at_once_pay_once(sandbox: Sandbox, tmp_path: Path) -> None:
-    evaluators = [helpers.evaluator(sandbox, tmp_path) for _ in range(2)]
+    evaluators = [make_evaluator(sandbox, tmp_path) for _ in range(2)]
     jobs = [Job([picture()], prompt_token=str(number)) for number in range(6)]
     futures = [background.start(evaluators[n % 2].evaluate(job)) for n, job in enumerate(jobs)]
     ids = {future.result(timeout=30)[0].evaluation.id for future in futures}
@@ -246,7 +246,7 @@ def test_two_evaluators_asking_the_same_at_once_pay_once(sandbox: Sandbox, tmp_p
 
 def test_two_places_that_share_a_journal_but_no_spool_pay_once(sandbox: Sandbox, tmp_path: Path) -> None:
     shared = {"RUNFLOW_JOURNAL_URL": f"sqlite:///{tmp_path / 'shared.sqlite3'}"}
-    places = [helpers.evaluator(sandbox, tmp_path / name, **shared) for name in ("one", "two")]
+    places = [make_evaluator(sandbox, tmp_path / name, **shared) for name in ("one", "two")]
     sandbox.add_fault(Fault("POST", SUBMIT, "late", delay=0.4))
     futures = [background.start(place.evaluate(Job([picture()], prompt_token=str(place)))) for place in places]
     ids = {future.result(timeout=30)[0].evaluation.id for future in futures}
@@ -255,7 +255,7 @@ def test_two_places_that_share_a_journal_but_no_spool_pay_once(sandbox: Sandbox,
 
 def test_another_account_does_not_reuse(sandbox: Sandbox, evaluator: Evaluator, tmp_path: Path) -> None:
     judge(evaluator, picture())
-    other = helpers.evaluator(sandbox, tmp_path, RUNFLOW_ORGANIZATION_ID="5a9d0b0c-0000-4000-8000-000000000042")
+    other = make_evaluator(sandbox, tmp_path, RUNFLOW_ORGANIZATION_ID="5a9d0b0c-0000-4000-8000-000000000042")
     assert not judge(other, picture())[0].reused
     assert len(sandbox.bills) == 2
 
@@ -276,7 +276,7 @@ def test_a_refusal_of_a_resend_does_not_forget_that_the_first_send_may_be_billed
 
 def test_a_conflict_with_another_process_that_sends_the_same_is_waited_out(sandbox: Sandbox, tmp_path: Path) -> None:
     sandbox.add_fault(Fault("POST", SUBMIT, "late", delay=0.5, times=None))
-    asking = [helpers.evaluator(sandbox, tmp_path, read_timeout=5.0) for _ in range(2)]
+    asking = [make_evaluator(sandbox, tmp_path, read_timeout=5.0) for _ in range(2)]
     jobs = [Job([picture(number % 4)], prompt_token=f"p{number // 4}") for number in range(8)]
     futures = [background.start(asking[number // 4].evaluate(job)) for number, job in enumerate(jobs)]
     ids = {future.result(timeout=30)[0].evaluation.id for future in futures}
@@ -310,7 +310,7 @@ def test_an_evaluation_that_runflow_no_longer_knows_is_told_and_the_next_run_sta
 
 
 def test_a_cancelled_prompt_does_not_fail_another_that_asked_the_same(sandbox: Sandbox, tmp_path: Path) -> None:
-    asking = [helpers.evaluator(sandbox, tmp_path, read_timeout=30.0) for _ in range(2)]
+    asking = [make_evaluator(sandbox, tmp_path, read_timeout=30.0) for _ in range(2)]
     options = Options(upload="asset")
     sandbox.add_fault(Fault("POST", "/v1/asset-uploads", "hang"))
     jobs = [Job([picture()], options=options, prompt_token=token) for token in ("one", "two")]
@@ -335,7 +335,7 @@ def test_an_answer_that_drips_is_left_behind_when_the_time_is_up(
 
 
 def test_a_hung_reference_upload_does_not_hold_another_job(sandbox: Sandbox, tmp_path: Path) -> None:
-    evaluator = helpers.evaluator(sandbox, tmp_path, read_timeout=30.0)
+    evaluator = make_evaluator(sandbox, tmp_path, read_timeout=30.0)
     sandbox.add_fault(Fault("POST", "/v1/asset-uploads", "hang", times=None))
     hung = Job([picture(1)], Question(references=(Reference(pixels=picture(2)),)), options=Options(upload="asset"))
     first = background.start(evaluator.evaluate(hung))
@@ -352,7 +352,7 @@ def test_a_wrong_base_url_stops_whatever_the_policy_says(sandbox: Sandbox, evalu
 
 
 def test_two_nodes_with_a_broken_journal_still_pay_once(sandbox: Sandbox, tmp_path: Path) -> None:
-    evaluator = helpers.evaluator(sandbox, tmp_path)
+    evaluator = make_evaluator(sandbox, tmp_path)
     with spoil("corrupt", tmp_path / "sandbox"):
         futures = [background.start(evaluator.evaluate(Job([picture()]))) for _ in range(4)]
         ids = {future.result(timeout=30)[0].evaluation.id for future in futures}
@@ -393,7 +393,7 @@ def test_every_fault_ends_in_a_verdict_that_is_paid_once(
 ) -> None:
     method = "POST" if path == SUBMIT else "GET"
     sandbox.add_fault(Fault(method, path, times=2, **fault))
-    got = judge(helpers.evaluator(sandbox, tmp_path, read_timeout=0.5), picture())
+    got = judge(make_evaluator(sandbox, tmp_path, read_timeout=0.5), picture())
     assert got.outcome in (PASSED, FAILED)
     assert len(sandbox.bills) == 1
     assert len(sandbox.evaluations) == 1
@@ -432,7 +432,7 @@ def test_credentials_permission_and_input_stop_whatever_the_policy_says(
 
 def test_a_refused_key_is_not_tried_with_every_image_of_a_batch(sandbox: Sandbox, tmp_path: Path) -> None:
     sandbox.add_fault(Fault("POST", SUBMIT, "status", times=None, status=401))
-    evaluator = helpers.evaluator(sandbox, tmp_path, RUNFLOW_CONCURRENCY="2")
+    evaluator = make_evaluator(sandbox, tmp_path, RUNFLOW_CONCURRENCY="2")
     with pytest.raises(errors.AuthenticationError):
         judge(evaluator, *(picture(seed) for seed in range(12)))
     assert len(sandbox.requests) <= 4
@@ -477,7 +477,7 @@ def test_one_image_that_fails_does_not_lose_the_others(sandbox: Sandbox, evaluat
 
 def test_no_credit_is_nobodys_verdict(tmp_path: Path) -> None:
     with Sandbox(latency=0.05, balance="0.05") as poor:
-        evaluator = helpers.evaluator(poor, tmp_path)
+        evaluator = make_evaluator(poor, tmp_path)
         with pytest.raises(errors.InsufficientCreditError, match="top it up"):
             judge(evaluator, picture())
         assert judge(evaluator, picture(), if_not_judged="fail").outcome == UNKNOWN
@@ -488,7 +488,7 @@ def test_no_credit_is_nobodys_verdict(tmp_path: Path) -> None:
 
 
 def test_a_batch_over_the_limit_of_a_prompt_sends_nothing(sandbox: Sandbox, tmp_path: Path) -> None:
-    evaluator = helpers.evaluator(sandbox, tmp_path, RUNFLOW_MAX_EVALUATIONS_PER_PROMPT="3")
+    evaluator = make_evaluator(sandbox, tmp_path, RUNFLOW_MAX_EVALUATIONS_PER_PROMPT="3")
     with pytest.raises(errors.BudgetError) as caught:
         judge(evaluator, *(picture(seed) for seed in range(4)))
     assert "RUNFLOW_MAX_EVALUATIONS_PER_PROMPT" in str(caught.value)
@@ -497,7 +497,7 @@ def test_a_batch_over_the_limit_of_a_prompt_sends_nothing(sandbox: Sandbox, tmp_
 
 
 def test_credits_per_day_are_counted_with_the_quoted_price(sandbox: Sandbox, tmp_path: Path) -> None:
-    evaluator = helpers.evaluator(sandbox, tmp_path, RUNFLOW_MAX_CREDITS_PER_DAY="0.25")
+    evaluator = make_evaluator(sandbox, tmp_path, RUNFLOW_MAX_CREDITS_PER_DAY="0.25")
     judge(evaluator, picture(1), picture(2))
     with pytest.raises(errors.BudgetError):
         judge(evaluator, picture(3))
@@ -507,7 +507,7 @@ def test_credits_per_day_are_counted_with_the_quoted_price(sandbox: Sandbox, tmp
 
 def test_an_unknown_price_and_a_limit_of_credits_refuse(sandbox: Sandbox, tmp_path: Path) -> None:
     sandbox.add_fault(Fault("GET", "/v1/evaluations/job-classes", "status", times=None, status=404))
-    evaluator = helpers.evaluator(sandbox, tmp_path, RUNFLOW_MAX_CREDITS_PER_DAY="5")
+    evaluator = make_evaluator(sandbox, tmp_path, RUNFLOW_MAX_CREDITS_PER_DAY="5")
     with pytest.raises(errors.BudgetError, match="price"):
         judge(evaluator, picture())
     assert sandbox.evaluations == {}
@@ -574,7 +574,7 @@ def test_an_upload_that_fails_on_the_way_is_tried_again(sandbox: Sandbox, evalua
 
 
 def local(tmp_path: Path) -> Evaluator:
-    return Evaluator(helpers.configuration(), tmp_path)
+    return Evaluator(configuration(), tmp_path)
 
 
 def test_without_a_key_auto_judges_the_pixels_and_says_so(tmp_path: Path) -> None:
@@ -638,7 +638,7 @@ def test_cancel_does_not_wait_for_the_network_and_the_next_run_resumes(
 
 
 def test_hung_calls_of_a_cancelled_batch_take_no_slot_of_the_next(sandbox: Sandbox, tmp_path: Path) -> None:
-    evaluator = helpers.evaluator(sandbox, tmp_path, read_timeout=30.0, RUNFLOW_CONCURRENCY="2")
+    evaluator = make_evaluator(sandbox, tmp_path, read_timeout=30.0, RUNFLOW_CONCURRENCY="2")
     sandbox.add_fault(Fault("POST", SUBMIT, "hang", times=2))
     future = background.start(evaluator.evaluate(Job([picture(1), picture(2)], prompt_token="one")))
     sandbox.wait_for_requests("POST", SUBMIT, 2)
@@ -650,7 +650,7 @@ def test_hung_calls_of_a_cancelled_batch_take_no_slot_of_the_next(sandbox: Sandb
 
 def test_pending_evaluations_hold_no_thread(sandbox: Sandbox, tmp_path: Path) -> None:
     sandbox.latency = 3.0
-    evaluator = helpers.evaluator(sandbox, tmp_path, RUNFLOW_MAX_EVALUATIONS_PER_PROMPT="100")
+    evaluator = make_evaluator(sandbox, tmp_path, RUNFLOW_MAX_EVALUATIONS_PER_PROMPT="100")
     future = background.start(evaluator.evaluate(Job([picture(seed, 64, 64) for seed in range(40)])))
     sandbox.wait_for_requests("POST", SUBMIT, 40, timeout=30)
     workers = [thread for thread in threading.enumerate() if thread.name == "runflow-worker"]
@@ -679,7 +679,7 @@ def test_a_journal_that_cannot_be_used_never_stops_an_evaluation(
     sandbox: Sandbox, tmp_path: Path, trouble: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     nowhere = {"RUNFLOW_JOURNAL_URL": "sqlite:////proc/journal.sqlite3"} if trouble == "read-only" else {}
-    evaluator = helpers.evaluator(sandbox, tmp_path, **nowhere)
+    evaluator = make_evaluator(sandbox, tmp_path, **nowhere)
     with spoil(trouble, tmp_path / "sandbox"):
         got = judge(evaluator, picture())
         assert got.outcome in (PASSED, FAILED)
@@ -704,7 +704,7 @@ def test_a_full_disk_stops_no_evaluation(tmp_path: Path) -> None:
 
 def test_an_old_submission_without_an_answer_is_not_resent_silently(sandbox: Sandbox, tmp_path: Path) -> None:
     sandbox.add_fault(Fault("POST", SUBMIT, "drop_after", times=5))
-    evaluator = helpers.evaluator(sandbox, tmp_path)
+    evaluator = make_evaluator(sandbox, tmp_path)
     with pytest.raises(errors.NetworkError):
         judge(evaluator, picture(), prompt_token="one")
     with Journal.open(None, tmp_path / "sandbox") as journal, journal._store.writing() as connection:

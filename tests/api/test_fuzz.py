@@ -8,8 +8,9 @@ import random
 from pathlib import Path
 from typing import Any
 
-import helpers
 import pytest
+from support.evaluators import judge, make_evaluator
+from support.pictures import picture
 
 from runflow_api.api.client import _evaluation, _job_classes, _record
 from runflow_api.api.models import AssetUpload, Evaluation, Run
@@ -127,9 +128,9 @@ def test_strange_answers_over_the_wire_end_in_a_verdict_or_a_coded_error(sandbox
         sandbox.clear_faults()
         path = chance.choice(["/v1/evaluations", "/v1/evaluations/[0-9a-f-]{36}"])
         sandbox.add_fault(Fault("*", path, "garbage", times=chance.choice([1, 3]), body=body))
-        evaluator = helpers.evaluator(sandbox, tmp_path / str(number), read_timeout=1.0)
+        evaluator = make_evaluator(sandbox, tmp_path / str(number), read_timeout=1.0)
         try:
-            helpers.judge(evaluator, helpers.picture(number, 64, 64), if_not_judged="fail")
+            judge(evaluator, picture(number, 64, 64), if_not_judged="fail")
         except RunflowError as error:
             assert str(error).startswith(f"[{error.code}] ")
         finally:

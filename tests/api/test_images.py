@@ -3,11 +3,11 @@ from __future__ import annotations
 import base64
 import io
 
-import helpers
 import numpy as np
 import numpy.typing as npt
 import pytest
 from PIL import Image
+from support.pictures import picture
 
 from runflow_api import images
 from runflow_api.errors import InvalidInputError
@@ -25,7 +25,7 @@ def decoded(encoded: images.EncodedImage) -> npt.NDArray[np.uint8]:
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 @pytest.mark.parametrize("channels", [1, 3, 4])
 def test_what_is_sent_decodes_to_what_save_image_would_write(dtype: type, channels: int) -> None:
-    image = (helpers.picture(1, 129, 67, channels) * 1.4 - 0.2).astype(dtype)  # also outside 0 to 1
+    image = (picture(1, 129, 67, channels) * 1.4 - 0.2).astype(dtype)  # also outside 0 to 1
     expected = as_save_image_would(image)
     pixels = images.to_pixels(image)
     assert np.array_equal(pixels, expected)
@@ -34,13 +34,13 @@ def test_what_is_sent_decodes_to_what_save_image_would_write(dtype: type, channe
 
 
 def test_grey_stays_grey_and_colour_is_webp() -> None:
-    grey = images.encode_lossless(images.to_pixels(helpers.picture(channels=1)))
+    grey = images.encode_lossless(images.to_pixels(picture(channels=1)))
     assert (grey.mime_type, Image.open(io.BytesIO(grey.data)).mode) == ("image/png", "L")
-    assert images.encode_lossless(images.to_pixels(helpers.picture())).mime_type == "image/webp"
+    assert images.encode_lossless(images.to_pixels(picture())).mime_type == "image/webp"
 
 
 def test_the_colour_of_transparent_pixels_survives() -> None:
-    pixels = images.to_pixels(helpers.picture(2, 64, 64, 4))
+    pixels = images.to_pixels(picture(2, 64, 64, 4))
     pixels[:, :, 3] = 0
     assert np.array_equal(decoded(images.encode_lossless(pixels)), pixels)
 
@@ -74,7 +74,7 @@ def test_lossy_is_a_last_resort_that_fits_and_says_so() -> None:
 
 
 def test_the_hash_is_of_the_pixels_and_their_shape_not_of_an_encoding() -> None:
-    pixels = images.to_pixels(helpers.picture())
+    pixels = images.to_pixels(picture())
     assert images.pixel_hash(pixels) == images.pixel_hash(pixels.copy())
     assert images.pixel_hash(pixels) != images.pixel_hash(np.ascontiguousarray(pixels.transpose(1, 0, 2)))
     changed = pixels.copy()
@@ -85,7 +85,7 @@ def test_the_hash_is_of_the_pixels_and_their_shape_not_of_an_encoding() -> None:
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_one_value_that_is_no_number_is_seen(bad: float) -> None:
-    image = helpers.picture()
+    image = picture()
     assert images.is_finite(image)
     image[5, 7, 1] = bad
     assert not images.is_finite(image)

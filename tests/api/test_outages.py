@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import helpers
 import pytest
+from support.evaluators import make_client
+from support.pictures import picture
 
 from runflow_api import images
 from runflow_api.api.client import RunflowClient, encode_request
@@ -17,7 +18,7 @@ from runflow_api.sandbox.app import Fault, Sandbox
 
 ID = "[0-9a-f-]{36}"
 BODY = encode_request(EvaluationRequest(generated_image_url="https://images.example/a.png", task_type="headshot"))
-SMALL = images.encode_lossless(images.to_pixels(helpers.picture(0, 16, 16)))
+SMALL = images.encode_lossless(images.to_pixels(picture(0, 16, 16)))
 
 Call = Callable[[RunflowClient, dict[str, str], Deadline], Any]
 OPERATIONS: dict[str, tuple[str, str, Call]] = {
@@ -56,7 +57,7 @@ HARMLESS_FOR_AN_UPLOAD = {"garbage", "not UTF-8", "truncated"}
 
 @pytest.fixture
 def ids(sandbox: Sandbox) -> dict[str, str]:
-    evaluation = helpers.client(sandbox).submit(BODY, idempotency_key="before").id
+    evaluation = make_client(sandbox).submit(BODY, idempotency_key="before").id
     return {"evaluation": str(evaluation), "run": sandbox.add_run()}
 
 
@@ -65,7 +66,7 @@ def ids(sandbox: Sandbox) -> dict[str, str]:
 def test_trouble_that_passes_is_not_noticed(sandbox: Sandbox, ids: dict[str, str], operation: str, fault: str) -> None:
     method, path, call = OPERATIONS[operation]
     sandbox.add_fault(Fault(method, path, times=2, **FAULTS[fault]))
-    client = helpers.client(sandbox, read_timeout=0.3)
+    client = make_client(sandbox, read_timeout=0.3)
     assert call(client, ids, Deadline.after(20))
     assert sandbox.evaluations.keys() >= {ids["evaluation"]}
     assert len(sandbox.evaluations) <= 2  # a submission that was repeated is one evaluation
@@ -82,7 +83,7 @@ def test_trouble_that_stays_is_a_coded_error_that_says_what_was_tried(
         return
     sandbox.add_fault(Fault(method, path, times=None, **FAULTS[fault]))
     before = len(sandbox.requests)
-    client = helpers.client(sandbox, read_timeout=0.1)
+    client = make_client(sandbox, read_timeout=0.1)
     with pytest.raises(RunflowError) as caught:
         call(client, ids, Deadline.after(1.0 if "429" in fault else 30.0))
     assert str(caught.value).startswith(f"[{caught.value.code}] ")

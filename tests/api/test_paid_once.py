@@ -11,9 +11,9 @@ from concurrent.futures import CancelledError, Future
 from pathlib import Path
 from typing import Any
 
-import helpers
 import numpy as np
-from helpers import picture
+from support.evaluators import make_client
+from support.pictures import picture
 
 from runflow_api import background, images
 from runflow_api.errors import RunflowError
@@ -49,7 +49,7 @@ class Life:
         self.evaluator = self.start()
 
     def start(self) -> Evaluator:
-        client = helpers.client(
+        client = make_client(
             self.sandbox,
             read_timeout=0.2,
             RUNFLOW_MAX_EVALUATIONS_PER_DAY="1000000",

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-import helpers
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.evaluators import judge, make_client
+from support.pictures import picture
 
 from runflow_api import background
 from runflow_api.evaluation import polling
@@ -104,12 +105,12 @@ def test_an_evaluator_learns_from_what_runflow_says_evaluations_took(sandbox: Sa
         asked.append((expected, pending))
         return 0.6  # far beyond the latency: what is learned must not be when we looked
 
-    made = helpers.client(sandbox)
+    made = make_client(sandbox)
     evaluator = Evaluator(made.config, tmp_path, client=made, next_delay=next_delay)
-    helpers.judge(evaluator, *(helpers.picture(seed) for seed in range(5)))
+    judge(evaluator, *(picture(seed) for seed in range(5)))
     assert {expected for expected, _ in asked} == {None}
     assert max(pending for _, pending in asked) == 5
-    helpers.judge(evaluator, helpers.picture(9), prompt_token="another")
+    judge(evaluator, picture(9), prompt_token="another")
     (expected,) = {expected for expected, _ in asked[5:]} - {None}
     assert expected == polling.Window(pytest.approx(0.2), pytest.approx(0.3))
     evaluator.close()
@@ -117,14 +118,14 @@ def test_an_evaluator_learns_from_what_runflow_says_evaluations_took(sandbox: Sa
 
 def test_an_evaluation_picked_up_again_is_as_old_as_it_is(sandbox: Sandbox, tmp_path: Path) -> None:
     sandbox.latency = 30.0
-    made, ages = helpers.client(sandbox), []
+    made, ages = make_client(sandbox), []
     now = [1_000_000.0]
 
     def evaluator(next_delay) -> Evaluator:
         return Evaluator(made.config, tmp_path, client=made, next_delay=next_delay, now=lambda: now[0])
 
     first = evaluator(lambda *_: 30.0)
-    background.start(first.evaluate(Job([helpers.picture()], judge="runflow", wait=False))).result(timeout=10)
+    background.start(first.evaluate(Job([picture()], judge="runflow", wait=False))).result(timeout=10)
     now[0] += 500.0
 
     def note(elapsed: float, *_: object) -> float:
@@ -133,7 +134,7 @@ def test_an_evaluation_picked_up_again_is_as_old_as_it_is(sandbox: Sandbox, tmp_
         return 0.01
 
     second = evaluator(note)
-    helpers.judge(second, helpers.picture())
+    judge(second, picture())
     assert 500 <= ages[0] < 510
     assert second.journal().durations("standard") == [pytest.approx(30.0)]
     first.close()

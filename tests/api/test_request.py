@@ -1,10 +1,10 @@
 from __future__ import annotations
 
-import helpers
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.pictures import picture
 
 from runflow_api.errors import InvalidInputError
 from runflow_api.evaluation.question import (
@@ -146,7 +146,7 @@ def test_five_references_are_too_many() -> None:
 
 def test_a_reference_is_an_image_or_an_address() -> None:
     assert refused(Question(references=(Reference(),)))
-    both = Reference(pixels=helpers.picture(), url="https://images.example/a.png")
+    both = Reference(pixels=picture(), url="https://images.example/a.png")
     assert refused(Question(references=(both,)))
     assert refused(Question(references=(Reference(pixels=np.full((8, 8, 3), np.nan)),)))
 
@@ -157,7 +157,7 @@ def hashed(question: Question | None = None, options: Options | None = None, pix
 
 def test_everything_that_is_asked_is_in_the_hash() -> None:
     first = Reference(url="https://images.example/a.png")
-    second = Reference(pixels=helpers.picture(1))
+    second = Reference(pixels=picture(1))
     asked = [
         hashed(),
         hashed(pixels="1" * 64),

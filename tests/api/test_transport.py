@@ -5,9 +5,9 @@ import threading
 import time
 from email.utils import formatdate
 
-import helpers
 import pytest
 from requests.structures import CaseInsensitiveDict
+from support.evaluators import KEY, configuration, make_client
 
 from runflow_api import errors
 from runflow_api.api.client import RunflowClient, encode_request
@@ -85,7 +85,7 @@ def test_retry_after_is_seconds_or_a_date_and_nonsense_is_nothing(value: str | N
 def test_server_errors_are_tried_five_times_and_then_told(sandbox: Sandbox) -> None:
     sandbox.add_fault(Fault("GET", ACCOUNT, "status", times=None, status=503))
     with pytest.raises(errors.ServerError) as caught:
-        helpers.client(sandbox).check_account()
+        make_client(sandbox).check_account()
     assert len(sandbox.requests) == MAX_ATTEMPTS == 5
     assert caught.value.attempts == ("HTTP 503",) * 5
     assert "Tried 5 times for the account: HTTP 503 (5×)" in str(caught.value)
@@ -96,7 +96,7 @@ def test_server_errors_are_tried_five_times_and_then_told(sandbox: Sandbox) -> N
 )
 def test_one_unusable_answer_is_followed_by_a_usable_one(sandbox: Sandbox, kind: str) -> None:
     sandbox.add_fault(Fault("GET", ACCOUNT, kind))
-    assert helpers.client(sandbox).check_account()
+    assert make_client(sandbox).check_account()
     assert len(sandbox.requests) == 2
 
 
@@ -104,7 +104,7 @@ def test_one_unusable_answer_is_followed_by_a_usable_one(sandbox: Sandbox, kind:
 def test_answers_that_stay_unusable_become_an_error_of_the_pack(sandbox: Sandbox, kind: str) -> None:
     sandbox.add_fault(Fault("GET", ACCOUNT, kind, times=None))
     with pytest.raises((errors.InvalidResponseError, errors.NetworkError, errors.ServerError)) as caught:
-        helpers.client(sandbox).check_account()
+        make_client(sandbox).check_account()
     assert len(caught.value.attempts) == MAX_ATTEMPTS
 
 
@@ -126,7 +126,7 @@ def test_a_refusal_is_final_whatever_its_body(
 ) -> None:
     sandbox.add_fault(Fault("GET", ACCOUNT, shape, times=None, status=status))
     with pytest.raises(kind) as caught:
-        helpers.client(sandbox).check_account()
+        make_client(sandbox).check_account()
     assert len(sandbox.requests) == 1
     assert caught.value.status == status
     assert "<html" not in str(caught.value)
@@ -137,7 +137,7 @@ def test_both_spellings_of_no_credit_are_one_code(sandbox: Sandbox, spelling: st
     body = {"code": spelling, "message": "balance 0.02, price 0.10", "errors": []}
     sandbox.add_fault(Fault("GET", ACCOUNT, "status", status=402, body=body))
     with pytest.raises(errors.InsufficientCreditError) as caught:
-        helpers.client(sandbox).check_account()
+        make_client(sandbox).check_account()
     assert caught.value.code == "INSUFFICIENT_CREDIT"
     assert "balance 0.02, price 0.10" in str(caught.value)
 
@@ -149,12 +149,12 @@ def test_a_422_names_the_field(sandbox: Sandbox, item: dict[str, object]) -> Non
     body = {"code": "VALIDATION_ERROR", "message": "invalid", "errors": [item]}
     sandbox.add_fault(Fault("GET", ACCOUNT, "status", status=422, body=body))
     with pytest.raises(errors.ValidationError, match=r"task_type: too long"):
-        helpers.client(sandbox).check_account()
+        make_client(sandbox).check_account()
 
 
 def test_a_dropped_answer_to_a_submission_is_billed_once_and_resent_unchanged(sandbox: Sandbox) -> None:
     sandbox.add_fault(Fault("POST", "/v1/evaluations", "drop_after", times=2))
-    evaluation = helpers.client(sandbox).submit(BODY, idempotency_key="one-key")
+    evaluation = make_client(sandbox).submit(BODY, idempotency_key="one-key")
     sent = [(CaseInsensitiveDict(each.headers)["Idempotency-Key"], each.body) for each in sandbox.requests]
     assert len(sent) == 3
     assert len({repr(each) for each in sent}) == 1
@@ -163,22 +163,22 @@ def test_a_dropped_answer_to_a_submission_is_billed_once_and_resent_unchanged(sa
 
 def test_a_conflict_while_the_first_send_is_in_flight_is_waited_out(sandbox: Sandbox) -> None:
     sandbox.add_fault(Fault("POST", "/v1/evaluations", "late", delay=1.0))
-    evaluation = helpers.client(sandbox, read_timeout=0.3).submit(BODY, idempotency_key="one-key")
+    evaluation = make_client(sandbox, read_timeout=0.3).submit(BODY, idempotency_key="one-key")
     assert list(sandbox.evaluations) == [evaluation.id]
 
 
 def test_a_conflict_on_a_first_send_is_final_and_on_a_known_resend_is_not(sandbox: Sandbox) -> None:
     sandbox.add_fault(Fault("POST", "/v1/evaluations", "status", status=409))
     with pytest.raises(errors.ConflictError):
-        helpers.client(sandbox).submit(BODY, idempotency_key="one-key")
+        make_client(sandbox).submit(BODY, idempotency_key="one-key")
     sandbox.add_fault(Fault("POST", "/v1/evaluations", "status", status=409))
-    assert helpers.client(sandbox).submit(BODY, idempotency_key="one-key", may_have_arrived=True).id
+    assert make_client(sandbox).submit(BODY, idempotency_key="one-key", may_have_arrived=True).id
 
 
 def test_a_server_that_says_conflict_for_good_is_not_asked_until_the_patience_ends(sandbox: Sandbox) -> None:
     sandbox.add_fault(Fault("POST", "/v1/evaluations", "drop_after"))
     sandbox.add_fault(Fault("POST", "/v1/evaluations", "status", times=None, status=409))
-    settings = helpers.configuration(sandbox)
+    settings = configuration(sandbox)
     hurried = RunflowClient(settings, Transport(settings, delay=lambda *_: 0.01, in_progress_s=0.3))
     started = time.monotonic()
     with pytest.raises(errors.ConflictError) as caught:
@@ -193,7 +193,7 @@ def test_a_server_that_says_conflict_for_good_is_not_asked_until_the_patience_en
 def test_a_refused_resend_is_told_as_one_although_the_time_ran_out_in_a_pause(sandbox: Sandbox) -> None:
     sandbox.add_fault(Fault("POST", "/v1/evaluations", "drop_after"))
     sandbox.add_fault(Fault("POST", "/v1/evaluations", "status", times=None, status=409))
-    settings = helpers.configuration(sandbox)
+    settings = configuration(sandbox)
 
     def somebody_else_is_refused(attempt: int, _: float | None) -> float:
         if attempt == 1:
@@ -209,7 +209,7 @@ def test_a_refused_resend_is_told_as_one_although_the_time_ran_out_in_a_pause(sa
 @pytest.mark.parametrize("retry_after", [None, "0", "absurd", "-5", "soon", "date:0", "date:-3600"])
 def test_rate_limits_are_waited_out_however_they_are_announced(sandbox: Sandbox, retry_after: str | None) -> None:
     sandbox.add_fault(Fault("GET", ACCOUNT, "status", times=12, status=429, retry_after=retry_after))
-    assert helpers.client(sandbox).check_account()
+    assert make_client(sandbox).check_account()
     assert len(sandbox.requests) == 13
 
 
@@ -217,7 +217,7 @@ def test_a_rate_limit_that_never_ends_ends_with_the_patience(sandbox: Sandbox) -
     sandbox.add_fault(Fault("GET", ACCOUNT, "status", times=None, status=429))
     started = time.monotonic()
     with pytest.raises(errors.RunflowError, match=r"HTTP 429 \(\d+×\)"):
-        helpers.client(sandbox).check_account(deadline=Deadline.after(0.5))
+        make_client(sandbox).check_account(deadline=Deadline.after(0.5))
     assert time.monotonic() - started < 2.0
 
 
@@ -237,7 +237,7 @@ def test_a_rate_limit_holds_everybody_back() -> None:
 def test_a_connection_that_never_answers_times_out_with_its_code(sandbox: Sandbox) -> None:
     sandbox.add_fault(Fault("GET", ACCOUNT, "hang", times=None))
     with pytest.raises(errors.NetworkError) as caught:
-        helpers.client(sandbox, read_timeout=0.1).check_account()
+        make_client(sandbox, read_timeout=0.1).check_account()
     assert caught.value.code == "TIMEOUT"
     assert caught.value.attempts == ("timed out",) * MAX_ATTEMPTS
 
@@ -246,7 +246,7 @@ def test_patience_ends_a_hanging_connection_before_its_time_out(sandbox: Sandbox
     sandbox.add_fault(Fault("GET", ACCOUNT, "hang", times=None))
     started = time.monotonic()
     with pytest.raises(errors.NetworkError):
-        helpers.client(sandbox, read_timeout=30).check_account(deadline=Deadline.after(0.3))
+        make_client(sandbox, read_timeout=30).check_account(deadline=Deadline.after(0.3))
     assert time.monotonic() - started < 2.0
 
 
@@ -255,7 +255,7 @@ def test_a_redirect_is_not_followed_and_the_key_stays(sandbox: Sandbox) -> None:
         location = elsewhere.url + ACCOUNT
         sandbox.add_fault(Fault("GET", ACCOUNT, "redirect", times=None, status=307, location=location))
         with pytest.raises(errors.InvalidResponseError) as caught:
-            helpers.client(sandbox).check_account()
+            make_client(sandbox).check_account()
         assert caught.value.code == "REDIRECT_REFUSED"
         assert elsewhere.requests == []
 
@@ -265,7 +265,7 @@ def test_a_redirect_is_not_followed_and_the_key_stays(sandbox: Sandbox) -> None:
     [("https://runflow.invalid", "host name not found"), ("http://127.0.0.1:9", "connection refused")],
 )
 def test_an_unreachable_server_is_named_by_what_is_wrong(url: str, said: str) -> None:
-    settings = helpers.configuration(None, RUNFLOW_BASE_URL=url, RUNFLOW_API_KEY="rf_test_key")
+    settings = configuration(None, RUNFLOW_BASE_URL=url, RUNFLOW_API_KEY="rf_test_key")
     client = RunflowClient(settings, Transport(settings, delay=lambda *_: 0.0, timeouts=(1.0, 1.0)))
     with pytest.raises(errors.NetworkError) as caught:
         client.check_account()
@@ -275,7 +275,7 @@ def test_an_unreachable_server_is_named_by_what_is_wrong(url: str, said: str) ->
 
 def test_a_server_without_a_trusted_certificate_gets_no_key(sandbox: Sandbox) -> None:
     port = sandbox.url.rsplit(":", 1)[1]  # speaks http: no TLS handshake succeeds
-    settings = helpers.configuration(None, RUNFLOW_BASE_URL=f"https://127.0.0.1:{port}", RUNFLOW_API_KEY="rf_test_key")
+    settings = configuration(None, RUNFLOW_BASE_URL=f"https://127.0.0.1:{port}", RUNFLOW_API_KEY="rf_test_key")
     client = RunflowClient(settings, Transport(settings, delay=lambda *_: 0.0, timeouts=(1.0, 1.0)))
     with pytest.raises(errors.NetworkError) as caught:
         client.check_account()
@@ -288,7 +288,7 @@ def test_netrc_cannot_replace_the_key(sandbox: Sandbox, tmp_path, monkeypatch: p
     netrc.write_text("machine 127.0.0.1 login somebody password else")
     netrc.chmod(0o600)
     monkeypatch.setenv("NETRC", str(netrc))
-    client = helpers.client(sandbox)
+    client = make_client(sandbox)
     client.transport._session.trust_env = True
     assert client.check_account()  # the sandbox answers 401 to any other credentials
 
@@ -300,24 +300,24 @@ def test_a_proxy_of_the_environment_never_sees_a_loopback_key(
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     monkeypatch.delenv("NO_PROXY", raising=False)
     monkeypatch.delenv("no_proxy", raising=False)
-    assert helpers.client(sandbox).check_account()
+    assert make_client(sandbox).check_account()
 
 
 def test_a_key_that_the_server_echoes_is_taken_out_of_its_answer(sandbox: Sandbox) -> None:
-    body = {"code": "UNAUTHORIZED", "message": f"unknown key {helpers.KEY}", "errors": [helpers.KEY]}
+    body = {"code": "UNAUTHORIZED", "message": f"unknown key {KEY}", "errors": [KEY]}
     sandbox.add_fault(Fault("GET", ACCOUNT, "status", status=401, body=body))
     with pytest.raises(errors.AuthenticationError) as caught:
-        helpers.client(sandbox).check_account()
-    assert helpers.KEY not in str(caught.value) + repr(caught.value.details)
+        make_client(sandbox).check_account()
+    assert KEY not in str(caught.value) + repr(caught.value.details)
     assert "unknown key ***" in str(caught.value)
 
 
 def test_a_key_that_the_server_echoes_escaped_is_taken_out_too(sandbox: Sandbox) -> None:
-    escaped = "".join(f"\\u{ord(character):04x}" for character in helpers.KEY)
+    escaped = "".join(f"\\u{ord(character):04x}" for character in KEY)
     body = f'{{"code": "UNAUTHORIZED", "message": "unknown key {escaped}", "errors": []}}'
     sandbox.add_fault(Fault("GET", ACCOUNT, "status", status=401, body=body))
     with pytest.raises(errors.AuthenticationError, match=r"unknown key \*\*\*"):
-        helpers.client(sandbox).check_account()
+        make_client(sandbox).check_account()
 
 
 def test_a_slow_line_may_take_its_time_for_an_upload() -> None:
@@ -339,7 +339,7 @@ def test_a_slow_line_may_take_its_time_for_an_upload() -> None:
     thread = threading.Thread(target=read_slowly)
     thread.start()
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    settings = helpers.configuration(None, RUNFLOW_BASE_URL=url, RUNFLOW_API_KEY="rf_test_key")
+    settings = configuration(None, RUNFLOW_BASE_URL=url, RUNFLOW_API_KEY="rf_test_key")
     transport = Transport(settings, timeouts=(0.6, 5.0))
     transport.put_file(url + "/put", b"x" * 600_000, "image/webp", Deadline.after(30))
     assert received.is_set()
@@ -349,14 +349,14 @@ def test_a_slow_line_may_take_its_time_for_an_upload() -> None:
 
 
 def test_the_organisation_and_the_version_are_sent(sandbox: Sandbox) -> None:
-    helpers.client(sandbox, RUNFLOW_ORGANIZATION_ID="5a9d0b0c-0000-4000-8000-000000000009").check_account()
+    make_client(sandbox, RUNFLOW_ORGANIZATION_ID="5a9d0b0c-0000-4000-8000-000000000009").check_account()
     headers = CaseInsensitiveDict(sandbox.requests[0].headers)
     assert headers["X-Organization-Id"] == "5a9d0b0c-0000-4000-8000-000000000009"
     assert headers["User-Agent"].startswith("comfyui-runflow-evaluate/")
 
 
 def test_many_calls_share_one_connection(sandbox: Sandbox) -> None:
-    client = helpers.client(sandbox)
+    client = make_client(sandbox)
     for _ in range(10):
         client.check_account()
     assert sandbox.connections == 1
@@ -366,7 +366,7 @@ def test_a_cancelled_call_sends_nothing_more(sandbox: Sandbox) -> None:
     cancelled = threading.Event()
     cancelled.set()
     with pytest.raises(errors.Cancelled):
-        helpers.client(sandbox).check_account(deadline=Deadline(cancelled=cancelled))
+        make_client(sandbox).check_account(deadline=Deadline(cancelled=cancelled))
     assert sandbox.requests == []
 
 
@@ -383,7 +383,7 @@ def test_a_cancelled_call_sends_nothing_more(sandbox: Sandbox) -> None:
     ],
 )
 def test_an_upload_goes_to_no_private_or_plain_address(url: str) -> None:
-    settings = helpers.configuration(None, RUNFLOW_API_KEY="rf_test_key")
+    settings = configuration(None, RUNFLOW_API_KEY="rf_test_key")
     with pytest.raises(errors.InvalidResponseError) as caught:
         Transport(settings).put_file(url, b"bytes", "image/webp", Deadline.after(1))
     assert caught.value.code == "UPLOAD_ADDRESS_REFUSED"
@@ -391,5 +391,5 @@ def test_an_upload_goes_to_no_private_or_plain_address(url: str) -> None:
 
 def test_a_text_that_was_cut_inside_an_emoji_is_read(sandbox: Sandbox) -> None:
     sandbox.add_fault(Fault("GET", "/v1/auth/me", "garbage", body=b'{"name": "a hand \\ud83d", "left": 1.5}'))
-    assert helpers.client(sandbox).check_account() == {"name": "a hand ?", "left": 1.5}
+    assert make_client(sandbox).check_account() == {"name": "a hand ?", "left": 1.5}
     assert len(sandbox.requests) == 1

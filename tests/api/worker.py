@@ -6,9 +6,10 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve()
-sys.path += [str(HERE.parents[2]), str(HERE.parent)]
+sys.path += [str(HERE.parents[2]), str(HERE.parents[1])]
 
-import helpers  # noqa: E402
+from support.evaluators import KEY  # noqa: E402
+from support.pictures import picture  # noqa: E402
 
 from runflow_api import background  # noqa: E402
 from runflow_api.api.client import RunflowClient  # noqa: E402
@@ -20,12 +21,12 @@ from runflow_api.settings import config  # noqa: E402
 def main(url: str, directory: str, token: str, *numbers: str) -> None:
     settings = config.load(
         None,
-        {"RUNFLOW_BASE_URL": url, "RUNFLOW_API_KEY": helpers.KEY, "RUNFLOW_MAX_EVALUATIONS_PER_PROMPT": "1000"},
+        {"RUNFLOW_BASE_URL": url, "RUNFLOW_API_KEY": KEY, "RUNFLOW_MAX_EVALUATIONS_PER_PROMPT": "1000"},
     )
     client = RunflowClient(settings, Transport(settings, delay=lambda *_: 0.02, timeouts=(2.0, 2.0)))
     evaluator = Evaluator(settings, Path(directory), client=client, next_delay=lambda *_: 0.05)
     print("ready", flush=True)
-    jobs = [Job([helpers.picture(int(number), 64, 64)], prompt_token=token) for number in numbers]
+    jobs = [Job([picture(int(number), 64, 64)], prompt_token=token) for number in numbers]
     futures = [background.start(evaluator.evaluate(job)) for job in jobs]
     for number, future in zip(numbers, futures, strict=True):
         print(number, future.result()[0].evaluation.id, flush=True)

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import comfyui_server
 import pytest
+from support.server import ComfyUI, start_comfyui
 
 if str(Path(__file__).parent) not in sys.path:
     sys.path.append(str(Path(__file__).parent))
@@ -47,20 +47,18 @@ def as_before(sandbox: Sandbox) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def start_server(
-    tmp_path_factory: pytest.TempPathFactory, sandbox: Sandbox
-) -> Iterator[Callable[..., comfyui_server.ComfyUI]]:
+def start_server(tmp_path_factory: pytest.TempPathFactory, sandbox: Sandbox) -> Iterator[Callable[..., ComfyUI]]:
     """`start_server(key=…)`: a ComfyUI with the stand-ins for a model, ended with the session."""
-    servers: list[comfyui_server.ComfyUI] = []
+    servers: list[ComfyUI] = []
 
-    def start(key: str | None, args: tuple[str, ...] = ()) -> comfyui_server.ComfyUI:
+    def start(key: str | None, args: tuple[str, ...] = ()) -> ComfyUI:
         base = tmp_path_factory.mktemp("comfyui")
         (base / "input").mkdir()
         for photo in PHOTOS.glob("*.jpg"):
             shutil.copy2(photo, base / "input")
         env = {"RUNFLOW_BASE_URL": sandbox.url, "RUNFLOW_MAX_EVALUATIONS_PER_DAY": "100000"}
         servers.append(
-            comfyui_server.start(
+            start_comfyui(
                 base,
                 env=env | ({"RUNFLOW_API_KEY": key} if key else {}),
                 extra_nodes=(HERE / "stand_ins",),
@@ -75,12 +73,12 @@ def start_server(
 
 
 @pytest.fixture(scope="session")
-def server(start_server: Callable[..., comfyui_server.ComfyUI]) -> comfyui_server.ComfyUI:
+def server(start_server: Callable[..., ComfyUI]) -> ComfyUI:
     return start_server(KEY)
 
 
 @pytest.fixture(scope="session")
-def keyless(start_server: Callable[..., comfyui_server.ComfyUI]) -> comfyui_server.ComfyUI:
+def keyless(start_server: Callable[..., ComfyUI]) -> ComfyUI:
     return start_server(None)
 
 
@@ -90,8 +88,8 @@ def renderer(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def play(browser: Browser, server: comfyui_server.ComfyUI, sandbox: Sandbox, renderer: str) -> Play:
-    def run(scenario: str, *verdicts: ScriptedVerdict, on: comfyui_server.ComfyUI | None = None, **more: Any) -> Any:
+def play(browser: Browser, server: ComfyUI, sandbox: Sandbox, renderer: str) -> Play:
+    def run(scenario: str, *verdicts: ScriptedVerdict, on: ComfyUI | None = None, **more: Any) -> Any:
         for verdict in verdicts:
             sandbox.add_verdict(verdict)
         return browser.run(scenario, (on or server).url, renderer, **more)

@@ -10,7 +10,7 @@ import threading
 from pathlib import Path
 from typing import Any, Protocol
 
-from comfyui_server import ComfyUI
+from support.server import ComfyUI
 
 from runflow_api.sandbox.app import ScriptedVerdict
 

@@ -10,12 +10,12 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from _server import PACK_FOLDER
-from comfyui_server import ComfyUI
 from driver import HERE, KEY, Browser, Play
 from PIL import Image
+from support.process import PACK_FOLDER
+from support.server import ComfyUI
 
-from runflow_api.journal.journal import Ask, Journal, Limits
+from runflow_api.journal.journal import Journal, Limits, Request
 from runflow_api.sandbox.app import Fault, Sandbox, ScriptedVerdict
 
 HAND = ScriptedVerdict(
@@ -243,9 +243,10 @@ def test_ten_thousand_rows_stay_smooth(browser: Browser, server: ComfyUI) -> Non
     """A frame of scrolling stays far below what anybody would notice, on a machine that is busy with tests."""
     count = 10_000
     price = Decimal("0.10")
-    asks = [Ask(f"row{n}", "org:x", price, "standard", "rows", generation_prompt=f"row {n}") for n in range(count)]
+    rows = (f"row {n}" for n in range(count))
+    requests = [Request(row, "org:x", price, "standard", "rows", generation_prompt=row) for row in rows]
     with Journal.open(None, server.base / "user" / "__runflow_evaluate") as journal:
-        journal.begin(asks, Limits(count, 10 * count))
+        journal.begin(requests, Limits(count, 10 * count))
     seen = browser.run("pages.history_of_thousands", server.url, "canvas", given={"count": count}, fresh=True)
     assert seen["perFrame"] < 100
 

@@ -8,10 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import comfyui_server
 import pytest
-from comfyui_server import ComfyUI
 from driver import HERE, KEY, Browser
+from support.server import ComfyUI, start_comfyui
 
 from runflow_api.sandbox.app import Sandbox, ScriptedVerdict
 
@@ -40,7 +39,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, sandbox: Sandbox) -> Iterat
         shutil.copy2(photo, base / "input")
     env = {"RUNFLOW_BASE_URL": sandbox.url, "RUNFLOW_API_KEY": KEY}
     nodes = (HERE.parent / "graph" / "model_nodes",)
-    with comfyui_server.start(base, env=env, extra_nodes=nodes, args=("--fp32-text-enc",)) as running:
+    with start_comfyui(base, env=env, extra_nodes=nodes, args=("--fp32-text-enc",)) as running:
         running.run({"1": {"class_type": "TestWriteCheckpoint", "inputs": {"name": TINY}}})
         yield running
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from comfyui_server import ComfyUI
 from driver import Browser
+from support.server import ComfyUI
 
 from runflow_api.sandbox.app import Sandbox, ScriptedVerdict
 

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import comfyui_server
 import pytest
+from support.server import ComfyUI, start_comfyui
 
 HERE = Path(__file__).parent
 TEST_NODES = HERE / "test_nodes"
 
-if str(HERE) not in sys.path:
-    sys.path.append(str(HERE))  # for the helpers that graph tests share
-
 
 @pytest.fixture(scope="session")
-def comfyui_factory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., comfyui_server.ComfyUI]]:
+def comfyui_factory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., ComfyUI]]:
     """`comfyui_factory(env=None, base=None, extra_nodes=None, **options)` starts a server with that environment.
 
     `base` is its base directory: give an old one to go on where an earlier server stopped. Each server lives
@@ -26,11 +22,11 @@ def comfyui_factory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callab
     start takes seconds, so share one per module. `tests/graph/test_nodes` is copied into its `custom_nodes`,
     unless `extra_nodes` says else.
     """
-    servers: list[comfyui_server.ComfyUI] = []
+    servers: list[ComfyUI] = []
 
-    def start(base: Path | None = None, **options: Any) -> comfyui_server.ComfyUI:
+    def start(base: Path | None = None, **options: Any) -> ComfyUI:
         options.setdefault("extra_nodes", (TEST_NODES,) if TEST_NODES.is_dir() else ())
-        servers.append(comfyui_server.start(base or tmp_path_factory.mktemp("comfyui"), **options))
+        servers.append(start_comfyui(base or tmp_path_factory.mktemp("comfyui"), **options))
         return servers[-1]
 
     yield start
@@ -39,6 +35,6 @@ def comfyui_factory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callab
 
 
 @pytest.fixture(scope="session")
-def comfyui(comfyui_factory: Callable[..., comfyui_server.ComfyUI]) -> comfyui_server.ComfyUI:
+def comfyui(comfyui_factory: Callable[..., ComfyUI]) -> ComfyUI:
     """The server that tests share: no RUNFLOW_ setting, no key. Leave it running."""
     return comfyui_factory()

@@ -12,8 +12,8 @@ from urllib.parse import quote
 
 import archive
 import pytest
-from _workflow import to_prompt
-from comfyui_server import ComfyUI
+from support.server import ComfyUI
+from support.workflows import to_prompt
 
 FOLDERS = ("ComfyUI-Runflow-Evaluate-0.1.0", "Runflow Evaluate")
 """What people call a folder that they unpacked themselves: with dots, and with a space."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from comfyui_server import ComfyUI
+from support.server import ComfyUI
 
 EVALUATION = "passed:BOOLEAN score:FLOAT issues:STRING improved_prompt:STRING evaluation:RUNFLOW_EVALUATION"
 CONTRACT: dict[str, tuple[str, str, str, str]] = {

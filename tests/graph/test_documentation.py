@@ -14,12 +14,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import comfyui_server
 import numpy as np
 import pytest
-from comfyui_server import ComfyUI
-from graphs import EXAMPLES, Prompt, evaluate, example, load_image, node, show
 from PIL import Image
+from support.prompts import EXAMPLES, Prompt, evaluate, example, load_image, node, show
+from support.server import ComfyUI, checkout
 
 from runflow_api.sandbox.app import Sandbox, ScriptedVerdict
 
@@ -31,7 +30,7 @@ KEY = "rf_test_of_the_documentation"
 
 
 def test_the_demo_judges_every_photograph() -> None:
-    command = [sys.executable, "scripts/demo.py", "--comfyui", str(comfyui_server.checkout())]
+    command = [sys.executable, "scripts/demo.py", "--comfyui", str(checkout())]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
     count = len(list((EXAMPLES / "photos").glob("*.jpg")))
     assert done.returncode == 0 and f"{count} of {count} judged." in done.stdout, done.stdout + done.stderr

@@ -8,12 +8,12 @@ import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import helpers
 import numpy as np
 import pytest
-from comfyui_server import ComfyUI, PromptFailed
-from graphs import details, evaluate, load_image, node, options, outputs_as_text, reference, show
 from PIL import Image
+from support.pictures import picture
+from support.prompts import details, evaluate, load_image, node, options, outputs_as_text, reference, show
+from support.server import ComfyUI, PromptFailed
 
 from runflow_api import images
 from runflow_api.sandbox.app import Fault, Sandbox, ScriptedVerdict
@@ -44,7 +44,7 @@ def as_before(sandbox: Sandbox) -> Iterator[None]:
 def photo(server: ComfyUI, channels: int = 3) -> str:
     """A new picture in the server's input folder; its name."""
     seed = next(_seeds)
-    pixels = images.to_pixels(helpers.picture(seed, channels=channels))
+    pixels = images.to_pixels(picture(seed, channels=channels))
     name = f"photo-{seed}.png"
     Image.fromarray(pixels).save(server.base / "input" / name)
     return name

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from comfyui_server import ComfyUI, PromptFailed
-from graphs import EXAMPLES, Prompt, example, node
 from PIL import Image
+from support.prompts import EXAMPLES, Prompt, example, node
+from support.server import ComfyUI, PromptFailed
 
 from runflow_api.sandbox.app import Sandbox, ScriptedVerdict
 

@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import helpers
 import numpy as np
 import pytest
-from comfyui_server import ComfyUI, PromptFailed
-from graphs import details, evaluate, load_image, node, outputs_as_text, show
 from PIL import Image
+from support.pictures import picture
+from support.prompts import details, evaluate, load_image, node, outputs_as_text, show
+from support.server import ComfyUI, PromptFailed
 
 from runflow_api import images
 from runflow_api.sandbox.app import Fault, Sandbox, ScriptedVerdict
@@ -47,7 +47,7 @@ def as_before(sandbox: Sandbox) -> Iterator[None]:
 def photo(server: ComfyUI) -> str:
     """A new picture in the server's input folder; its name."""
     name = f"follow-up-{next(_seeds)}.png"
-    Image.fromarray(images.to_pixels(helpers.picture(next(_seeds)))).save(server.base / "input" / name)
+    Image.fromarray(images.to_pixels(picture(next(_seeds)))).save(server.base / "input" / name)
     return name
 
 

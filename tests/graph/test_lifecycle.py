@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import helpers
 import pytest
-from comfyui_server import ComfyUI
-from graphs import evaluate, load_image, node, show
 from PIL import Image
+from support.pictures import picture
+from support.prompts import evaluate, load_image, node, show
+from support.server import ComfyUI
 
 from runflow_api import images
 from runflow_api.sandbox.app import Fault, Sandbox
@@ -47,7 +47,7 @@ def gate(server: ComfyUI, seed: int | None = None, count: int = 1) -> dict[str, 
     prompt: dict[str, Any] = {}
     for number in range(count):
         name = f"photo-{next(_seeds) if seed is None else seed + number}.png"
-        pixels = images.to_pixels(helpers.picture(int(name[6:-4])))
+        pixels = images.to_pixels(picture(int(name[6:-4])))
         Image.fromarray(pixels).save(server.base / "input" / name)
         prompt |= load_image(f"{number}1", name)
         prompt |= evaluate(f"{number}2", [f"{number}1", 0])

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from comfyui_server import ComfyUI, History, PromptFailed
-from graphs import Prompt, evaluate, example, node, show
 from PIL import Image
+from support.prompts import Prompt, evaluate, example, node, show
+from support.server import ComfyUI, History, PromptFailed
 
 from runflow_api.sandbox.app import Fault, Sandbox, ScriptedVerdict
 

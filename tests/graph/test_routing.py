@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from comfyui_server import ComfyUI, PromptFailed
-from graphs import Prompt, evaluate, example, node
+from support.prompts import Prompt, evaluate, example, node
+from support.server import ComfyUI, PromptFailed
 
 from runflow_api.sandbox.app import Sandbox, ScriptedVerdict
 

@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import helpers
 import pytest
 import requests
-from comfyui_server import ComfyUI, PromptFailed
-from graphs import evaluate, load_image, node, show
 from PIL import Image
+from support.pictures import picture
+from support.prompts import evaluate, load_image, node, show
+from support.server import ComfyUI, PromptFailed
 
 from runflow_api import images
 from runflow_api.sandbox.app import Fault, Sandbox
@@ -70,7 +70,7 @@ def lived(server: ComfyUI, sandbox: Sandbox) -> ComfyUI:
 
 def gate(server: ComfyUI, seed: int, **inputs: Any) -> dict[str, Any]:
     name = f"secret-{seed}.png"
-    Image.fromarray(images.to_pixels(helpers.picture(seed))).save(server.base / "input" / name)
+    Image.fromarray(images.to_pixels(picture(seed))).save(server.base / "input" / name)
     return {**load_image("1", name), **evaluate("2", ["1", 0], **inputs), **show("3", ["2", 4])}
 
 

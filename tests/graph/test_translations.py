@@ -7,15 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import helpers
 import node_texts
 import pytest
-from comfyui_server import ComfyUI
-from graphs import evaluate, load_image, node
 from PIL import Image
+from support.pictures import picture
+from support.prompts import evaluate, load_image, node
+from support.server import ComfyUI
 
 from runflow_api import images
-from runflow_api.report.labels import LANGUAGES, words
+from runflow_api.report.labels import LANGUAGES, labels
 
 LOCALES = Path(__file__).resolve().parents[2] / "locales"
 FILES = ("nodeDefs", "settings", "commands")
@@ -50,8 +50,8 @@ def locale(comfyui: ComfyUI) -> Iterator[str]:
 
 def saved(server: ComfyUI, folder: str, seed: int, **inputs: str) -> tuple[str, Any]:
     """The page and the JSON of a report of one local verdict."""
-    picture = Image.fromarray(images.to_pixels(helpers.picture(seed)))
-    picture.save(server.base / "input" / f"{folder}.png")
+    drawn = Image.fromarray(images.to_pixels(picture(seed)))
+    drawn.save(server.base / "input" / f"{folder}.png")
     prompt = {
         **load_image("1", f"{folder}.png"),
         **evaluate("2", ["1", 0], judge="local"),
@@ -66,15 +66,15 @@ def saved(server: ComfyUI, folder: str, seed: int, **inputs: str) -> tuple[str, 
 def test_a_report_speaks_the_language_of_the_editor(comfyui: ComfyUI, locale: str) -> None:
     page, records = saved(comfyui, "editor", 71)
     assert f'<html lang="{locale}">' in page
-    assert words(locale).title in page
-    assert words(locale).image.format(n=1) in page
+    assert labels(locale).title in page
+    assert labels(locale).image.format(n=1) in page
     assert (records["title"], records["images"][0]["image"]) == ("Quality report", "Image 1")
 
 
 def test_a_report_speaks_the_language_that_was_chosen(comfyui: ComfyUI, locale: str) -> None:
     page, _ = saved(comfyui, "chosen", 72, language="zh")
     assert '<html lang="zh">' in page
-    assert words("zh").title in page
+    assert labels("zh").title in page
 
 
 def test_a_language_that_the_report_has_not_is_english(comfyui: ComfyUI, locale: str) -> None:

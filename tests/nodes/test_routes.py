@@ -13,10 +13,9 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import comfyui_server
 import pytest
-from comfyui_server import ComfyUI
 from pydantic import SecretStr
+from support.server import ComfyUI, start_comfyui
 
 from runflow_api.api.client import RunflowClient, encode_request
 from runflow_api.api.models import COMPLETED, EvaluationRequest
@@ -39,7 +38,7 @@ def sandbox() -> Iterator[Sandbox]:
 def server(tmp_path_factory: pytest.TempPathFactory, sandbox: Sandbox) -> Iterator[ComfyUI]:
     """Listens on every address, as people do to use ComfyUI from another machine."""
     base = tmp_path_factory.mktemp("comfyui")
-    running = comfyui_server.start(base, env={"RUNFLOW_BASE_URL": sandbox.url}, args=("--listen", "0.0.0.0"))
+    running = start_comfyui(base, env={"RUNFLOW_BASE_URL": sandbox.url}, args=("--listen", "0.0.0.0"))
     yield running
     running.stop()
 
@@ -237,7 +236,7 @@ def test_a_refused_setting_is_named_with_its_range(
 
 def test_a_key_that_the_environments_key_would_hide_is_not_stored(tmp_path: Path, sandbox: Sandbox) -> None:
     env = {"RUNFLOW_BASE_URL": sandbox.url, "RUNFLOW_API_KEY": KEY}
-    running = comfyui_server.start(tmp_path, env=env, args=("--enable-cors-header",))
+    running = start_comfyui(tmp_path, env=env, args=("--enable-cors-header",))
     try:
         # Without that argument ComfyUI looks at the origin first, and stumbles over one that is none.
         malformed = ask(running, "POST", "key", {"action": "remove"}, Origin="http://[")

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from _workflow import to_prompt
+from support.workflows import to_prompt
 
 Prompt = dict[str, Any]
 Link = list[Any]

@@ -25,7 +25,8 @@ from typing import Any
 
 import _environment
 import aiohttp
-from _server import STOP_TIMEOUT, Server, ServerError
+
+from support.process import STOP_TIMEOUT, Server, ServerError
 
 RUN_TIMEOUT = 60  # seconds, as all of these
 LAST_EVENT_TIMEOUT = 5  # from a prompt's entry in /history to the event that closes it
@@ -330,7 +331,7 @@ def checkout() -> Path:
     raise ServerError("These tests need a real ComfyUI, which is not set up yet: run `python scripts/check.py`.")
 
 
-def start(base: Path, **options: Any) -> ComfyUI:
+def start_comfyui(base: Path, **options: Any) -> ComfyUI:
     """Start a server on this Python; `options` as for `Server`: env, extra_nodes, pack, args."""
     server = ComfyUI(checkout(), base, python=sys.executable, **options)
     try:
