@@ -12,21 +12,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from ..runflow_api import images
 
 FOLDER = "thumbnails"
 SIDE = 192
 QUALITY = 70
-MOST = 5_000
+MAX_THUMBNAILS = 5_000
 """About 5 kB each. The oldest go first."""
-LOOK_EVERY = 100
+CHECK_EVERY = 100
 _NAME = re.compile(r"[0-9a-f]{16,128}")
 
 log = logging.getLogger("runflow_evaluate")
-_kept = 0
-_tidying = threading.Lock()
+_kept_count = 0
+_counting = threading.Lock()
 
 
 def keep(directory: Path, pictures: Sequence[np.ndarray]) -> None:
@@ -35,8 +34,8 @@ def keep(directory: Path, pictures: Sequence[np.ndarray]) -> None:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for picture in pictures:
-            _keep(folder, picture)
-        _tidy(folder, len(pictures))
+            _keep_one(folder, picture)
+        _remove_oldest(folder, len(pictures))
     except (OSError, ValueError) as error:
         log.warning("A thumbnail could not be kept: %s", error)
 
@@ -46,15 +45,18 @@ def find(directory: Path, name: str) -> Path | None:
     if not _NAME.fullmatch(name):
         return None
     file = directory / FOLDER / f"{name}.webp"
-    return file if file.is_file() else None
+    try:
+        return file if file.is_file() else None
+    except OSError:  # the folder of another user
+        return None
 
 
-def _keep(folder: Path, picture: np.ndarray) -> None:
+def _keep_one(folder: Path, picture: np.ndarray) -> None:
     pixels = images.to_pixels(picture)
     file = folder / f"{images.pixel_hash(pixels)}.webp"
     if file.exists():
         return
-    small = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).convert("RGB")
+    small = images.to_pil(pixels).convert("RGB")
     small.thumbnail((SIDE, SIDE))
     part = file.with_suffix(f".{threading.get_ident()}.part")
     small.save(part, "WEBP", quality=QUALITY)
@@ -62,13 +64,13 @@ def _keep(folder: Path, picture: np.ndarray) -> None:
     part.replace(file)
 
 
-def _tidy(folder: Path, added: int) -> None:
-    """Once in a while forget the oldest."""
-    global _kept
-    with _tidying:
-        due = _kept == 0 or (_kept + added) // LOOK_EVERY > _kept // LOOK_EVERY
-        _kept += added
+def _remove_oldest(folder: Path, added: int) -> None:
+    """Once in a while delete the oldest."""
+    global _kept_count
+    with _counting:
+        due = _kept_count == 0 or (_kept_count + added) // CHECK_EVERY > _kept_count // CHECK_EVERY
+        _kept_count += added
     if due:
         files = sorted(folder.glob("*.webp"), key=lambda file: file.stat().st_mtime)
-        for file in files[: max(0, len(files) - MOST)]:
+        for file in files[: max(0, len(files) - MAX_THUMBNAILS)]:
             file.unlink(missing_ok=True)

@@ -13,7 +13,6 @@ import folder_paths
 import numpy as np
 from comfy.cli_args import args
 from comfy_api.latest import io
-from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from ..runflow_api import images
@@ -51,8 +50,7 @@ def _save(folder: Path, picture: np.ndarray, metadata: PngInfo | None) -> str:
     path = folder / f"{images.pixel_hash(pixels)[:16]}.png"
     if not path.exists():
         part = path.with_suffix(f".{threading.get_ident()}.part")
-        shown = pixels[:, :, 0] if pixels.shape[2] == 1 else pixels
-        Image.fromarray(shown).save(part, "PNG", pnginfo=metadata, compress_level=1)
+        images.to_pil(pixels).save(part, "PNG", pnginfo=metadata, compress_level=1)
         part.replace(path)
     return path.name
 

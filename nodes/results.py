@@ -5,6 +5,7 @@ import json
 from comfy_api.latest import io
 
 from ..runflow_api.errors import InvalidInputError
+from ..runflow_api.evaluation.verdict import credits_text
 from ..runflow_api.report import tables
 from ._schema import EvaluationType, schema
 
@@ -54,7 +55,7 @@ class RunflowEvaluationDetails(io.ComfyNode):
             tables.gate_failures(answer),
             (answer.action.primary_action if answer.action else None) or answer.primary_action_code or "",
             (answer.action.failure_summary if answer.action else None) or "",
-            evaluation[index].cost,
+            credits_text(evaluation[index].cost),
             json.dumps(answer.to_json(), ensure_ascii=False, indent=2),
         )
 

@@ -38,9 +38,9 @@ def start(work: Coroutine[Any, Any, T]) -> Future[T]:
     return asyncio.run_coroutine_threadsafe(work, loop())
 
 
-def call(function: Callable[[], T]) -> Future[T]:
+def call(function: Callable[..., T], *args: Any) -> Future[T]:
     """Run a blocking function in a daemon thread."""
-    return _threads.submit(function)
+    return _threads.submit(functools.partial(function, *args))
 
 
 class Workers:

@@ -34,20 +34,48 @@ from collections.abc import Sequence
 
 
 class RunflowError(Exception):
-    """Base of the tree. ``code`` is stable; ``str(error)`` is ``[CODE] text`` for a person."""
+    """Base of the tree. ``code`` is stable; ``str(error)`` is ``[CODE] message cost advice``, for a person.
+
+    ``message`` is what happened, ``attempts`` what each try met (oldest first), ``cost`` what it cost and
+    ``advice`` what to do; the last two are sentences, "" where there is nothing to say.
+    """
 
     code = "RUNFLOW_ERROR"
     unjudged_indices: tuple[int, ...] | None = None
     """Positions in the batch that have no verdict; ``None`` means all of them."""
+    may_have_been_accepted = False
+    """Whether an attempt of the same request may have been accepted, whatever the last answer says."""
 
-    def __init__(self, message: str, *, code: str | None = None) -> None:
+    def __init__(
+        self, message: str, *, code: str | None = None, cost: str = "", advice: str = "", attempts: Sequence[str] = ()
+    ) -> None:
         super().__init__(message)
         self.message = message
+        self.cost = cost
+        self.advice = advice
+        self.attempts = tuple(attempts)
         if code:
             self.code = code
 
+    @property
+    def text(self) -> str:
+        """All that there is to say, without the code."""
+        return " ".join(part for part in (self.message, _tried(self.attempts), self.cost, self.advice) if part)
+
+    def add_advice(self, sentence: str) -> None:
+        """Say one thing more that can be done; "" adds nothing."""
+        self.advice = " ".join(part for part in (self.advice, sentence) if part)
+
     def __str__(self) -> str:
-        return f"[{self.code}] {self.message}"
+        return f"[{self.code}] {self.text}"
+
+
+def _tried(attempts: Sequence[str]) -> str:
+    """ "Tried 5 times: connection refused (4×), HTTP 503." where there was more than one attempt."""
+    if len(attempts) < 2:
+        return ""
+    counted = [said if (n := attempts.count(said)) == 1 else f"{said} ({n}×)" for said in dict.fromkeys(attempts)]
+    return f"Tried {len(attempts)} times: {', '.join(counted)}."
 
 
 class ConfigurationError(RunflowError):
@@ -61,8 +89,8 @@ class InvalidInputError(RunflowError):
 
     code = "INVALID_INPUT"
 
-    def __init__(self, field: str, message: str) -> None:
-        super().__init__(f"{field}: {message}")
+    def __init__(self, field: str, message: str, *, code: str | None = None, cost: str = "", advice: str = "") -> None:
+        super().__init__(f"{field}: {message}", code=code, cost=cost, advice=advice)
         self.field = field
 
 
@@ -82,7 +110,7 @@ class ApiError(RunflowError):
     """The API refused.
 
     ``status`` is the HTTP status, ``code`` the API's code or one derived from the status, ``details`` the
-    API's per-field texts, ``attempts`` what each attempt met, oldest first.
+    API's per-field texts, ``fields`` the names of the fields that it found fault with.
     """
 
     code = "API_ERROR"
@@ -94,14 +122,15 @@ class ApiError(RunflowError):
         status: int,
         code: str | None = None,
         details: Sequence[str] = (),
+        fields: Sequence[str] = (),
+        cost: str = "",
+        advice: str = "",
         attempts: Sequence[str] = (),
     ) -> None:
-        super().__init__(message, code=code)
-        self.may_have_been_accepted = False
-        """Whether an earlier attempt of the same request may have been accepted, whatever this answer says."""
+        super().__init__(message, code=code, cost=cost, advice=advice, attempts=attempts)
         self.status = status
         self.details = tuple(details)
-        self.attempts = tuple(attempts)
+        self.fields = tuple(fields)
 
 
 class AuthenticationError(ApiError):
@@ -141,19 +170,11 @@ class NetworkError(RunflowError):
 
     code = "CONNECTION_FAILED"
 
-    def __init__(self, message: str, *, code: str | None = None, attempts: Sequence[str] = ()) -> None:
-        super().__init__(message, code=code)
-        self.attempts = tuple(attempts)
-
 
 class InvalidResponseError(RunflowError):
     """An answer that is not the API's: HTML of a proxy, cut off, not JSON, of the wrong shape, a redirect."""
 
     code = "INVALID_RESPONSE"
-
-    def __init__(self, message: str, *, code: str | None = None, attempts: Sequence[str] = ()) -> None:
-        super().__init__(message, code=code)
-        self.attempts = tuple(attempts)
 
 
 class NotJudgedError(RunflowError):
@@ -161,8 +182,16 @@ class NotJudgedError(RunflowError):
 
     code = "NOT_JUDGED"
 
-    def __init__(self, message: str, *, code: str | None = None, evaluation_ids: Sequence[str] = ()) -> None:
-        super().__init__(message, code=code)
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str | None = None,
+        cost: str = "",
+        advice: str = "",
+        evaluation_ids: Sequence[str] = (),
+    ) -> None:
+        super().__init__(message, code=code, cost=cost, advice=advice)
         self.evaluation_ids = tuple(evaluation_ids)
 
 

@@ -86,6 +86,12 @@ def to_pixels(image: npt.NDArray[Any]) -> PixelImage:
     return pixels
 
 
+def to_pil(pixels: PixelImage) -> Image.Image:
+    """uint8 (H, W, C) with 1, 3 or 4 channels as a Pillow image of mode L, RGB or RGBA."""
+    # Pillow refuses a channel axis of 1.
+    return Image.fromarray(np.ascontiguousarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels))
+
+
 def pixel_hash(pixels: PixelImage) -> str:
     """SHA-256 of the shape and the uint8 values, never of an encoding: encoders change."""
     digest = hashlib.sha256(repr(pixels.shape).encode())
@@ -99,7 +105,7 @@ def encode_lossless(pixels: PixelImage) -> EncodedImage:
     Method 0 at quality 0 is WebP's fastest lossless effort and loses nothing; ``exact`` keeps the colour
     of transparent pixels.
     """
-    picture = _picture(pixels)
+    picture = to_pil(pixels)
     buffer = io.BytesIO()
     if picture.mode == "L" or max(picture.size) > WEBP_MAX_SIDE:
         picture.save(buffer, "PNG", compress_level=1)
@@ -110,7 +116,7 @@ def encode_lossless(pixels: PixelImage) -> EncodedImage:
 
 def encode_lossy(pixels: PixelImage, limit: int = MAX_URL_CHARACTERS) -> EncodedImage:
     """The best lossy image whose data URI has at most ``limit`` characters, halved in size at the last."""
-    picture = _picture(pixels)
+    picture = to_pil(pixels)
     while True:
         for quality in LOSSY_QUALITIES:
             encoded = _encode_at(picture, quality, pixels.shape)
@@ -126,11 +132,6 @@ def data_uri(encoded: EncodedImage) -> str:
 def data_uri_length(encoded: EncodedImage) -> int:
     """Characters of the data URI, without making it."""
     return len(f"data:{encoded.mime_type};base64,") + 4 * ((len(encoded.data) + 2) // 3)
-
-
-def _picture(pixels: PixelImage) -> Image.Image:
-    # Pillow refuses a channel axis of 1.
-    return Image.fromarray(np.ascontiguousarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels))
 
 
 def _encode_at(picture: Image.Image, quality: int, shape: tuple[int, ...]) -> EncodedImage:

@@ -11,8 +11,7 @@ import torch
 
 from ...runflow_api.errors import InvalidInputError
 from ...runflow_api.evaluation.question import LONGEST, require_choice
-from ...runflow_api.evaluation.verdict import RUNFLOW, UNKNOWN, BatchVerdict, Verdict, total_cost
-from .. import _image_batch
+from ...runflow_api.evaluation.verdict import RUNFLOW, UNKNOWN, BatchVerdict, Verdict, credits_text, total_cost
 from .graph import Body, Graph, next_seed
 
 LOOP_OUT, PROMPT_OUT, SEED_OUT, ATTEMPT_OUT, ISSUES_OUT, ORIGINAL_OUT = range(6)
@@ -131,7 +130,7 @@ class Attempt:
     @property
     def cost(self) -> str:
         """What this run paid for it in credits, "" where nobody knows."""
-        return "0" if self.remembered else total_cost(self.verdict or ())
+        return "0" if self.remembered else credits_text(total_cost(self.verdict or ()))
 
     @property
     def issues_for_the_next(self) -> str:
@@ -151,7 +150,7 @@ class Attempt:
         return {
             "attempt": self.number,
             **self.state.to_json(),
-            "verdict": self.outcome,
+            "verdict": str(self.outcome),
             "passed": self.passed,
             "score": self.score,
             "issues": verdict.issues.splitlines() if verdict else [],
@@ -165,10 +164,10 @@ def _member(verdict: Verdict) -> dict[str, Any]:
     return {
         "id": verdict.evaluation.id,
         "image": verdict.subject.pixel_hash,
-        "verdict": verdict.outcome,
+        "verdict": str(verdict.outcome),
         "score": verdict.score,
         "judge": verdict.judge,
-        "cost": verdict.cost,
+        "cost": credits_text(verdict.cost),
     }
 
 

@@ -8,12 +8,13 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
 import comfy.model_management
 
 from ...runflow_api import background
+from ...runflow_api.api.transport import Deadline
 from ...runflow_api.errors import InvalidInputError, RunflowError
 from ...runflow_api.evaluation.verdict import RUNFLOW
 from .. import _runtime
@@ -47,13 +48,13 @@ START_ELSEWHERE = (
     f"{NO_ATTEMPT}"
 )
 ONLY_END_INSIDE = (
-    "the loop from node {first} to node {last} ({kind}) repeats End {end}, but not Start {start}. To repeat both, connect "
-    "an output of node {first} to Start's prompt or seed; otherwise take what comes out of node {last} to End. "
+    "the loop from node {first} to node {last} ({kind}) repeats End {end}, but not Start {start}. To repeat both, "
+    "connect an output of node {first} to Start's prompt or seed; otherwise take what comes out of node {last} to End. "
     f"{NO_ATTEMPT}"
 )
 ONLY_START_INSIDE = (
-    "the loop from node {first} to node {last} ({kind}) repeats Start {start}, but not End {end}. To repeat both, connect "
-    "End's best_image to node {last}; otherwise do not connect node {first} to Start. "
+    "the loop from node {first} to node {last} ({kind}) repeats Start {start}, but not End {end}. To repeat both, "
+    "connect End's best_image to node {last}; otherwise do not connect node {first} to Start. "
     f"{NO_ATTEMPT}"
 )
 UNUSED = {
@@ -65,7 +66,10 @@ log = logging.getLogger("runflow_evaluate")
 
 
 async def check_loop(context: LoopContext, state: LoopState, settings: LoopSettings) -> None:
-    """Runs before the first attempt: raises ``InvalidInputError`` for a loop that cannot work, says what it may cost."""
+    """Runs before the first attempt: says on Start what the loop may cost.
+
+    Raises ``InvalidInputError`` for a loop that cannot work.
+    """
     body = context.body(state)
     settings.check()
     refuse_wiring(context, body, settings)
@@ -203,12 +207,10 @@ async def _price(job_class: str | None) -> Decimal | None:
     if job_class is None:
         return None
     try:
-        classes = await run_with_timeout(background.call(_runtime.evaluator().client.job_classes)) or []
-        price = next((known.price for known in classes if known.code == job_class), None)
-        return Decimal(price) if price else None
-    except (RunflowError, InvalidOperation) as error:
-        log.info("The price of an evaluation is not known: %s", error)
-        return None
+        prices = _runtime.evaluator().prices
+    except RunflowError:
+        return None  # Evaluate will say what is wrong with the configuration
+    return await run_with_timeout(background.call(prices.price, job_class, Deadline.after(PRICE_WITHIN_S)))
 
 
 async def run_with_timeout(answer: Future[Any]) -> Any:

@@ -12,7 +12,6 @@ from comfy_api.latest import io
 from comfy_execution.graph import DynamicPrompt
 from comfy_execution.progress import NodeState, get_progress_state
 from comfy_execution.utils import get_executing_context
-from PIL import Image
 
 import nodes as comfy_nodes
 
@@ -20,7 +19,20 @@ from ...runflow_api import images
 from .. import _image_batch, _runtime
 from . import saved_metadata
 from .attempts import MAX_ATTEMPTS, ORIGINAL_OUT, Handover, History, Loop, LoopSettings, LoopState
-from .graph import Body, Graph, Node, clone, find_body, identities, identity, link, links, start_outputs_behind
+from .graph import (
+    Body,
+    Graph,
+    Node,
+    clone,
+    downstream,
+    find_body,
+    identities,
+    identity,
+    link,
+    links,
+    start_outputs_behind,
+    upstream,
+)
 from .saved_metadata import END
 
 HANDOVER = "_handover"
@@ -157,8 +169,8 @@ class LoopContext:
 
     def preview(self, image: torch.Tensor, number: int, most: int) -> None:
         """An attempt's first image on End, as a sampler shows its preview; and how many attempts were made."""
-        pixels = images.to_pixels(_runtime.arrays(_image_batch.batch(image)[:1])[0])
-        picture = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).convert("RGB")
+        pixels = images.to_pixels(_image_batch.arrays(_image_batch.batch(image)[:1])[0])
+        picture = images.to_pil(pixels).convert("RGB")
         picture.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE))
         bar = comfy.utils.ProgressBar(most, self.node_id)
         bar.update_absolute(number, most, ("JPEG", picture, PREVIEW_SIDE))
@@ -201,7 +213,7 @@ class LoopContext:
         return {"start": self.shown_on(body.start), "attempt": number, **state.to_json()}
 
     def publish_best(self, history: History) -> None:
-        """Write the best attempt, and what loops inside it chose, into the metadata of what is saved behind the loop."""
+        """Write the best attempt, and what loops inside it chose, into the metadata of what is saved after the loop."""
         body = history.loop.body
         entry = {"start": self.shown_on(body.start), **history.best.recipe(), "attempts": len(history.attempts)}
         entries = {**history.best.inside, self.shown_on(body.end): entry}
@@ -264,6 +276,16 @@ def is_later_attempt(node: type[io.ComfyNode]) -> bool:
         if dynprompt.get_node(parent)["class_type"] == END:
             return True
     return False
+
+
+def is_between_start_and_end(node: type[io.ComfyNode]) -> bool:
+    """Whether a running node comes after the Start and before the End of one loop."""
+    node_id, dynprompt = node.hidden.unique_id, node.hidden.dynprompt
+    everything = {**dynprompt.original_prompt, **dynprompt.ephemeral_prompt}
+    before = upstream(everything, [node_id])
+    ends = [each for each in downstream(everything, node_id) if everything[each]["class_type"] == END]
+    starts = (link(everything[end]["inputs"].get("loop")) for end in ends)
+    return any(start is not None and start[0] in before for start in starts)
 
 
 def _is_changed(node: Node) -> Any:

@@ -8,11 +8,15 @@ Every field of an answer may be absent or null, and unknown fields and enum valu
 field of the API never costs anybody a verdict. Neither does a field of the wrong *type*: it is kept as it
 came and reads as absent. Only the verdict itself (``VITAL``) is refused then, because a verdict read from
 a value that was guessed would be worse than none. Timestamps stay the API's ISO 8601 text. Amounts of
-credits stay decimal text, so that nothing is rounded.
+credits are exact decimals; what is not a sane amount (NaN, negative) reads as absent.
+What no code reads (models, workflows, flows, logs) has no record of its own: it stays the JSON that came.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from decimal import Decimal, InvalidOperation
+from enum import Enum
 from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import (
@@ -43,14 +47,63 @@ def _no_truth(value: Any) -> Any:
     return value
 
 
+def _credits(value: Any) -> Any:
+    """An amount of credits as an exact decimal. What is not one is refused, and so reads as absent."""
+    if value is None or isinstance(value, bool):
+        return value if value is None else _no_truth(value)
+    try:
+        amount = Decimal(str(value))
+    except InvalidOperation as error:
+        raise ValueError("not an amount") from error
+    if not amount.is_finite() or not 0 <= amount < CREDITS_LIMIT or -CREDITS_PLACES > amount.as_tuple().exponent:  # type: ignore[operator]
+        raise ValueError("not a sane amount")
+    return amount
+
+
+def _as_texts(value: Any) -> Any:
+    """A list of texts in which the API may also put objects: of these the text is read."""
+    if not isinstance(value, list):
+        return [] if value is None else value
+    return [text for each in value if (text := _text_of(each))]
+
+
+def _text_of(entry: Any) -> str | None:
+    if isinstance(entry, dict):
+        found = (entry[name] for name in TEXT_NAMES if isinstance(entry.get(name), str) and entry[name].strip())
+        return next(found, None)
+    if isinstance(entry, int | float) and not isinstance(entry, bool):
+        return str(entry)
+    return entry if isinstance(entry, str) else None
+
+
+CREDITS_LIMIT = Decimal(10) ** 15
+CREDITS_PLACES = 24
+"""What the journal keeps of an amount."""
+TEXT_NAMES = ("detail", "text", "message", "issue", "strength", "description", "reason", "title", "name")
+"""Where the text of an object in a list of texts is, most telling first."""
+
 Many = Annotated[list[T], BeforeValidator(_without_nulls)]
 """A list that the API may also give as null."""
+Texts = Annotated[list[str], BeforeValidator(_as_texts)]
+Credits = Annotated[Decimal, BeforeValidator(_credits)]
 
 Json = dict[str, Any]
 Number = Annotated[float, BeforeValidator(_no_truth), Field(allow_inf_nan=False)]
 
-PENDING, RUNNING, COMPLETED, FAILED = "pending", "running", "completed", "failed"
-EVALUATION_TERMINAL = frozenset({COMPLETED, FAILED})
+
+class EvaluationStatus(str, Enum):
+    """How far an evaluation is. A status that is not known here stays text."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+
+    __str__ = str.__str__
+
+
+Status = Annotated[EvaluationStatus | str, Field(union_mode="left_to_right")]
+EVALUATION_TERMINAL = frozenset({EvaluationStatus.COMPLETED, EvaluationStatus.FAILED})
 RUN_TERMINAL = frozenset({"succeeded", "failed", "cancelled", "partial_succeeded"})
 
 EVALUATION_EMBEDS = frozenset(
@@ -59,258 +112,56 @@ EVALUATION_EMBEDS = frozenset(
 RUN_EMBEDS = frozenset({"comfyui_workflow", "flow", "logs", "model", "node_runs"})
 
 
+def _holds_objects(answer: Any, name: str) -> bool:
+    given = answer.get(name) if isinstance(answer, dict) else None
+    return isinstance(given, list) and any(isinstance(each, dict) for each in given)
+
+
 class Record(BaseModel):
     """Base of every answer: unknown fields are kept, and ``to_json`` gives the whole answer back."""
 
     model_config = ConfigDict(extra="allow", coerce_numbers_to_str=True, protected_namespaces=())
     VITAL: ClassVar[frozenset[str]] = frozenset()
     """Fields that must be right where they are given."""
+    TEXTS: ClassVar[frozenset[str]] = frozenset()
+    """Lists of texts that may hold objects, of which only the text is read."""
 
     @model_validator(mode="wrap")
     @classmethod
     def _keep_what_is_odd(cls, answer: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
         """Take a field of the wrong type for absent, and keep it for ``to_json``."""
         try:
-            return handler(answer)
+            record = handler(answer)
         except ValidationError as error:
             odd = {str(each["loc"][0]) for each in error.errors(include_url=False) if each["loc"]}
             if not isinstance(answer, dict) or not odd or odd & cls.VITAL or not odd <= answer.keys():
                 raise
             record = handler({name: value for name, value in answer.items() if name not in odd})
-            extra = record.model_extra
-            assert extra is not None  # extra="allow"
-            extra.update({name: answer[name] for name in odd})
-            return record
+            record._keep(answer, odd)
+        else:
+            record._keep(answer, {name for name in cls.TEXTS if _holds_objects(answer, name)})
+        return record
+
+    def _keep(self, answer: Json, names: Iterable[str]) -> None:
+        """Keep these fields for ``to_json`` as they came."""
+        assert self.model_extra is not None  # extra="allow"
+        self.model_extra.update({name: answer[name] for name in names})
 
     def to_json(self) -> Json:
         """The answer as it came: fields the API did not send stay absent."""
-        return self.model_dump(mode="json", exclude_unset=True)
-
-
-# --- models and workflows -------------------------------------------------------------------------
-
-
-class Variable(Record):
-    """What an input and an output of a model or of a workflow have in common."""
-
-    id: str | None = None
-    name: str | None = None
-    display_name: str | None = None
-    description: str | None = None
-    variable_type_code: str | None = None
-    validator_code: str | None = None
-    validator_attrs: Json | None = None
-    sort_order: int | None = None
-    created_at: str | None = None
-    updated_at: str | None = None
-
-
-class ModelOutput(Variable):
-    model_id: str | None = None
-
-
-class ModelInput(ModelOutput):
-    default_behavior_code: str | None = None
-    is_required: StrictBool | None = None
-    default_value: Any = None
-    is_featured: StrictBool | None = None
-
-
-class ModelExample(Record):
-    id: str | None = None
-    model_id: str | None = None
-    title: str | None = None
-    description: str | None = None
-    input: Any = None
-    output: Any = None
-    status_code: int | str | None = None
-    cost: str | None = None
-    start_type: str | None = None
-    timing: Any = None
-    duration_ms: Number | None = None
-    total_ms: Number | None = None
-    thumbnail_url: str | None = None
-    category_code: str | None = None
-    is_featured: StrictBool | None = None
-    is_public: StrictBool | None = None
-    sort_order: int | None = None
-    ran_at: str | None = None
-    created_at: str | None = None
-    updated_at: str | None = None
-
-
-class FaqEntry(Record):
-    id: str | None = None
-    model_id: str | None = None
-    question: str | None = None
-    answer: str | None = None
-    sort_order: int | None = None
-    created_at: str | None = None
-    updated_at: str | None = None
-
-
-class PricingRule(Record):
-    id: str | None = None
-    model_id: str | None = None
-    pricing_model_code: str | None = None
-    rule_effect_code: str | None = None
-    model_input_id: str | None = None
-    match_value: Any = None
-    dimension_code: str | None = None
-    min_value: str | None = None
-    max_value: str | None = None
-    price: str | None = None
-    currency_code: str | None = None
-    unit_code: str | None = None
-    multiplier_label: str | None = None
-    description: str | None = None
-    sort_order: int | None = None
-    disabled_at: str | None = None
-    measurement_source: str | None = None
-    created_at: str | None = None
-    updated_at: str | None = None
-
-
-class RelatedLink(Record):
-    id: str | None = None
-    model_id: str | None = None
-    related_model_id: str | None = None
-    sort_order: int | None = None
-    created_at: str | None = None
-
-
-class ModelRecord(Record):
-    """A model of the Runflow catalogue (embed ``model``)."""
-
-    id: str | None = None
-    org_id: str | None = None
-    model_creator_id: str | None = None
-    slug: str | None = None
-    name: str | None = None
-    description: str | None = None
-    version: str | None = None
-    is_public: StrictBool | None = None
-    is_open_source: StrictBool | None = None
-    icon_url: str | None = None
-    cover_url: str | None = None
-    category_code: str | None = None
-    status_code: str | None = None
-    family_id: str | None = None
-    family_variant_code: str | None = None
-    param_count: str | None = None
-    architecture: str | None = None
-    license_code: str | None = None
-    max_resolution: str | None = None
-    lora_support: StrictBool | None = None
-    fine_tuning: StrictBool | None = None
-    supports_streaming: StrictBool | None = None
-    paper_url: str | None = None
-    github_url: str | None = None
-    is_official: StrictBool | None = None
-    availability_status: str | None = None
-    seo: Any = None
-    notable_features: Many[Any] = []
-    content: str | None = None
-    pricing_note: str | None = None
-    created_by: str | None = None
-    created_at: str | None = None
-    updated_at: str | None = None
-    deleted_at: str | None = None
-    deleted_by: str | None = None
-    inputs: Many[ModelInput] = []
-    outputs: Many[ModelOutput] = []
-    examples: Many[ModelExample] = []
-    faq_entries: Many[FaqEntry] = []
-    pricing: Many[PricingRule] = []
-    related_links: Many[RelatedLink] = []
-
-
-class WorkflowOutput(Variable):
-    comfyui_workflow_id: str | None = None
-    comfyui_node_id: str | None = None
-    comfyui_field_name: str | None = None
-
-
-class WorkflowInput(WorkflowOutput):
-    default_behavior_code: str | None = None
-    is_required: StrictBool | None = None
-    default_value: Any = None
-
-
-class GpuExplicitModel(Record):
-    id: str | None = None
-    comfyui_workflow_id: str | None = None
-    gpu_model_code: str | None = None
-    created_at: str | None = None
-
-
-class WorkflowRecord(Record):
-    """A ComfyUI workflow deployed on Runflow (embed ``comfyui_workflow``)."""
-
-    id: str | None = None
-    org_id: str | None = None
-    slug: str | None = None
-    name: str | None = None
-    description: str | None = None
-    workflow_json: Any = None
-    version: str | None = None
-    is_public: StrictBool | None = None
-    status_code: str | None = None
-    created_by: str | None = None
-    environment: Any = None
-    models: Any = None
-    custom_nodes: Any = None
-    graph: Any = None
-    resources: Any = None
-    created_at: str | None = None
-    updated_at: str | None = None
-    deleted_at: str | None = None
-    deleted_by: str | None = None
-    category_code: str | None = None
-    gpu_current_tier_code: str | None = None
-    inputs: Many[WorkflowInput] = []
-    outputs: Many[WorkflowOutput] = []
-    gpu_explicit_models: Many[GpuExplicitModel] = []
+        fields, extra = type(self).model_fields, self.model_extra or {}
+        as_it_came = {name: value for name, value in extra.items() if name in fields}
+        return {**self.model_dump(mode="json", exclude_unset=True), **as_it_came}
 
 
 # --- runs -----------------------------------------------------------------------------------------
-
-
-class NodeRun(Record):
-    id: str | None = None
-    run_id: str | None = None
-    node_id: str | None = None
-    flow_id: str | None = None
-    state_code: str | None = None
-    input: Any = None
-    output: Any = None
-    input_signature: str | None = None
-    preview_type: str | None = None
-    preview_value: str | None = None
-    duration_ms: Number | None = None
-    cost: str | None = None
-    retry_count: int | None = None
-    error_message: str | None = None
-    created_at: str | None = None
-    started_at: str | None = None
-    completed_at: str | None = None
-
-
-class RunLog(Record):
-    id: str | None = None
-    run_id: str | None = None
-    level_code: str | None = None
-    message: str | None = None
-    timestamp: str | None = None
-    meta: Any = None
-    run: Any = None
 
 
 class EvaluationSummary(Record):
     """The run's current evaluation: the completed one that no later one has superseded."""
 
     passed: StrictBool | None = None
-    status_code: str | None = None
+    status_code: Status | None = None
     score: Number | None = None
 
 
@@ -329,7 +180,7 @@ class Run(Record):
     output: Any = None
     context: Any = None
     duration_ms: Number | None = None
-    cost: str | None = None
+    cost: Credits | None = None
     cost_breakdown: Any = None
     nodes_total: int | None = None
     nodes_completed: int | None = None
@@ -355,11 +206,11 @@ class Run(Record):
     feedback_reason: str | None = None
     source_chat_message_id: str | None = None
     current_evaluation_summary: EvaluationSummary | None = None
-    node_runs: Many[NodeRun] = []
-    logs: Many[RunLog] = []
-    model: ModelRecord | None = None
+    node_runs: Any = None
+    logs: Any = None
+    model: Any = None
     flow: Any = None
-    comfyui_workflow: WorkflowRecord | None = None
+    comfyui_workflow: Any = None
 
     @property
     def is_terminal(self) -> bool:
@@ -391,7 +242,7 @@ class JudgeOpinion(Record):
     confidence: Number | None = None
     weight: Number | None = None
     reasoning: str | None = None
-    evidence: Many[str] = []
+    evidence: Texts = []
     sub_point_results: Any = None
     sub_points_evaluated: int | None = None
     created_at: str | None = None
@@ -428,10 +279,11 @@ class Evaluation(Record):
     """
 
     VITAL: ClassVar[frozenset[str]] = frozenset({"id", "status_code", "overall_passed", "weighted_pass_rate"})
+    TEXTS: ClassVar[frozenset[str]] = frozenset({"top_issues", "top_strengths"})
 
     id: str | None = None
     org_id: str | None = None
-    status_code: str | None = None
+    status_code: Status | None = None
     source_code: str | None = None
     run_id: str | None = None
     target_type_code: str | None = None
@@ -448,8 +300,8 @@ class Evaluation(Record):
     overall_passed: StrictBool | None = None
     weighted_pass_rate: Number | None = None
     override_reason: str | None = None
-    top_issues: Many[str] = []
-    top_strengths: Many[str] = []
+    top_issues: Texts = []
+    top_strengths: Texts = []
     check_summary: Any = None
     analysis_modules_executed: int | None = None
     primary_action_code: str | None = None
@@ -467,15 +319,15 @@ class Evaluation(Record):
     submitted_at: str | None = None
     completed_at: str | None = None
     callback_url: str | None = None
-    cost: str | None = None
+    cost: Credits | None = None
     links: Any = None
     judges: Many[JudgeOpinion] = []
     gate_failures: Many[GateFailure] = []
     action: Action | None = None
     run: Run | None = None
-    model: ModelRecord | None = None
+    model: Any = None
     flow: Any = None
-    comfyui_workflow: WorkflowRecord | None = None
+    comfyui_workflow: Any = None
     parent_evaluation: Evaluation | None = None
 
     @property
@@ -491,7 +343,7 @@ class JobClass(Record):
 
     code: str | None = None
     name: str | None = None
-    price: str | None = None
+    price: Credits | None = None
     is_active: StrictBool | None = None
 
 

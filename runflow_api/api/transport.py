@@ -268,7 +268,7 @@ class Transport:
             if deadline.cancelled.is_set():
                 raise errors.Cancelled
             if deadline.remaining <= 0:
-                raise _with_history(latest or _out_of_time(outgoing.what), attempts, outgoing.what)
+                raise _with_history(latest or _out_of_time(outgoing.what), attempts)
             outcome = self._attempt(outgoing, deadline, parse, auth)
             if not isinstance(outcome, _Failure):
                 return outcome
@@ -284,7 +284,7 @@ class Transport:
             delay = self._delay(len(attempts) - 1, outcome.retry_after)
             exhausted = counted >= MAX_ATTEMPTS or ends - time.monotonic() <= delay
             if exhausted or not should_retry(outcome.status, may_have_been_accepted=may_have_been_accepted):
-                raise _with_history(latest, attempts, outgoing.what)
+                raise _with_history(latest, attempts)
             may_have_been_accepted = may_have_been_accepted or outcome.said not in NEVER_ACTED_ON
             if outcome.status == 429:
                 self.limiter.pause(delay)
@@ -410,7 +410,7 @@ def _read(parse: Callable[[bytes], T], data: bytes, status: int) -> T | _Failure
 
 def never_arrived(error: errors.RunflowError) -> bool:
     """Whether it is certain that no attempt was acted on."""
-    return set(getattr(error, "attempts", ())) <= NEVER_ACTED_ON
+    return set(error.attempts) <= NEVER_ACTED_ON
 
 
 REFUSED, NOT_RESOLVED, NOT_TRUSTED = "connection refused", "host name not found", "TLS certificate or handshake refused"
@@ -513,13 +513,6 @@ Refused = errors.ApiError | errors.NetworkError | errors.InvalidResponseError
 Tried = TypeVar("Tried", bound=Refused)
 
 
-def _with_history(error: Tried, attempts: list[str], what: str) -> Tried:
-    """Say what was tried where more than one attempt was made."""
+def _with_history(error: Tried, attempts: list[str]) -> Tried:
     error.attempts = tuple(attempts)
-    if len(attempts) > 1:
-        error.message += f" Tried {len(attempts)} times for {what}: {', '.join(_counted(attempts))}."
     return error
-
-
-def _counted(attempts: list[str]) -> list[str]:
-    return [said if (n := attempts.count(said)) == 1 else f"{said} ({n}×)" for said in dict.fromkeys(attempts)]

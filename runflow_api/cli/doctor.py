@@ -13,7 +13,7 @@ from pathlib import Path
 
 from .._version import VERSION
 from ..api.client import CREATE, EDIT, READ, RunflowClient
-from ..api.models import COMPLETED, FAILED, PENDING, RUNNING
+from ..api.models import EvaluationStatus
 from ..api.transport import Deadline
 from ..errors import ApiError, NotFoundError, PermissionDeniedError, RunflowError
 from ..journal.journal import Journal
@@ -149,7 +149,7 @@ def _statuses(client: RunflowClient) -> Finding:
         listed = client.statuses(deadline=Deadline.after(PATIENCE_S))
     except RunflowError as error:
         return Finding("statuses", NOTE, f"not known: {error}")
-    unknown = sorted({str(one.get("code")) for one in listed} - {PENDING, RUNNING, COMPLETED, FAILED})
+    unknown = sorted({str(one.get("code")) for one in listed} - set(EvaluationStatus))
     if unknown:
         return Finding("statuses", NOTE, f"not known here: {', '.join(unknown)}", "look for an update of this pack")
     return Finding("statuses", GOOD, f"all {len(listed)} are known")

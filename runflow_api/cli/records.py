@@ -35,7 +35,7 @@ def get(args: argparse.Namespace, terminal: Terminal, evaluator: Evaluator) -> i
     )
     verdicts = run_cancellable(work)
     for verdict in verdicts:
-        record = {**verdict.to_ui(), "cost": verdict.evaluation.cost, "answer": verdict.evaluation.to_json()}
+        record = {**verdict.to_ui(), "cost": _as_text(verdict.evaluation.cost), "answer": verdict.evaluation.to_json()}
         terminal.result(_verdict(verdict, terminal), record)
     if args.if_not_judged == "stop" and any(verdict.outcome == UNKNOWN for verdict in verdicts):
         return NOT_JUDGED
@@ -54,7 +54,7 @@ def embeds(given: str, known: Collection[str]) -> list[str]:
 def _verdict(verdict: Verdict, terminal: Terminal) -> str:
     evaluation, paint = verdict.evaluation, terminal.colour
     score = f" · {verdict.score:.2f}" if evaluation.weighted_pass_rate is not None else ""
-    cost = f" · {evaluation.cost} credits" if evaluation.cost else ""
+    cost = f" · {plain(evaluation.cost)} credits" if evaluation.cost else ""
     lines = [f"{paint(f'{verdict.outcome:<9}', COLOURS[verdict.outcome])} {evaluation.id}{score}{cost}"]
     lines += [f"          {issue}" for issue in verdict.issues]
     if evaluation.action and evaluation.action.improved_prompt:
@@ -99,7 +99,7 @@ def run(args: argparse.Namespace, terminal: Terminal, evaluator: Evaluator) -> i
     )
     found = run_cancellable(work)
     summary, failure = found.current_evaluation_summary, lookup.run_failure(found)
-    cost = f" · {found.cost} credits" if found.cost else ""
+    cost = f" · {plain(found.cost)} credits" if found.cost else ""
     lines = [f"{found.status_code} · {found.id} · {_summary(summary)}{cost}"]
     lines += [failure] if failure else []
     lines += [json.dumps(found.output, ensure_ascii=False, indent=2)] if found.output is not None else []
@@ -147,14 +147,19 @@ def _row_record(row: Row) -> dict[str, Any]:
         "created_at": _moment(row.created_at).isoformat(),
         "outcome": row.outcome,
         "score": row.score,
-        "cost": None if row.cost is None else str(row.cost),
-        "price": None if row.price is None else str(row.price),
+        "cost": _as_text(row.cost),
+        "price": _as_text(row.price),
         "evaluation_id": row.evaluation_id,
         "failure_code": row.failure_code,
         "job_class": row.job_class,
         "seconds": row.duration_s,
         "generation_prompt": row.generation_prompt,
     }
+
+
+def _as_text(amount: Decimal | None) -> str | None:
+    """For JSON, which knows no decimals."""
+    return None if amount is None else f"{amount:f}"
 
 
 def _moment(seconds: float) -> datetime:
@@ -179,7 +184,10 @@ def cost(args: argparse.Namespace, terminal: Terminal, evaluator: Evaluator) -> 
         terminal.say("Prices and balance need a key: python -m runflow_api key set")
         return OK
     for known in evaluator.client.job_classes():
-        terminal.result(f"price of {known.code}: {known.price or 'not known'}", {"job_class": known.to_json()})
+        terminal.result(
+            f"price of {known.code}: {'not known' if known.price is None else plain(known.price)}",
+            {"job_class": known.to_json()},
+        )
     balance = evaluator.client.balance()
     terminal.result(f"balance: {_balance(balance)}", {"balance": balance})
     return OK

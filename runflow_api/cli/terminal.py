@@ -13,11 +13,11 @@ from decimal import Decimal
 from typing import Any, TextIO, TypeVar
 
 from .. import background
-from ..evaluation.verdict import FAILED, PASSED, UNKNOWN, Verdict
+from ..evaluation.verdict import FAILED, PASSED, UNKNOWN, Outcome, Verdict
 from ..settings.config import environment
 
 GREEN, RED, YELLOW, DIM, BOLD = "32", "31", "33", "2", "1"
-COLOURS = {PASSED: GREEN, FAILED: RED, UNKNOWN: YELLOW}
+COLOURS: dict[str, str] = {PASSED: GREEN, FAILED: RED, UNKNOWN: YELLOW}
 BAR_CELLS = 24
 FULL, EMPTY = "\u2588", "\u2591"  # a full block, and a light shade
 REDRAW_S = 0.1
@@ -101,7 +101,7 @@ class Tally:
     """Counts and spend of an ``evaluate``; credits are exact."""
 
     total: int
-    outcomes: dict[str, int] = field(default_factory=lambda: dict.fromkeys((PASSED, FAILED, UNKNOWN), 0))
+    outcomes: dict[Outcome, int] = field(default_factory=lambda: dict.fromkeys(Outcome, 0))
     reused: int = 0
     credits: Decimal = Decimal(0)
     started: float = field(default_factory=time.monotonic)
@@ -113,10 +113,7 @@ class Tally:
     def add(self, verdict: Verdict) -> None:
         self.outcomes[verdict.outcome] += 1
         self.reused += verdict.reused
-        try:
-            self.credits += Decimal(verdict.cost or 0)
-        except ArithmeticError:
-            pass  # an amount that is no number is shown as it came, and cannot be added
+        self.credits += verdict.cost or 0
 
     @property
     def counts(self) -> str:

@@ -15,13 +15,14 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import replace
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from pathlib import Path
 from typing import TypeVar
 
 from .. import background, errors, images
 from ..api.client import RunflowClient
-from ..api.models import COMPLETED, FAILED, Evaluation
+from ..api.models import Evaluation, EvaluationStatus
+from ..api.prices import PriceList
 from ..api.transport import Deadline
 from ..background import Workers
 from ..errors import RunflowError
@@ -89,6 +90,7 @@ class Evaluator:
     ) -> None:
         self.config = config
         self.client = client or RunflowClient(config)
+        self.prices = PriceList(self.client)
         self._next_delay = next_delay
         self._now = now
         self._pending = 0
@@ -123,10 +125,12 @@ class Evaluator:
 
         def preview() -> list[bool]:
             asks = [
-                self.bookkeeper.ask(Job((), question, options=options, prompt_token=prompt_token), pixel_hash, price)
+                self.bookkeeper.request(
+                    Job((), question, options=options, prompt_token=prompt_token), pixel_hash, price
+                )
                 for pixel_hash, question, options in asked
             ]
-            return self.bookkeeper.preview(asks)
+            return self.bookkeeper.estimate(asks)
 
         new = await self._in_thread(preview)
         return CostEstimate(sum(new), len(new) - sum(new), price)
@@ -226,7 +230,7 @@ class Evaluator:
         )
         if evaluation.overall_passed:
             return None
-        evaluation = evaluation.model_copy(update={"weighted_pass_rate": 0.0, "cost": "0"})
+        evaluation = evaluation.model_copy(update={"weighted_pass_rate": 0.0, "cost": Decimal(0)})
         return from_evaluation(evaluation, Policy(), item.subject, judge=PREFLIGHT, seconds=item.seconds)
 
     # --- Runflow ----------------------------------------------------------------------------------
@@ -241,17 +245,17 @@ class Evaluator:
 
     async def _ask_about(self, job: Job, asked: list[BatchItem], report: Report) -> list[Verdict]:
         try:
-            journal, rows = await self._begin(job, asked)
+            rows = await self._begin(job, asked)
         except errors.BudgetError as error:
             return [not_judged(error, job.policy, item.subject, judge=RUNFLOW) for item in asked]
-        batch = Batch(job, Progress(len(asked)), journal)
+        batch = Batch(job, Progress(len(asked)))
         ticker = asyncio.create_task(report_progress(batch.progress, report))
         try:
-            batch.expected = await self._in_thread(lambda: self.bookkeeper.expected(journal, job.options.job_class))
+            batch.expected = await self._in_thread(lambda: self.bookkeeper.usual_durations(job.options.job_class))
             return await self._ask_each(batch, asked, rows)
         finally:
             ticker.cancel()
-            cleaning_up = background.call(lambda: self.bookkeeper.clean_up(journal, rows))
+            cleaning_up = background.call(lambda: self.bookkeeper.release(rows))
             self._cleaning_up.add(cleaning_up)
             cleaning_up.add_done_callback(self._cleaning_up.discard)
 
@@ -272,7 +276,7 @@ class Evaluator:
         first = {row.id: item.index for item, row in reversed(list(zip(asked, rows, strict=True)))}
         verdicts = [tasks[row.id].result() for row in rows]
         return [
-            verdict if first[row.id] == item.index or verdict.error else replace(verdict, reused=True, cost="0")
+            verdict if first[row.id] == item.index or verdict.error else replace(verdict, reused=True, cost=Decimal(0))
             for item, row, verdict in zip(asked, rows, verdicts, strict=True)
         ]
 
@@ -282,7 +286,7 @@ class Evaluator:
         evaluation = Evaluation(id=row.evaluation_id)
         try:
             evaluation = await self._answer(batch, item, row)
-            if evaluation.status_code == FAILED:
+            if evaluation.status_code == EvaluationStatus.FAILED:
                 raise ended_without_verdict(evaluation)
         except RunflowError as error:
             if isinstance(error, FATAL):
@@ -314,13 +318,13 @@ class Evaluator:
             return evaluation
         if not evaluation.is_terminal:
             evaluation = await self._wait(batch, item, row, str(evaluation.id))
-        if evaluation.status_code == COMPLETED:
+        if evaluation.status_code == EvaluationStatus.COMPLETED:
             full = await self._read_full(item, evaluation)
             if full is None:  # not noted as finished: the next run reads what is missing, for free
                 return evaluation
             evaluation = full
         waited = item.seconds if row.is_new else None
-        await self._in_thread(lambda: self.bookkeeper.note_answer(batch.journal, row, evaluation, waited))
+        await self._in_thread(lambda: self.bookkeeper.record_result(row, evaluation, waited))
         return evaluation
 
     async def _wait(self, batch: Batch, item: BatchItem, row: Row, evaluation_id: str) -> Evaluation:
@@ -329,7 +333,7 @@ class Evaluator:
         try:
             return await self._look_until_terminal(batch, item, row, evaluation_id)
         except errors.NotFoundError as error:
-            await self._in_thread(lambda: self.bookkeeper.best_effort(lambda: batch.journal.abandon(row), None))
+            await self._in_thread(lambda: self.bookkeeper.abandon(row))
             raise unknown_by_now(evaluation_id, error) from error
         except errors.ApiError as error:
             error.message += f" Evaluation {evaluation_id} was submitted and is paid once: run again to pick it up."
@@ -376,32 +380,40 @@ class Evaluator:
             # The verdict itself is known and paid: it is not thrown away for want of its details.
             item.notes.append(f"the details of the verdict could not be read: {error}")
             return None
-        return full if full.status_code == COMPLETED else None
+        return full if full.status_code == EvaluationStatus.COMPLETED else None
 
     # --- rows and prices -----------------------------------------------------------------------
 
-    async def _begin(self, job: Job, asked: list[BatchItem]) -> tuple[Journal, list[Row]]:
-        """The journal in use and a row for each member: all of them may be paid for, or none is sent."""
+    async def _begin(self, job: Job, asked: list[BatchItem]) -> list[Row]:
+        """A row for each member: all of them may be paid for, or none is sent.
+
+        Cancelled while rows are being reserved, it leaves none behind.
+        """
         price = await self.price(job.options.job_class) if self.config.max_credits_per_day is not None else None
 
-        def begin() -> tuple[Journal, list[Row]]:
-            asks = [self.bookkeeper.ask(job, item.subject.pixel_hash, price) for item in asked]
-            return self.bookkeeper.begin(asks, asked[0].notes)
+        def begin() -> list[Row]:
+            return self.bookkeeper.begin(
+                [self.bookkeeper.request(job, each.subject.pixel_hash, price) for each in asked]
+            )
 
-        return await self._in_thread(begin)
+        beginning = background.call(begin)
+        try:
+            rows = await asyncio.wrap_future(beginning)
+        except asyncio.CancelledError:
+            beginning.add_done_callback(self._release_unseen)
+            raise
+        if self.bookkeeper.trouble:
+            asked[0].notes.append(self.bookkeeper.trouble)
+        return rows
+
+    def _release_unseen(self, beginning: Future[list[Row]]) -> None:
+        """In the thread that reserved the rows, once it has."""
+        if not beginning.cancelled() and beginning.exception() is None:
+            self.bookkeeper.release(beginning.result())
 
     async def price(self, job_class: str) -> Decimal | None:
         """The quoted price of a class in credits; ``None`` where it cannot be read."""
-        try:
-            classes = await self._network.run(self.client.job_classes)
-        except RunflowError as error:
-            log.warning("The price of an evaluation could not be read: %s", error)
-            return None
-        price = next((known.price for known in classes if known.code == job_class), None)
-        try:
-            return Decimal(price) if price else None
-        except InvalidOperation:
-            return None
+        return await self._network.run(lambda: self.prices.price(job_class))
 
     async def _in_thread(self, call: Callable[[], T]) -> T:
         return await self._processor.run(call)

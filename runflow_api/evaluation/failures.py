@@ -59,7 +59,7 @@ def raise_or_batch(verdicts: Sequence[Verdict], policy: Policy, *, pays: bool = 
 
 def _is_paid_anew(error: RunflowError) -> bool:
     """Whether the next run starts another evaluation, rather than taking up this one."""
-    return isinstance(error, NEW_BILL_NEXT_TIME) and not getattr(error, "may_have_been_accepted", False)
+    return isinstance(error, NEW_BILL_NEXT_TIME) and not error.may_have_been_accepted
 
 
 def needs_key() -> RunflowError:

@@ -9,12 +9,13 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from decimal import Decimal
 from typing import Any, TypeVar
 
 from .. import errors
-from ..api.models import FAILED, RUN_EMBEDS, Evaluation, Run
+from ..api.models import RUN_EMBEDS, Evaluation, EvaluationStatus, Run
 from ..api.transport import Deadline
-from ..journal.journal import OPEN, Journal, Row
+from ..journal.journal import OPEN, Row
 from . import polling
 from .evaluator import Evaluator
 from .failures import FATAL, OUTAGES, ended_without_verdict, raise_or_batch
@@ -39,7 +40,6 @@ JUDGED = ("judges", "action", "gate_failures")
 
 log = logging.getLogger("runflow_evaluate")
 R = TypeVar("R", Evaluation, Run)
-N = TypeVar("N")
 
 
 # --- evaluations --------------------------------------------------------------------------------------
@@ -113,11 +113,11 @@ async def _verdict(
     def look(full: bool) -> Evaluation:
         return evaluator.client.get_evaluation(evaluation_id, embed=embed if full else (), deadline=deadline)
 
-    row = await evaluator.ask(lambda: _noted(evaluator, lambda journal: journal.find_evaluation(evaluation_id)))
+    row = await evaluator.ask(lambda: evaluator.bookkeeper.find_evaluation(evaluation_id))
     evaluation = Evaluation(id=evaluation_id)
     try:
         evaluation = await _look_until_terminal(evaluator, look, wait, deadline, progress)
-        if evaluation.status_code == FAILED:
+        if evaluation.status_code == EvaluationStatus.FAILED:
             raise ended_without_verdict(evaluation)
         if wait and not evaluation.is_terminal:
             raise _still_under_way(evaluation)
@@ -148,7 +148,7 @@ def _not_yet(evaluation: Evaluation, policy: Policy, subject: Subject) -> Verdic
         judge=RUNFLOW,
         subject=subject,
         evaluation=evaluation,
-        cost="0",
+        cost=Decimal(0),
         reused=True,
     )
 
@@ -179,12 +179,7 @@ def _note(evaluator: Evaluator, row: Row | None, evaluation: Evaluation) -> None
     """A verdict that the journal still waits for is there for the next Evaluate of the same image."""
     if row is None or row.state != OPEN or not evaluation.is_terminal:
         return
-    _noted(evaluator, lambda journal: evaluator.bookkeeper.note_answer(journal, row, evaluation))
-
-
-def _noted(evaluator: Evaluator, use: Callable[[Journal], N]) -> N | None:
-    """Use the journal; what is read here is Runflow's to know, so its troubles stop nothing."""
-    return evaluator.bookkeeper.best_effort(lambda: use(evaluator.journal()), None)
+    evaluator.bookkeeper.record_result(row, evaluation)
 
 
 # --- runs ---------------------------------------------------------------------------------------------
@@ -266,8 +261,7 @@ async def feedback(evaluator: Evaluator, ids: Sequence[str], rating: Rating, rea
             now = evaluator.client.clear_feedback(evaluation_id, deadline=deadline)
         else:
             now = evaluator.client.set_feedback(evaluation_id, rating == "good", reason or None, deadline=deadline)
-        kept = now.feedback_is_positive, now.feedback_reason
-        _noted(evaluator, lambda journal: journal.record_feedback(evaluation_id, *kept))
+        evaluator.bookkeeper.record_feedback(evaluation_id, now.feedback_is_positive, now.feedback_reason)
         return now
 
     sending = [evaluator.ask(lambda one=one: send(one)) for one in ids]  # type: ignore[misc]

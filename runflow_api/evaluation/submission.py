@@ -17,7 +17,7 @@ from ..api.models import Evaluation
 from ..api.transport import never_arrived
 from ..background import Workers
 from ..errors import RunflowError
-from ..journal.journal import OPEN, Journal, Row
+from ..journal.journal import OPEN, Row
 from . import polling
 from .bookkeeping import Bookkeeper
 from .failures import MAYBE_ACCEPTED, NEVER_ARRIVED, OUTAGES, id_unknown, not_accepted, too_old_to_resend
@@ -47,7 +47,6 @@ class Batch:
 
     job: Job
     progress: Progress
-    journal: Journal
     expected: polling.Window | None = None
     reference_urls: asyncio.Task[list[str]] | None = None
     fatal: RunflowError | None = None
@@ -83,9 +82,9 @@ class Submitter:
     async def submit(self, batch: Batch, item: BatchItem, row: Row) -> Evaluation:
         """The pending evaluation of ``row``, which has no id yet. Raises what stands in its way."""
         if row.spooled and (age := self._now() - row.created_at) > RESEND_WITHIN_S:
-            await self._processor.run(lambda: self._bookkeeper.best_effort(lambda: batch.journal.abandon(row), None))
+            await self._processor.run(lambda: self._bookkeeper.abandon(row))
             raise too_old_to_resend(age)
-        spooled = await self._processor.run(lambda: self._spooled(batch, row))
+        spooled = await self._processor.run(lambda: self._spooled(row))
         reference_urls: list[str] = []
         if not spooled:
             reference_urls = await with_deadline(item.deadline, self._reference_urls(batch, item), NEVER_ARRIVED)
@@ -115,36 +114,36 @@ class Submitter:
         if body is None:
             return None
         try:
-            evaluation = self._post(batch, item, row, body)
+            evaluation = self._post(item, row, body)
         except OUTAGES as error:
             error.message += NEVER_ARRIVED if row.is_new and never_arrived(error) else MAYBE_ACCEPTED
             raise
         except errors.ApiError as error:
-            raise self._refused(batch, row, error) from error
-        self._bookkeeper.note_submitted(batch.journal, row, evaluation)
+            raise self._refused(row, error) from error
+        self._bookkeeper.record_submission(row, evaluation)
         return evaluation
 
-    def _post(self, batch: Batch, item: BatchItem, row: Row, body: bytes) -> Evaluation:
+    def _post(self, item: BatchItem, row: Row, body: bytes) -> Evaluation:
         """Submit; a conflict on a first send is final, unless somebody else is sending the same."""
         post = functools.partial(self._client.submit, body, idempotency_key=row.idempotency_key, deadline=item.deadline)
         try:
             return post(may_have_arrived=not row.is_new)
         except errors.ConflictError as error:
-            if error.may_have_been_accepted or not self._is_shared(batch, row):
+            if error.may_have_been_accepted or not self._is_shared(row):
                 raise
             return post(may_have_arrived=True)
 
-    def _is_shared(self, batch: Batch, row: Row) -> bool:
+    def _is_shared(self, row: Row) -> bool:
         """Whether another prompt or process, or another node of this one, has asked for the same row."""
-        return self._submitting[row.id] > 1 or self._bookkeeper.best_effort(lambda: batch.journal.askers(row), 1) > 1
+        return self._submitting[row.id] > 1 or self._bookkeeper.is_shared(row)
 
-    def _refused(self, batch: Batch, row: Row, error: errors.ApiError) -> RunflowError:
+    def _refused(self, row: Row, error: errors.ApiError) -> RunflowError:
         """What a refusal means for money: the row is closed only where nothing that was sent can have been taken."""
         if error.may_have_been_accepted:
             error.message += MAYBE_ACCEPTED
             return error
         error.message += " Nothing was paid."
-        self._bookkeeper.best_effort(lambda: batch.journal.record_refusal(row, error.code), None)
+        self._bookkeeper.record_refusal(row, error.code)
         if isinstance(error, errors.NotFoundError):
             return errors.ConfigurationError(
                 f"{error.message} There is no evaluation API at {self._client.config.base_url}: check "
@@ -158,7 +157,7 @@ class Submitter:
         age = max(0.0, self._now() - row.created_at)
         ends = time.monotonic() + min(max(OWNER_AT_LEAST_S, OWNER_WITHIN_S - age), item.deadline.remaining)
         while True:
-            current = await self._processor.run(lambda: batch.journal.get(row.id))
+            current = await self._processor.run(lambda: self._bookkeeper.current(row))
             if current.evaluation_id:
                 return Evaluation(id=current.evaluation_id)
             if current.state != OPEN:
@@ -171,17 +170,16 @@ class Submitter:
 
     def _body(self, batch: Batch, item: BatchItem, row: Row, reference_urls: list[str]) -> bytes | None:
         """The bytes that must be sent: those spooled first, by whichever process that was."""
-        spooled = self._spooled(batch, row)
+        spooled = self._spooled(row)
         if spooled is not None:
             return spooled
         job = batch.job
         url = self._image_url(job, item)
         mine = encode_request(build_request(url, reference_urls, job.question, job.options))
-        otherwise: bytes | None = mine
-        return self._bookkeeper.best_effort(lambda: batch.journal.fix_body(row, mine), otherwise)
+        return self._bookkeeper.fix_body(row, mine)
 
-    def _spooled(self, batch: Batch, row: Row) -> bytes | None:
-        return None if row.is_new else self._bookkeeper.best_effort(lambda: batch.journal.body(row), None)
+    def _spooled(self, row: Row) -> bytes | None:
+        return None if row.is_new else self._bookkeeper.body(row)
 
     def _image_url(self, job: Job, item: BatchItem) -> str:
         if isinstance(item.image, ImageUrl):

@@ -9,13 +9,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
+from enum import Enum
 from typing import Any, Literal, get_args
 
-from ..api.models import COMPLETED, Evaluation, JudgeIssue, JudgeOpinion
+from ..api.models import Evaluation, EvaluationStatus, JudgeIssue, JudgeOpinion
 from ..errors import RunflowError
 
-PASSED, FAILED, UNKNOWN = "passed", "failed", "unknown"
+
+class Outcome(str, Enum):
+    """What was said of an image; *unknown* is not judged."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+
+    __str__ = str.__str__
+
+
+PASSED, FAILED, UNKNOWN = Outcome.PASSED, Outcome.FAILED, Outcome.UNKNOWN
 RUNFLOW, LOCAL, PREFLIGHT, OFF = "runflow", "local", "preflight", "off"
 IfNotJudged = Literal["stop", "fail", "pass"]
 IF_NOT_JUDGED: tuple[IfNotJudged, ...] = get_args(IfNotJudged)
@@ -46,9 +58,9 @@ class Subject:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What one image got. ``score`` is 0 to 1, ``cost`` decimal credits ("" where unknown), time in seconds."""
+    """What one image got. ``score`` is 0 to 1, ``cost`` credits (``None`` where unknown), time in seconds."""
 
-    outcome: str
+    outcome: Outcome
     passed: bool
     score: float
     issues: tuple[str, ...]
@@ -56,7 +68,7 @@ class Verdict:
     judge: str
     subject: Subject = Subject()
     evaluation: Evaluation = field(default_factory=Evaluation)
-    cost: str = ""
+    cost: Decimal | None = None
     seconds: float = 0.0
     reused: bool = False
     error: RunflowError | None = None
@@ -99,7 +111,7 @@ class Verdict:
             "id": self.evaluation.id,
             "image": self.subject.pixel_hash,
             "judge": self.judge,
-            "verdict": self.outcome,
+            "verdict": str(self.outcome),
             "passed": self.passed,
             "score": self.score,
             "issues": list(self.issues),
@@ -107,7 +119,7 @@ class Verdict:
             "judges": [_check(judge) for judge in self.evaluation.judges] if self.judge in (LOCAL, PREFLIGHT) else [],
             "improved_prompt": self.improved_prompt,
             "improved": self.improved_prompt != self.subject.prompt,
-            "cost": self.cost,
+            "cost": credits_text(self.cost),
             "seconds": round(self.seconds, 2),
             "reused": self.reused,
             "error": self.error.code if self.error else None,
@@ -165,7 +177,7 @@ class BatchVerdict:
         return self.worst.improved_prompt
 
     @property
-    def outcome(self) -> str:
+    def outcome(self) -> Outcome:
         """unknown if any is, else failed if any is, else passed."""
         outcomes = {verdict.outcome for verdict in self.verdicts}
         return next(outcome for outcome in (UNKNOWN, FAILED, PASSED) if outcome in outcomes)
@@ -217,7 +229,7 @@ def from_evaluation(
         judge=judge,
         subject=subject,
         evaluation=evaluation,
-        cost="0" if reused else _amount(evaluation.cost),
+        cost=Decimal(0) if reused else evaluation.cost,
         seconds=seconds,
         reused=reused,
     )
@@ -242,7 +254,7 @@ def not_judged(
         judge=judge,
         subject=subject,
         evaluation=evaluation or Evaluation(),
-        cost=_amount(evaluation.cost if evaluation else None),
+        cost=evaluation.cost if evaluation else None,
         seconds=seconds,
         error=error,
     )
@@ -258,18 +270,23 @@ def not_asked(subject: Subject) -> Verdict:
         improved_prompt=subject.prompt,
         judge=OFF,
         subject=subject,
-        cost="0",
+        cost=Decimal(0),
     )
 
 
-def total_cost(verdicts: Iterable[Verdict]) -> str:
-    """The credits of all, exactly; "" where not one cost is known."""
-    known = [amount for verdict in verdicts if (amount := _decimal(verdict.cost)) is not None]
-    return format(sum(known, Decimal(0)), "f") if known else ""
+def total_cost(verdicts: Iterable[Verdict]) -> Decimal | None:
+    """The credits of all, exactly; ``None`` where not one cost is known."""
+    known = [verdict.cost for verdict in verdicts if verdict.cost is not None]
+    return sum(known, Decimal(0)) if known else None
 
 
-def _outcome(evaluation: Evaluation, score: float | None, policy: Policy) -> str:
-    if evaluation.status_code != COMPLETED or evaluation.overall_passed is None:
+def credits_text(amount: Decimal | None) -> str:
+    """Credits in plain digits, as JSON and texts have them; "" where unknown."""
+    return "" if amount is None else f"{amount:f}"
+
+
+def _outcome(evaluation: Evaluation, score: float | None, policy: Policy) -> Outcome:
+    if evaluation.status_code != EvaluationStatus.COMPLETED or evaluation.overall_passed is None:
         return UNKNOWN
     reaches = policy.min_score <= 0 or (score is not None and score >= policy.min_score)
     return PASSED if evaluation.overall_passed and reaches else FAILED
@@ -353,21 +370,10 @@ def _check(judge: JudgeOpinion) -> dict[str, Any]:
     }
 
 
-def _time_and_cost(seconds: float, cost: str, reused: bool) -> Sequence[str]:
+def _time_and_cost(seconds: float, cost: Decimal | None, reused: bool) -> Sequence[str]:
     if reused:
         return ["reused, nothing paid"]
-    return [f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s", *([f"{cost} credits"] if cost else [])]
-
-
-def _amount(cost: str | None) -> str:
-    """Credits in plain digits; "" for what is no amount."""
-    amount = _decimal(cost or "")
-    return "" if amount is None or amount < 0 else format(amount, "f")
-
-
-def _decimal(text: str) -> Decimal | None:
-    try:
-        amount = Decimal(text)
-    except InvalidOperation:
-        return None
-    return amount if amount.is_finite() else None
+    return [
+        f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s",
+        *([f"{credits_text(cost)} credits"] if cost is not None else []),
+    ]

@@ -16,13 +16,14 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from ..api.models import Action, Evaluation, GateFailure, JudgeIssue, JudgeOpinion
+from ..api.models import Action, Evaluation, EvaluationStatus, GateFailure, JudgeIssue, JudgeOpinion
 from ..errors import InvalidInputError
 
 Array = npt.NDArray[Any]
@@ -628,7 +629,7 @@ def _evaluation(findings: Sequence[_Finding], prompt: str, milliseconds: float) 
         improved_prompt=_improved(prompt, [finding.remedy for finding in failed]),
     )
     return Evaluation(
-        status_code="completed",
+        status_code=EvaluationStatus.COMPLETED,
         overall_passed=not failed,
         weighted_pass_rate=_pass_rate(findings),
         top_issues=[finding.text for finding in failed],
@@ -639,7 +640,7 @@ def _evaluation(findings: Sequence[_Finding], prompt: str, milliseconds: float) 
         primary_action_code=action.primary_action,
         generation_prompt=prompt,
         eval_duration_ms=round(milliseconds, 3),
-        cost="0",
+        cost=Decimal(0),
     )
 
 

@@ -24,7 +24,7 @@ from PIL import Image
 
 from ..api.models import JudgeOpinion
 from ..errors import InvalidInputError
-from ..evaluation.verdict import FAILED, PASSED, RUNFLOW, UNKNOWN, Verdict, total_cost
+from ..evaluation.verdict import FAILED, PASSED, RUNFLOW, UNKNOWN, Verdict, credits_text, total_cost
 from .labels import LANGUAGES, Labels, labels
 
 Audience = Literal["internal", "client"]
@@ -89,7 +89,7 @@ def cost(verdict: Verdict, said: Labels) -> str:
     """What was paid, in words; "" where nothing is known of it."""
     if verdict.reused:
         return said.reused
-    return said.credits.format(n=verdict.cost) if verdict.cost else ""
+    return said.credits.format(n=credits_text(verdict.cost)) if verdict.cost is not None else ""
 
 
 def check_target(path: Path | None) -> None:
@@ -182,8 +182,8 @@ def _totals(entries: Sequence[Entry], audience: Audience, said: Labels) -> str:
     if scores:
         totals.append(_total(said.mean_score, f"{sum(scores) / len(scores):.2f}"))
     paid = total_cost(entry.verdict for entry in entries)
-    if audience == "internal" and paid:
-        totals.append(_total(said.credits, paid))
+    if audience == "internal" and paid is not None:
+        totals.append(_total(said.credits, credits_text(paid)))
     return "".join(totals)
 
 

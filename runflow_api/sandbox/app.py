@@ -30,13 +30,10 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 from ..api.models import (
-    COMPLETED,
     EVALUATION_EMBEDS,
     EVALUATION_TERMINAL,
-    FAILED,
-    PENDING,
     RUN_EMBEDS,
-    RUNNING,
+    EvaluationStatus,
     Json,
     Run,
 )
@@ -303,7 +300,9 @@ class Sandbox:
         evaluation_id, price = str(uuid.uuid4()), Decimal(self.price)
         self._reserve(evaluation_id, price)
         evaluation = self._store(evaluation_id, self._org(request.headers), body, image, references, price)
-        return rules.json_answer(202, evaluation_json(evaluation, {"status_code": PENDING}, frozenset()))
+        return rules.json_answer(
+            202, evaluation_json(evaluation, {"status_code": EvaluationStatus.PENDING.value}, frozenset())
+        )
 
     def _reserve(self, evaluation_id: str, price: Decimal) -> None:
         """Submit page: "Admission requires credits covering the job class's price"."""
@@ -385,7 +384,7 @@ class Sandbox:
 
     def _unfinished(self, evaluation: StoredEvaluation) -> Json:
         begun = self.clock() >= evaluation.submitted + PENDING_SHARE * evaluation.latency
-        return {"status_code": RUNNING if begun else PENDING}
+        return {"status_code": (EvaluationStatus.RUNNING if begun else EvaluationStatus.PENDING).value}
 
     def _settle_all(self) -> None:
         for evaluation in sorted(self.evaluations.values(), key=lambda one: one.due):
@@ -433,7 +432,7 @@ class Sandbox:
         return rules.json_answer(200, classes)
 
     def _statuses(self, request: Request) -> Response:
-        codes = (PENDING, RUNNING, COMPLETED, FAILED)
+        codes = [status.value for status in EvaluationStatus]
         return rules.json_answer(200, [{"code": c, "is_terminal": c in EVALUATION_TERMINAL} for c in codes])
 
     def _me(self, request: Request) -> Response:

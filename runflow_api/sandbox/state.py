@@ -10,7 +10,7 @@ from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
 
-from ..api.models import COMPLETED, EVALUATION_EMBEDS, FAILED, Evaluation, Json, Run
+from ..api.models import EVALUATION_EMBEDS, Evaluation, EvaluationStatus, Json, Run
 from . import validation as rules
 from .faults import BILLED_FAILURES, ScriptedVerdict
 
@@ -224,14 +224,14 @@ def _completed(evaluation: StoredEvaluation, fields: Json) -> Outcome:
         "gate_failures": [_with_ids(failure, ids) for failure in fields.get("gate_failures") or ()],
         "action": _with_ids(fields["action"], ids) if fields.get("action") else None,
     }
-    ending = {**_ending(evaluation, billed=True), "status_code": COMPLETED}
+    ending = {**_ending(evaluation, billed=True), "status_code": EvaluationStatus.COMPLETED.value}
     return Outcome({**ending, **fields, **embedded}, billed=True)
 
 
 def _failed(evaluation: StoredEvaluation, code: str, extra: Mapping[str, Any] | None = None) -> Outcome:
     """Submit page: charged "when the evaluation … fails after processing started"."""
     billed = code in BILLED_FAILURES
-    fields = {**_ending(evaluation, billed), "status_code": FAILED, "failure_code": code}
+    fields = {**_ending(evaluation, billed), "status_code": EvaluationStatus.FAILED.value, "failure_code": code}
     return Outcome({**fields, **(extra or {})}, billed)
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 
 import pytest
 from support.evaluators import make_client
@@ -82,7 +83,7 @@ def test_another_evaluations_answer_is_not_taken_for_this_ones(sandbox: Sandbox,
 
 def test_prices_statuses_account_and_balance_are_read(sandbox: Sandbox) -> None:
     client = make_client(sandbox)
-    assert {known.code: known.price for known in client.job_classes()}["standard"] == "0.10"
+    assert {known.code: known.price for known in client.job_classes()}["standard"] == Decimal("0.10")
     assert {status["code"] for status in client.statuses()} >= {"pending", "running", "completed", "failed"}
     assert client.check_account()
     assert "balance" in client.balance()
@@ -100,7 +101,9 @@ def test_prices_statuses_account_and_balance_are_read(sandbox: Sandbox) -> None:
 )
 def test_prices_are_read_from_the_shapes_that_apis_use(sandbox: Sandbox, answer: object) -> None:
     sandbox.add_fault(Fault("GET", "/v1/evaluations/job-classes", "garbage", body=answer))
-    assert [(known.code, known.price) for known in make_client(sandbox).job_classes()] == [("standard", "0.10")]
+    assert [(known.code, known.price) for known in make_client(sandbox).job_classes()] == [
+        ("standard", Decimal("0.10"))
+    ]
 
 
 def test_a_key_without_the_scope_is_told_which_one_it_needs() -> None:

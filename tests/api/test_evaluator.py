@@ -11,6 +11,7 @@ import threading
 import time
 from concurrent.futures import CancelledError
 from contextlib import AbstractContextManager, closing, nullcontext
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ def test_a_verdict_takes_one_submission_small_polls_and_one_full_read(sandbox: S
     )
     got = judge(evaluator, picture(), question=Question("a hand"))
     assert (got.passed, got.score, got.issues, got.improved_prompt) == (False, 0.4, "six fingers", "five fingers")
-    assert got[0].cost == "0.10"
+    assert got[0].cost == Decimal("0.10")
     assert [each.method for each in sandbox.requests].count("POST") == 1
     *early, last = polls(sandbox)
     assert [each.query for each in early] == [{}] * len(early) != []
@@ -98,7 +99,7 @@ def test_a_batch_is_judged_at_once_and_in_order(sandbox: Sandbox, evaluator: Eva
 def test_equal_images_of_a_batch_are_paid_once(sandbox: Sandbox, evaluator: Evaluator) -> None:
     got = judge(evaluator, picture(1), picture(2), picture(1))
     assert len(sandbox.bills) == 2
-    assert [each.cost for each in got] == ["0.10", "0.10", "0"]
+    assert [each.cost for each in got] == [Decimal("0.10"), Decimal("0.10"), 0]
     assert got[0].evaluation.id == got[2].evaluation.id
 
 
@@ -109,7 +110,7 @@ def test_the_same_question_again_is_free_and_says_so(sandbox: Sandbox, evaluator
     first = judge(evaluator, picture(), question=Question("a cat"), prompt_token="one")
     again = judge(make_evaluator(sandbox, tmp_path), picture(), question=Question("a cat"), prompt_token="two")
     assert len(sandbox.bills) == 1
-    assert (again[0].reused, again[0].cost, again[0].evaluation.id) == (True, "0", first[0].evaluation.id)
+    assert (again[0].reused, again[0].cost, again[0].evaluation.id) == (True, 0, first[0].evaluation.id)
     assert again[0].evaluation.judges == first[0].evaluation.judges
 
 
@@ -440,10 +441,11 @@ def test_a_refused_key_is_not_tried_with_every_image_of_a_batch(sandbox: Sandbox
 
 @pytest.mark.parametrize(("if_not_judged", "passed"), [("fail", False), ("pass", True)])
 @pytest.mark.parametrize(
-    ("failure_code", "cost"), [("processing_failed", "0.10"), ("dispatch_failed", ""), ("invalid_media", "")]
+    ("failure_code", "cost"),
+    [("processing_failed", Decimal("0.10")), ("dispatch_failed", None), ("invalid_media", None)],
 )
 def test_a_failed_evaluation_is_named_and_counts_as_decided(
-    sandbox: Sandbox, evaluator: Evaluator, if_not_judged: str, passed: bool, failure_code: str, cost: str
+    sandbox: Sandbox, evaluator: Evaluator, if_not_judged: str, passed: bool, failure_code: str, cost: Decimal | None
 ) -> None:
     sandbox.add_verdict(ScriptedVerdict(failure_code=failure_code))
     got = judge(evaluator, picture(), if_not_judged=if_not_judged)
@@ -521,7 +523,7 @@ def test_a_broken_image_fails_before_it_is_paid(
     sandbox: Sandbox, evaluator: Evaluator, broken: np.ndarray, if_not_judged: str
 ) -> None:
     got = judge(evaluator, broken, if_not_judged=if_not_judged)
-    assert (got.outcome, got[0].judge, got.score, got[0].cost) == (FAILED, PREFLIGHT, 0.0, "0")
+    assert (got.outcome, got[0].judge, got.score, got[0].cost) == (FAILED, PREFLIGHT, 0.0, 0)
     assert got.issues
     assert sandbox.requests == []
 
@@ -579,7 +581,7 @@ def local(tmp_path: Path) -> Evaluator:
 
 def test_without_a_key_auto_judges_the_pixels_and_says_so(tmp_path: Path) -> None:
     got = judge(local(tmp_path), picture(), question=Question("a cat"))
-    assert (got[0].judge, got[0].cost) == (LOCAL, "0")
+    assert (got[0].judge, got[0].cost) == (LOCAL, 0)
     assert "content not judged" in got.issues
 
 
@@ -687,7 +689,6 @@ def test_a_journal_that_cannot_be_used_never_stops_an_evaluation(
         assert caplog.text.count("JOURNAL_UNUSABLE") == 1
         again = judge(evaluator, picture())
     assert again[0].reused  # this process still remembers
-    assert "not known whether" not in again.issues
     evaluator.close()
 
 

@@ -313,7 +313,7 @@ def test_a_failed_judge_says_what_it_measured():
 
 def test_the_evaluation_is_free_and_has_no_id():
     verdict = local_judge.judge(photograph())
-    assert (verdict.id, verdict.cost, verdict.status_code) == (None, "0", "completed")
+    assert (verdict.id, verdict.cost, verdict.status_code) == (None, 0, "completed")
     assert (verdict.eval_duration_ms or 0) > 0 and any(text.startswith("sharp") for text in verdict.top_strengths)
 
 

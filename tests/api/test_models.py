@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 import pydantic
@@ -41,9 +42,31 @@ def test_the_answer_comes_back_as_it_came_also_where_it_was_null() -> None:
     assert Evaluation.model_validate(answer).to_json() == answer
 
 
-def test_amounts_stay_exact_text_even_where_a_number_comes() -> None:
-    assert Evaluation.model_validate({"cost": "0.100000000000000001"}).cost == "0.100000000000000001"
-    assert Evaluation.model_validate({"cost": 1}).cost == "1"
+def test_amounts_stay_exact_even_where_a_number_comes() -> None:
+    assert Evaluation.model_validate({"cost": "0.100000000000000001"}).cost == Decimal("0.100000000000000001")
+    assert Evaluation.model_validate({"cost": 0.1}).cost == Decimal("0.1")
+
+
+@pytest.mark.parametrize("absurd", ["NaN", "Infinity", "-0.10", -1, True, "1e400", "1e-400", "much", [], {"amount": 1}])
+def test_an_absurd_amount_is_unknown_and_is_kept_as_it_came(absurd: Any) -> None:
+    evaluation = Evaluation.model_validate({"id": "e1", "cost": absurd})
+    assert evaluation.cost is None
+    assert evaluation.to_json() == {"id": "e1", "cost": absurd}
+    assert models.JobClass.model_validate({"price": absurd}).price is None
+
+
+@pytest.mark.parametrize("status", ["pending", "running", "completed", "failed"])
+def test_a_known_status_is_one_of_the_enum_and_any_other_stays_text(status: str) -> None:
+    assert Evaluation.model_validate({"status_code": status}).status_code is models.EvaluationStatus(status)
+    assert Evaluation.model_validate({"status_code": "paused"}).status_code == "paused"
+    assert f"{models.EvaluationStatus(status)}" == status
+
+
+def test_objects_among_texts_cost_neither_the_texts_nor_their_own() -> None:
+    issues = ["six fingers", {"detail": "two noses", "severity": 2}, {"new": 1}, None, 7]
+    evaluation = Evaluation.model_validate({"top_issues": issues, "top_strengths": [{"text": "sharp"}]})
+    assert (evaluation.top_issues, evaluation.top_strengths) == (["six fingers", "two noses", "7"], ["sharp"])
+    assert evaluation.to_json()["top_issues"] == issues
 
 
 @pytest.mark.parametrize("value", ["true", "yes", 1, 0, "passed", [], {}])
@@ -63,7 +86,7 @@ def test_a_score_is_a_number(value: Any) -> None:
     [
         ("eval_duration_ms", "soon", None),
         ("top_issues", "six fingers", []),
-        ("top_issues", [{"text": "six fingers"}], []),
+        ("top_issues", [{"text": "six fingers"}], ["six fingers"]),
         ("judges", {"hands": False}, []),
         ("action", "regenerate", None),
         ("attempt_number", 1.5, None),
@@ -92,7 +115,7 @@ def test_parents_and_runs_are_records_too() -> None:
         {"parent_evaluation": {"id": "p"}, "run": {"node_runs": [{"state_code": "new"}], "logs": None}}
     )
     assert evaluation.parent_evaluation is not None and evaluation.parent_evaluation.id == "p"
-    assert evaluation.run is not None and evaluation.run.node_runs[0].state_code == "new"
+    assert evaluation.run is not None and evaluation.run.node_runs[0]["state_code"] == "new"
 
 
 @pytest.mark.parametrize(

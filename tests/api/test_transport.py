@@ -88,7 +88,7 @@ def test_server_errors_are_tried_five_times_and_then_told(sandbox: Sandbox) -> N
         make_client(sandbox).check_account()
     assert len(sandbox.requests) == MAX_ATTEMPTS == 5
     assert caught.value.attempts == ("HTTP 503",) * 5
-    assert "Tried 5 times for the account: HTTP 503 (5×)" in str(caught.value)
+    assert "Tried 5 times: HTTP 503 (5×)" in str(caught.value)
 
 
 @pytest.mark.parametrize(

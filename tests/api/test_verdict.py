@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from decimal import Decimal
+
 import pytest
 
 from runflow_api.api.models import Evaluation
@@ -143,7 +145,7 @@ def test_what_nobody_judged_stays_unknown_whatever_it_counts_as(if_not_judged, p
 
 def test_asking_nobody_passes_and_costs_nothing() -> None:
     got = not_asked(SUBJECT)
-    assert (got.outcome, got.passed, got.cost, got.issues) == (UNKNOWN, True, "0", ())
+    assert (got.outcome, got.passed, got.cost, got.issues) == (UNKNOWN, True, 0, ())
 
 
 def test_a_batch_passes_when_all_do_and_is_as_good_as_its_worst() -> None:
@@ -153,7 +155,7 @@ def test_a_batch_passes_when_all_do_and_is_as_good_as_its_worst() -> None:
     batch = BatchVerdict((good, bad, lowest))
     assert (batch.passed, batch.score, batch.outcome, batch.improved_prompt) == (False, 0.2, FAILED, "better")
     assert batch.issues == "image 1: a little soft"
-    assert total_cost(batch) == "0.40"
+    assert total_cost(batch) == Decimal("0.40")
     assert BatchVerdict((good, good)).passed
 
 
@@ -168,11 +170,11 @@ def test_one_unknown_image_makes_the_batch_unknown() -> None:
 
 def test_a_reused_verdict_costs_nothing_again() -> None:
     got = from_evaluation(answer(cost="0.10"), Policy(), SUBJECT, judge=RUNFLOW, reused=True)
-    assert (got.cost, got.reused) == ("0", True)
+    assert (got.cost, got.reused) == (0, True)
     assert "reused, nothing paid" in got.summary
 
 
 def test_unknown_costs_stay_unknown() -> None:
-    assert total_cost([verdict(cost=None)]) == ""
-    assert total_cost([verdict(cost=None), verdict(cost="0.30")]) == "0.30"
-    assert total_cost([verdict(cost="NaN")]) == ""
+    assert total_cost([verdict(cost=None)]) is None
+    assert total_cost([verdict(cost=None), verdict(cost="0.30")]) == Decimal("0.30")
+    assert total_cost([verdict(cost="NaN")]) is None
