@@ -19,7 +19,7 @@ from ._schema import (
 )
 
 _ended: set[str] = set()
-"""Evaluations and runs that had ended when a node of this process read them: only they may come from ComfyUI's cache."""
+"""Evaluations and runs that had ended when a node of this process read them: only they may be cached."""
 
 
 class RunflowGetEvaluation(io.ComfyNode):
