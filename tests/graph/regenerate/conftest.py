@@ -32,6 +32,7 @@ def sandbox(loop_sandbox: Sandbox) -> Iterator[Sandbox]:
     """The sandbox, which has forgotten the faults and verdicts of the test before."""
     yield loop_sandbox
     loop_sandbox.clear_faults()
+    loop_sandbox.clear_verdicts()
     loop_sandbox.latency = LATENCY
 
 

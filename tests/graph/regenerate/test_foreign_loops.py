@@ -26,7 +26,7 @@ def test_a_whole_loop_runs_in_every_round_of_another_one(
 ) -> None:
     verdicts(sandbox, failed(0.3), passed(), failed(0.4), failed(0.3), passed())
     history = server.run(inside(prompt))
-    assert since.generated == [(prompt, 0), (prompt, 1), (prompt, 1), (prompt, 2), (prompt, 3)]
+    assert since.generated == [(prompt, 1), (prompt, 2), (prompt, 2), (prompt, 3), (prompt, 4)]
     # The second round begins with the seed that the first one ended with: judged already, and not paid again.
     assert since.bills in (4, 5)
     assert "and each round of the loop that ends at node 21" in history.texts["1"][0]
@@ -36,9 +36,7 @@ def test_an_end_in_another_loop_without_its_start_is_refused_before_the_first_at
     server: ComfyUI, sandbox: Sandbox, since: Since, prompt: str
 ) -> None:
     graph = {**loop(prompt), **for_each(2, ["4", 0])}
-    graph["2"]["inputs"]["name"] = "x"
-    graph["2"]["inputs"]["width"] = ["23", 0]
-    graph |= node("23", "TestChoose", number=["20", 1], first=64, other=128)
+    graph["2"]["inputs"]["batch"] = ["20", 1]
     said = refusal(server, graph)
     assert (
         "[INVALID_INPUT] loop: the loop from node 20 to node 21 (TestForClose) repeats End 4, but not Start 1" in said
@@ -63,9 +61,8 @@ def test_another_loop_may_run_in_the_body(server: ComfyUI, sandbox: Sandbox, sin
     first = node("20", "TestForOpen", rounds=2, value=["1", 2])
     rounds = {**first, **node("21", "TestForClose", flow=["20", 0], value=["2", 0])}
     graph = {**loop(prompt, image=["21", 0]), **rounds, **evaluate("3", ["21", 0], generation_prompt=["1", 1])}
-    graph["2"]["inputs"]["width"] = ["24", 0]
-    graph |= node("24", "TestChoose", number=["20", 1], first=64, other=128)
-    verdicts(sandbox, failed(0.3), passed())
+    graph["2"]["inputs"]["batch"] = ["20", 1]
+    verdicts(sandbox, failed(0.3), failed(0.3), passed(), passed())
     server.run(graph)
-    assert (since.recorded["attempts"], since.recorded["passed"], since.bills) == (2, True, 2)
+    assert (since.recorded["attempts"], since.recorded["passed"], since.bills) == (2, True, 4)
     assert [seed for _, seed in since.generated] == [7, 7, 8, 8]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -196,9 +196,3 @@ def test_the_issues_for_the_next_attempt_are_few_enough_to_stand_in_its_prompt(
     assert (since.recorded["attempts"], since.recorded["passed"]) == (2, True)
     assert 200 < len(since.judged[1]) < 1_200
     assert since.judged[1].endswith("is too many")
-
-
-@pytest.fixture(autouse=True)
-def no_verdict_is_left_over(sandbox: Sandbox) -> Iterator[None]:
-    yield
-    sandbox.clear_faults()

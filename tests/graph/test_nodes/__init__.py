@@ -147,12 +147,16 @@ class TestForOpen:
     INPUT_TYPES = classmethod(
         lambda cls: {
             "required": {"rounds": ("INT", {})},
-            "optional": {"round": ("INT", {"default": 0}), "value": ("*", {})},
+            "optional": {"round": ("INT", {"default": 1}), "value": ("*", {})},
         }
     )
     RETURN_TYPES, FUNCTION, CATEGORY = ("TEST_FLOW", "INT", "*"), "run", "testing"
 
-    def run(self, rounds, round=0, value=None):
+    @classmethod
+    def VALIDATE_INPUTS(cls, input_types):
+        return True
+
+    def run(self, rounds, round=1, value=None):
         return ("flow", round, value)
 
 
@@ -174,8 +178,8 @@ class TestForClose:
     def run(self, flow, value, dynprompt, unique_id):
         first = flow[0]
         inputs = dynprompt.get_node(first)["inputs"]
-        round = inputs.get("round", 0) + 1
-        if round >= inputs["rounds"]:
+        round = inputs.get("round", 1) + 1
+        if round > inputs["rounds"]:
             return (value,)
         repeated = [*_between(dynprompt, first, unique_id), first, unique_id]
         graph = GraphBuilder()
