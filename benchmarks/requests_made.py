@@ -38,9 +38,9 @@ def _count_answers(transport: Any, answers: list[int]) -> None:
     exchange = transport._exchange
 
     def counted(*arguments: Any) -> Any:
-        status, headers, data = exchange(*arguments)
-        answers.append(len(data))
-        return status, headers, data
+        answer = exchange(*arguments)
+        answers.append(len(answer.data))
+        return answer
 
     transport._exchange = counted
 

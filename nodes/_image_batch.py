@@ -32,10 +32,15 @@ def batch(image: torch.Tensor) -> torch.Tensor:
 
 def arrays(image: torch.Tensor) -> list[np.ndarray]:
     """An IMAGE as B float arrays (H, W, C), without a copy where it is in main memory."""
-    pictures = batch(image)
-    if not pictures.is_floating_point() or pictures.dtype == torch.bfloat16:
-        pictures = pictures.float()
-    return [picture.detach().cpu().numpy() for picture in pictures]
+    whole = batch(image)
+    if not whole.is_floating_point() or whole.dtype == torch.bfloat16:
+        whole = whole.float()
+    return [picture.detach().cpu().numpy() for picture in whole]
+
+
+def pictures(image: torch.Tensor) -> list[images.Picture]:
+    """An IMAGE as B pictures, whose uint8 pixels and hash are made when they are first asked for."""
+    return [images.Picture(array) for array in arrays(image)]
 
 
 def check_count(image: torch.Tensor, evaluation: BatchVerdict) -> None:
@@ -50,11 +55,11 @@ def check_count(image: torch.Tensor, evaluation: BatchVerdict) -> None:
 
 async def pixel_hashes(image: torch.Tensor) -> tuple[str, ...]:
     """One hash of the uint8 pixels for each image, as evaluations carry them. Made beside the event loop."""
-    return await asyncio.wrap_future(background.call(lambda: _hashes(arrays(image))))
+    return await asyncio.wrap_future(background.call(_hashes, pictures(image)))
 
 
-def _hashes(pictures: list[np.ndarray]) -> tuple[str, ...]:
-    return tuple(images.pixel_hash(images.to_pixels(picture)) for picture in pictures)
+def _hashes(judged: list[images.Picture]) -> tuple[str, ...]:
+    return tuple(picture.hash for picture in judged)
 
 
 def differ(hashes: tuple[str, ...], evaluation: BatchVerdict) -> bool:

@@ -48,7 +48,7 @@ class ImageList:
                 asked += [(pixel_hash, question, options) for pixel_hash in hashes]
         try:
             if asked:
-                await asyncio.wrap_future(background.start(evaluator.quote(asked, prompt_id)))
+                await asyncio.wrap_future(background.start(evaluator.estimate(asked, prompt_id)))
         except RunflowError as error:
             return error if isinstance(error, BudgetError) else None  # the evaluator says what else is the matter
         return None

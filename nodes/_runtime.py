@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import threading
 import time
 from collections.abc import Coroutine, Sequence
@@ -16,13 +15,13 @@ from typing import Any, TypeVar
 import comfy.model_management
 import comfy.utils
 import folder_paths
-import numpy as np
 import torch
 from comfy_api.latest import io
 from comfy_execution.utils import get_executing_context
 from server import PromptServer
 
-from ..runflow_api import background
+from ..runflow_api import background, images
+from ..runflow_api._files import rights_trouble
 from ..runflow_api.errors import BudgetError, ConfigurationError, RunflowError
 from ..runflow_api.evaluation.question import Options, Question
 from ..runflow_api.evaluation.verdict import LOCAL, OFF, RUNFLOW, BatchVerdict, Policy, Subject, not_judged
@@ -64,21 +63,11 @@ def settings() -> config.Config:
         return config.load(folder)
     except OSError as error:
         raise ConfigurationError(
-            f"{folder} cannot be read ({error.strerror or type(error).__name__}). {rights_of(folder)}",
-            code="FOLDER_NOT_READABLE",
+            f"{rights_trouble(folder, error)}.",
+            code="FOLDER_NOT_USABLE",
             cost="Nothing was sent.",
             advice="Give that folder to the user that ComfyUI runs as, or set judge to local.",
         ) from error
-
-
-def rights_of(folder: Path) -> str:
-    """ "It belongs to user 1000 with mode 700, and ComfyUI runs as user 33.", "" where the system does not tell."""
-    try:
-        status = folder.stat()
-    except OSError:
-        return ""
-    owner = f"It belongs to user {status.st_uid} with mode {status.st_mode & 0o777:o}"
-    return f"{owner}, and ComfyUI runs as user {os.getuid()}." if hasattr(os, "getuid") else ""
 
 
 _evaluators: list[Any] = []
@@ -120,7 +109,7 @@ async def judge(
     """
     from ..runflow_api.evaluation.evaluator import Job
 
-    pictures = _image_batch.arrays(batch)
+    pictures = _image_batch.pictures(batch)
     show = NodeProgress(node.hidden.unique_id)
     keeping = _keep_thumbnails(pictures)
     try:
@@ -128,12 +117,10 @@ async def judge(
         if broken_limit is None:
             verdict = await run_cancellable(evaluator(judge).evaluate(job, show.progress), show)
         else:
-            hashes = await _image_batch.pixel_hashes(batch)
-            verdict = _none_judged(broken_limit, job, hashes)
+            verdict = _none_judged(broken_limit, job, await _image_batch.pixel_hashes(batch))
     except RunflowError as error:
         unjudged = [pictures[index] for index in error.unjudged_indices or range(len(pictures))]
-        where = await asyncio.wrap_future(background.call(save_unjudged, unjudged, node))
-        error.add_advice(where)
+        error.add_advice(await asyncio.wrap_future(background.call(save_unjudged, unjudged, node)))
         show.text(f"not judged · {error.code}")
         raise
     except BaseException:  # cancelled, or another node of the prompt failed
@@ -162,7 +149,7 @@ def running_prompt() -> str:
     return running.prompt_id if running is not None else ""
 
 
-def _keep_thumbnails(pictures: Sequence[np.ndarray]) -> Future[None] | None:
+def _keep_thumbnails(pictures: Sequence[images.Picture]) -> Future[None] | None:
     try:
         wanted = settings().keep_thumbnails
     except ConfigurationError:

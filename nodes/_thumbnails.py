@@ -11,8 +11,6 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from ..runflow_api import images
 
 FOLDER = "thumbnails"
@@ -28,8 +26,8 @@ _kept_count = 0
 _counting = threading.Lock()
 
 
-def keep(directory: Path, pictures: Sequence[np.ndarray]) -> None:
-    """Keep a thumbnail of every picture, a float (H, W, C) array. Trouble is logged: it costs no verdict."""
+def keep(directory: Path, pictures: Sequence[images.Picture]) -> None:
+    """Keep a thumbnail of every picture. Trouble is logged: it costs no verdict."""
     folder = directory / FOLDER
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -51,12 +49,11 @@ def find(directory: Path, name: str) -> Path | None:
         return None
 
 
-def _keep_one(folder: Path, picture: np.ndarray) -> None:
-    pixels = images.to_pixels(picture)
-    file = folder / f"{images.pixel_hash(pixels)}.webp"
+def _keep_one(folder: Path, picture: images.Picture) -> None:
+    file = folder / f"{picture.hash}.webp"
     if file.exists():
         return
-    small = images.to_pil(pixels).convert("RGB")
+    small = images.to_pil(picture.pixels).convert("RGB")
     small.thumbnail((SIDE, SIDE))
     part = file.with_suffix(f".{threading.get_ident()}.part")
     small.save(part, "WEBP", quality=QUALITY)

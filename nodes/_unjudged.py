@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import folder_paths
-import numpy as np
 from comfy.cli_args import args
 from comfy_api.latest import io
 from PIL.PngImagePlugin import PngInfo
@@ -22,12 +21,12 @@ UNJUDGED_FOLDER, BEST_FOLDER = "runflow-unjudged", "runflow-best"
 log = logging.getLogger("runflow_evaluate")
 
 
-def save_unjudged(pictures: Sequence[np.ndarray], node: type[io.ComfyNode]) -> str:
-    """Save images that have no verdict, float arrays (H, W, C); say where they are, "" for none."""
+def save_unjudged(pictures: Sequence[images.Picture], node: type[io.ComfyNode]) -> str:
+    """Save images that have no verdict, say where they are, "" for none."""
     return save(pictures, UNJUDGED_FOLDER, node.hidden.prompt, node.hidden.extra_pnginfo)
 
 
-def save(pictures: Sequence[np.ndarray], folder: str, prompt: Any, extra_pnginfo: Any) -> str:
+def save(pictures: Sequence[images.Picture], folder: str, prompt: Any, extra_pnginfo: Any) -> str:
     """Save images into ``folder`` of the output folder, as SaveImage would; say where they are, "" for none.
 
     The name is the hash of the pixels, so that queueing again does not fill the folder with copies.
@@ -45,12 +44,11 @@ def save(pictures: Sequence[np.ndarray], folder: str, prompt: Any, extra_pnginfo
     return f"Saved to output/{folder}/{', '.join(dict.fromkeys(names))}."
 
 
-def _save(folder: Path, picture: np.ndarray, metadata: PngInfo | None) -> str:
-    pixels = images.to_pixels(picture)
-    path = folder / f"{images.pixel_hash(pixels)[:16]}.png"
+def _save(folder: Path, picture: images.Picture, metadata: PngInfo | None) -> str:
+    path = folder / f"{picture.hash[:16]}.png"
     if not path.exists():
         part = path.with_suffix(f".{threading.get_ident()}.part")
-        images.to_pil(pixels).save(part, "PNG", pnginfo=metadata, compress_level=1)
+        images.to_pil(picture.pixels).save(part, "PNG", pnginfo=metadata, compress_level=1)
         part.replace(path)
     return path.name
 

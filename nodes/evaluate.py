@@ -148,7 +148,7 @@ def _question(inputs: dict[str, Any]) -> Question:
 
 
 async def _save_unjudged(node: type[io.ComfyNode], images: torch.Tensor, verdict: BatchVerdict) -> None:
-    pictures = [picture for picture, each in zip(_image_batch.arrays(images), verdict, strict=True) if each.error]
+    pictures = [picture for picture, each in zip(_image_batch.pictures(images), verdict, strict=True) if each.error]
     await asyncio.wrap_future(background.call(save_unjudged, pictures, node))
 
 

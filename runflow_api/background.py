@@ -8,17 +8,14 @@ the network holds neither the queue nor ComfyUI's exit: whoever waits for it wal
 from __future__ import annotations
 
 import asyncio
-import functools
-import queue
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
-from typing import Any, TypeVar
+from contextlib import AbstractAsyncContextManager, nullcontext
+from typing import Any, ParamSpec, TypeVar
 
+P = ParamSpec("P")
 T = TypeVar("T")
-
-IDLE_THREAD_LIVES_S = 10.0
-
 
 _loops: list[asyncio.AbstractEventLoop] = []
 _starting = threading.Lock()
@@ -38,70 +35,35 @@ def start(work: Coroutine[Any, Any, T]) -> Future[T]:
     return asyncio.run_coroutine_threadsafe(work, loop())
 
 
-def call(function: Callable[..., T], *args: Any) -> Future[T]:
-    """Run a blocking function in a daemon thread."""
-    return _threads.submit(functools.partial(function, *args))
+def call(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+    """Run a blocking function in a daemon thread of its own."""
+    future: Future[T] = Future()
+    threading.Thread(target=_run, args=(future, function, args, kwargs), name="runflow-worker", daemon=True).start()
+    return future
 
 
-class Workers:
-    """At most ``slots`` blocking calls at a time, each in a daemon thread.
-
-    A cancelled call gives its slot back at once. Its thread, should it hang, is left behind: it is not
-    idle, so the next call gets another one.
-    """
-
-    def __init__(self, slots: int) -> None:
-        self._slots = asyncio.Semaphore(slots)
-
-    async def run(self, function: Callable[[], T]) -> T:
-        async with self._slots:
-            return await asyncio.wrap_future(call(function))
-
-
-class _DaemonThreads:
-    """Threads on demand that serve one call after another and end when they have been idle for a while."""
-
-    def __init__(self) -> None:
-        self._calls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self._lock = threading.Lock()
-        self._idle = 0
-
-    def submit(self, call: Callable[[], T]) -> Future[T]:
-        future: Future[T] = Future()
-        self._calls.put(functools.partial(_settle, future, call))
-        with self._lock:
-            needs_thread = self._idle == 0
-            if not needs_thread:
-                self._idle -= 1
-        if needs_thread:
-            threading.Thread(target=self._serve, name="runflow-worker", daemon=True).start()
-        return future
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                call = self._calls.get(timeout=IDLE_THREAD_LIVES_S)
-            except queue.Empty:
-                with self._lock:
-                    if self._idle:  # otherwise a call was promised to this thread
-                        self._idle -= 1
-                        return
-                continue
-            call()
-            del call
-            with self._lock:
-                self._idle += 1
-
-
-def _settle(future: Future[T], call: Callable[[], T]) -> None:
+def _run(future: Future[T], function: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     if not future.set_running_or_notify_cancel():
         return
     try:
-        result = call()
+        result = function(*args, **kwargs)
     except BaseException as error:  # handed to whoever waits
         future.set_exception(error)
     else:
         future.set_result(result)
 
 
-_threads = _DaemonThreads()
+class Workers:
+    """At most ``slots`` blocking calls at a time, each in a daemon thread.
+
+    A cancelled call gives its slot back at once; its thread, should it hang, is left behind.
+    ``among``: these slots are a share of theirs.
+    """
+
+    def __init__(self, slots: int, *, among: Workers | None = None) -> None:
+        self._slots = asyncio.Semaphore(slots)
+        self._shared: AbstractAsyncContextManager[None] = among._slots if among else nullcontext()
+
+    async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        async with self._slots, self._shared:
+            return await asyncio.wrap_future(call(function, *args, **kwargs))

@@ -3,7 +3,7 @@
 ::
 
     RunflowError
-    |-- ConfigurationError        MISSING_API_KEY, INVALID_CONFIGURATION
+    |-- ConfigurationError        MISSING_API_KEY, INVALID_CONFIGURATION, CERTIFICATES_MISSING, PROXY_UNUSABLE
     |-- InvalidInputError         INVALID_INPUT
     |-- ApiError                  the API answered, and said no
     |   |-- AuthenticationError   401
@@ -178,7 +178,11 @@ class InvalidResponseError(RunflowError):
 
 
 class NotJudgedError(RunflowError):
-    """Nobody gave a verdict; ``evaluation_ids`` are the evaluations that a later run takes up again."""
+    """Nobody gave a verdict.
+
+    ``evaluation_ids`` are the evaluations that it is about; a later run takes them up again, unless
+    ``is_paid_anew``: then it starts, and pays, new ones.
+    """
 
     code = "NOT_JUDGED"
 
@@ -190,9 +194,11 @@ class NotJudgedError(RunflowError):
         cost: str = "",
         advice: str = "",
         evaluation_ids: Sequence[str] = (),
+        is_paid_anew: bool = False,
     ) -> None:
         super().__init__(message, code=code, cost=cost, advice=advice)
         self.evaluation_ids = tuple(evaluation_ids)
+        self.is_paid_anew = is_paid_anew
 
 
 class EvaluationTimeoutError(NotJudgedError):

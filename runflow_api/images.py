@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import threading
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,6 +47,33 @@ class EncodedImage:
     @property
     def fits_data_uri(self) -> bool:
         return data_uri_length(self) <= MAX_URL_CHARACTERS
+
+
+class Picture:
+    """One image on its way: what it was given as and, made once, its uint8 pixels and their hash.
+
+    ``array`` is a float (H, W, C) array from 0 to 1, or uint8. Safe to use from several threads.
+    """
+
+    def __init__(self, array: npt.NDArray[Any]) -> None:
+        self.array = array
+        self._making = threading.Lock()
+        self._pixels: PixelImage | None = None
+        self._hash = ""
+
+    @property
+    def pixels(self) -> PixelImage:
+        with self._making:
+            if self._pixels is None:
+                self._pixels = to_pixels(self.array)
+            return self._pixels
+
+    @property
+    def hash(self) -> str:
+        pixels = self.pixels
+        with self._making:
+            self._hash = self._hash or pixel_hash(pixels)
+            return self._hash
 
 
 def check_image(image: npt.NDArray[Any], field: str = "image") -> None:

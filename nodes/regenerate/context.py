@@ -169,8 +169,8 @@ class LoopContext:
 
     def preview(self, image: torch.Tensor, number: int, most: int) -> None:
         """An attempt's first image on End, as a sampler shows its preview; and how many attempts were made."""
-        pixels = images.to_pixels(_image_batch.arrays(_image_batch.batch(image)[:1])[0])
-        picture = images.to_pil(pixels).convert("RGB")
+        (first,) = _image_batch.pictures(_image_batch.batch(image)[:1])
+        picture = images.to_pil(first.pixels).convert("RGB")
         picture.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE))
         bar = comfy.utils.ProgressBar(most, self.node_id)
         bar.update_absolute(number, most, ("JPEG", picture, PREVIEW_SIDE))

@@ -314,7 +314,7 @@ async def _keep_if_unfinished(context: LoopContext, history: History) -> None:
 def _keep_best(context: LoopContext, history: History) -> None:
     best, made = history.best, len(history.attempts)
     context.publish_best(history)
-    pictures = _image_batch.arrays(_image_batch.batch(best.image)) if best.image is not None else []
+    pictures = _image_batch.pictures(best.image) if best.image is not None else []
     where = _unjudged.save(pictures, _unjudged.BEST_FOLDER, context.dynprompt.original_prompt, context.extra_pnginfo)
     text = (
         f"attempt {made + 1} did not reach End: a node of it failed, blocked what End reads, or was stopped · "

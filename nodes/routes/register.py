@@ -16,6 +16,7 @@ from urllib.parse import quote
 from aiohttp import web
 from server import PromptServer
 
+from ...runflow_api._files import rights_trouble
 from ...runflow_api.errors import (
     ApiError,
     ConfigurationError,
@@ -25,7 +26,7 @@ from ...runflow_api.errors import (
     RunflowError,
 )
 from ...runflow_api.settings import config
-from .._runtime import editor_settings_file, evaluator, private_directory, rights_of, settings
+from .._runtime import editor_settings_file, evaluator, private_directory, settings
 from ..regenerate.graph import Graph, upstream
 from ..regenerate.saved_metadata import running_item, workflow_of
 from .guards import Refused, check_host, check_same_origin, is_this_machine, json_body
@@ -87,13 +88,9 @@ def _answering(
         except RunflowError as error:
             return _json(error_body(error.code, error.text), _status_of(error))
         except OSError as error:  # the private folder belongs to another user, or the disk is full
-            return _json(error_body("FOLDER_NOT_USABLE", _trouble_with(handlers.directory(), error)), 409)
+            return _json(error_body("FOLDER_NOT_USABLE", f"{rights_trouble(handlers.directory(), error)}."), 409)
 
     return answer
-
-
-def _trouble_with(folder: Path, error: OSError) -> str:
-    return f"{folder} cannot be used ({error.strerror or type(error).__name__}). {rights_of(folder)}".strip()
 
 
 def _file(text: str, name: str, kind: str) -> web.Response:

@@ -11,14 +11,13 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
-from pydantic import BaseModel
 from pydantic_core import to_json
 
 from ..errors import InvalidInputError
 from ..images import EncodedImage
 from ..settings.config import Config
 from .models import AssetUpload, Evaluation, EvaluationRequest, JobClass, Json, Run
-from .transport import Deadline, Transport
+from .transport import Deadline, Outgoing, Transport
 
 DEFAULT_DEADLINE_S = 120.0
 _ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
@@ -26,7 +25,6 @@ _ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 CREATE, READ, EDIT = "evaluations:create", "evaluations:read", "evaluations:edit"
 
 T = TypeVar("T")
-M = TypeVar("M", bound=BaseModel)
 
 
 def encode_request(request: EvaluationRequest) -> bytes:
@@ -57,17 +55,11 @@ class RunflowClient:
 
         The same ``idempotency_key`` with the same bytes neither creates nor bills a second evaluation.
         """
-        return self.transport.call(
-            "POST",
-            "/v1/evaluations",
-            _evaluation(None),
-            deadline or Deadline.after(DEFAULT_DEADLINE_S),
-            body=body,
-            idempotency_key=idempotency_key,
-            may_have_arrived=may_have_arrived,
-            what="the submission",
-            scope=CREATE,
+        outgoing = Outgoing(
+            "POST", "/v1/evaluations", body, idempotency_key=idempotency_key, what="the submission", scope=CREATE
         )
+        deadline = deadline or Deadline.after(DEFAULT_DEADLINE_S)
+        return self.transport.send(outgoing, _evaluation(None), deadline, may_have_arrived=may_have_arrived)
 
     def get_evaluation(
         self, evaluation_id: str, *, embed: Iterable[str] = (), deadline: Deadline | None = None
@@ -89,7 +81,7 @@ class RunflowClient:
     def get_run(self, run_id: str, *, embed: Iterable[str] = (), deadline: Deadline | None = None) -> Run:
         """``GET /v1/runs/{id}``."""
         path = f"/v1/runs/{_checked_id('run_id', run_id)}"
-        return self._get(path, _record(Run), embed, deadline, "the run", READ)
+        return self._get(path, Run.model_validate, embed, deadline, "the run", READ)
 
     def job_classes(self, *, deadline: Deadline | None = None) -> list[JobClass]:
         """``GET /v1/evaluations/job-classes``: active classes and prices. The shape is read tolerantly."""
@@ -118,30 +110,19 @@ class RunflowClient:
             "mime_type": image.mime_type,
             "size_bytes": len(image.data),
         }
-        upload = self.transport.call(
-            "POST",
-            "/v1/asset-uploads",
-            _record(AssetUpload),
-            deadline,
-            body=json.dumps(described).encode(),
-            what="the image upload",
-        )
+        asked = Outgoing("POST", "/v1/asset-uploads", json.dumps(described).encode(), what="the image upload")
+        upload = self.transport.send(asked, AssetUpload.model_validate, deadline)
         asset_id = _checked_id("asset_id", upload.asset_id)
         self.transport.put_file(upload.upload_url, image.data, image.mime_type, deadline)
-        confirm = f"/v1/asset-uploads/{asset_id}/confirmations"
-        self.transport.call("POST", confirm, _anything, deadline, body=b"{}", what="the image upload")
+        path = f"/v1/asset-uploads/{asset_id}/confirmations"
+        self.transport.send(Outgoing("POST", path, b"{}", what="the image upload"), _anything, deadline)
         return f"runflow://assets/{asset_id}"
 
     def _feedback(self, evaluation_id: str, body: Json, deadline: Deadline | None) -> Evaluation:
-        return self.transport.call(
-            "PATCH",
-            f"/v1/evaluations/{_checked_id('evaluation_id', evaluation_id)}/feedback",
-            _evaluation(evaluation_id),
-            deadline or Deadline.after(DEFAULT_DEADLINE_S),
-            body=json.dumps(body).encode(),
-            what="the feedback",
-            scope=EDIT,
-        )
+        path = f"/v1/evaluations/{_checked_id('evaluation_id', evaluation_id)}/feedback"
+        outgoing = Outgoing("PATCH", path, json.dumps(body).encode(), what="the feedback", scope=EDIT)
+        deadline = deadline or Deadline.after(DEFAULT_DEADLINE_S)
+        return self.transport.send(outgoing, _evaluation(evaluation_id), deadline)
 
     def _get(
         self,
@@ -154,7 +135,7 @@ class RunflowClient:
     ) -> T:
         query = {"embed": ",".join(names)} if (names := list(embed)) else {}
         deadline = deadline or Deadline.after(DEFAULT_DEADLINE_S)
-        return self.transport.call("GET", path, parse, deadline, query=query, what=what, scope=scope)
+        return self.transport.send(Outgoing("GET", path, query=query, what=what, scope=scope), parse, deadline)
 
 
 def _checked_id(field: str, value: str) -> str:
@@ -175,10 +156,6 @@ def _evaluation(expected_id: str | None) -> Callable[[Any], Evaluation]:
         return evaluation
 
     return parse
-
-
-def _record(kind: type[M]) -> Callable[[Any], M]:
-    return kind.model_validate
 
 
 def _anything(payload: Any) -> Any:

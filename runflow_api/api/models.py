@@ -14,6 +14,7 @@ What no code reads (models, workflows, flows, logs) has no record of its own: it
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from decimal import Decimal, InvalidOperation
 from enum import Enum
@@ -29,6 +30,7 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
+from pydantic_core import from_json
 from typing_extensions import Self
 
 T = TypeVar("T")
@@ -379,3 +381,24 @@ class EvaluationRequest(BaseModel):
     client_ref: str | None = None
     job_class: str | None = None
     callback_url: str | None = None
+
+
+# --- reading --------------------------------------------------------------------------------------
+
+
+def parse_json(data: bytes) -> Any:
+    """An answer's JSON. Raises ``ValueError`` for what is none.
+
+    pydantic's parser bounds the depth and refuses NaN and invalid UTF-8. An empty body, as a 204 has it, is null:
+    enough where nothing is read from it, and of the wrong shape elsewhere.
+    """
+    if not data:
+        return None
+    try:
+        return from_json(data, allow_inf_nan=False)
+    except ValueError:
+        if b"\\u" not in data:
+            raise
+        # A text that was cut inside an emoji has half a character: a question mark takes its place.
+        whole = json.dumps(json.loads(data), ensure_ascii=False).encode("utf-8", errors="replace")
+        return from_json(whole, allow_inf_nan=False)

@@ -11,10 +11,7 @@ import contextlib
 import email.utils
 import http.cookiejar
 import io
-import ipaddress
-import json
 import random
-import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -22,14 +19,20 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-import pydantic
 import requests
-from pydantic_core import from_json, to_json
+import urllib3.exceptions
+from pydantic_core import to_json
 from requests.adapters import HTTPAdapter
 
 from .. import errors
 from .._version import VERSION
-from ..settings.config import WHERE_TO_SET_THE_KEY, Config, is_loopback_host
+from ..errors import RunflowError
+from ..settings.config import Config, is_loopback_host
+from .failed_attempts import Answer, FailedAttempt, no_answer, parse_retry_after, read_answer
+from .models import parse_json
+from .upload_address import UPLOAD_ADDRESS_REFUSED, CheckedAddresses, refused
+
+__all__ = ["Deadline", "Outgoing", "RateLimiter", "Transport", "parse_retry_after", "retry_delay", "should_retry"]
 
 T = TypeVar("T")
 
@@ -49,8 +52,6 @@ LONGEST_RETRY_AFTER_S = 30.0
 """A longer ``Retry-After`` is cut to this: nobody waits a day on a header's word."""
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 CHUNK_BYTES = 64 * 1024
-SHOWN_CHARACTERS = 300
-"""How much of the API's own words an error quotes."""
 
 
 @dataclass
@@ -98,25 +99,25 @@ class RateLimiter:
 
 @dataclass(frozen=True)
 class Outgoing:
-    """What one logical call sends: the same bytes at every attempt."""
+    """What one logical call sends: the same bytes at every attempt.
+
+    ``path`` is below the base URL; an address in its place is where an upload goes, never with the key.
+    ``what`` names it in errors, ``scope`` is what the key needs for it.
+    """
 
     method: str
-    url: str
+    path: str
     body: bytes | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
+    content_type: str = "application/json"
     query: Mapping[str, str] = field(default_factory=dict)
+    idempotency_key: str | None = None
     what: str = "the request"
     scope: str | None = None
+    with_key: bool = True
 
-
-@dataclass
-class _Failure:
-    """One attempt that gave no usable answer."""
-
-    error: Refused
-    said: str
-    status: int | None = None
-    retry_after: float | None = None
+    @property
+    def is_upload(self) -> bool:
+        return not self.path.startswith("/")
 
 
 def should_retry(status: int | None, *, may_have_been_accepted: bool = False) -> bool:
@@ -143,20 +144,6 @@ def retry_delay(
     return ceiling * (0.5 + 0.5 * randomness())
 
 
-def parse_retry_after(value: str | None, now: float) -> float | None:
-    """``Retry-After`` in seconds from ``now`` (Unix time): a number or an HTTP date, else ``None``."""
-    if value is None:
-        return None
-    try:
-        seconds = float(value)
-    except ValueError:
-        try:
-            seconds = email.utils.parsedate_to_datetime(value).timestamp() - now
-        except (TypeError, ValueError, OverflowError):
-            return None
-    return seconds if 0 <= seconds < float("inf") else None
-
-
 class _Bearer(requests.auth.AuthBase):
     """Sets the key through requests' auth object, which ``.netrc`` cannot replace."""
 
@@ -179,7 +166,8 @@ class Transport:
     """Sends requests to one base URL with one key. Safe to use from several threads.
 
     ``delay`` gives the seconds before an attempt, as ``retry_delay`` does; ``timeouts`` are those of one
-    attempt, to connect and between two bytes; ``in_progress_s`` is how long a 409 on a resend is waited out.
+    attempt, to connect and between two bytes; ``in_progress_s`` is how long a 409 on a resend is waited out;
+    ``uploads`` connects to where uploads go.
     """
 
     def __init__(
@@ -189,6 +177,7 @@ class Transport:
         delay: Callable[[int, float | None], float] = retry_delay,
         timeouts: tuple[float, float] = (CONNECT_TIMEOUT_S, READ_TIMEOUT_S),
         in_progress_s: float = IN_PROGRESS_S,
+        uploads: HTTPAdapter | None = None,
     ) -> None:
         self.config = config
         self.limiter = RateLimiter()
@@ -196,134 +185,90 @@ class Transport:
         self._timeouts = timeouts
         self._in_progress_s = in_progress_s
         self._session = _session(config)
+        self._uploads = _session(config)
+        if not config.is_loopback:
+            self._uploads.mount("https://", uploads or CheckedAddresses())
 
     def close(self) -> None:
         self._session.close()
+        self._uploads.close()
 
-    def call(
+    def send(
         self,
-        method: str,
-        path: str,
-        parse: Callable[[Any], T],
+        outgoing: Outgoing,
+        parse: Callable[[Any], T] | None,
         deadline: Deadline,
         *,
-        body: bytes | None = None,
-        query: Mapping[str, str] | None = None,
-        idempotency_key: str | None = None,
         may_have_arrived: bool = False,
-        what: str = "the request",
-        scope: str | None = None,
     ) -> T:
-        """One logical call to the API; ``parse`` turns the JSON into a record or raises ``ValueError``.
+        """One logical call; ``parse`` turns the JSON into a record or raises ``ValueError``.
 
         ``may_have_arrived``: an earlier process sent these bytes already, so that the first send of this
-        one is a resend. Raises the errors of ``errors.py``, each with what was tried.
+        one is a resend. Raises the errors of ``errors.py``, each with what every attempt met, and whether one
+        of them may have been accepted.
         """
-        headers = {"Content-Type": "application/json"} if body is not None else {}
-        if idempotency_key:
-            headers["Idempotency-Key"] = idempotency_key
-        if self.config.organization_id:
-            headers["X-Organization-Id"] = self.config.organization_id
-        outgoing = Outgoing(method, self.config.base_url + path, body, headers, query or {}, what, scope)
-        auth = _Bearer(self.config)
-        return self._persist(outgoing, deadline, lambda data: parse(_json(data)), auth, may_have_arrived)
+        progress = _Attempts(outgoing.what, may_have_arrived, self._in_progress_s)
+        while True:
+            self.limiter.wait(deadline)
+            if deadline.cancelled.is_set():
+                raise errors.Cancelled
+            if deadline.remaining <= 0:
+                raise progress.error
+            body = io.BytesIO(outgoing.body or b"")
+            try:
+                result = read_answer(self._exchange(outgoing, body, deadline), parse, outgoing.what, outgoing.scope)
+            except errors.InvalidResponseError as error:
+                said = "an answer too large or too slow"
+                result = FailedAttempt(error, said, is_final=error.code == UPLOAD_ADDRESS_REFUSED)
+            except (OSError, urllib3.exceptions.HTTPError) as error:
+                result = no_answer(error, nothing_sent=body.tell() == 0)
+            if not isinstance(result, FailedAttempt):
+                return result
+            delay = self._delay(progress.count, result.retry_after)
+            if progress.is_over(result, delay, deadline):
+                raise progress.error
+            if result.status == 429:
+                self.limiter.pause(delay)
+            deadline.wait(delay)
 
     def put_file(self, url: str, data: bytes, mime_type: str, deadline: Deadline) -> None:
         """Upload ``data`` where the API said, without the key.
 
         The address must be https and public; on a loopback base URL also http on loopback.
         """
-        self._check_upload_address(url)
-        outgoing = Outgoing("PUT", url, data, {"Content-Type": mime_type}, what="the image upload")
-        self._persist(outgoing, deadline, lambda _: None, _NoAuth(), False)
+        parts = urlsplit(url)
+        is_local = self.config.is_loopback and is_loopback_host(parts.hostname or "")
+        if not parts.hostname or not (parts.scheme == "https" or (is_local and parts.scheme == "http")):
+            raise refused("it is not a public https address")
+        outgoing = Outgoing("PUT", url, data, mime_type, what="the image upload")
+        self.send(outgoing, None, deadline)
 
     def server_time(self, deadline: Deadline) -> float | None:
         """The server's clock (Unix time, whole seconds), ``None`` where it does not tell. No key is sent.
 
         Raises ``NetworkError`` where nobody answers.
         """
-        outgoing = Outgoing("GET", self.config.base_url + "/", what="the server's clock")
+        outgoing = Outgoing("GET", "/", what="the server's clock", with_key=False)
         try:
-            _, headers, _ = self._exchange(outgoing, deadline, _NoAuth())
-            return email.utils.parsedate_to_datetime(headers["Date"]).timestamp()
-        except requests.exceptions.RequestException as error:
-            raise _no_answer(error).error from error
+            answer = self._exchange(outgoing, io.BytesIO(), deadline)
+            return email.utils.parsedate_to_datetime(answer.headers["Date"]).timestamp()
+        except OSError as error:
+            raise no_answer(error, nothing_sent=True).error from error
         except (KeyError, TypeError, ValueError, OverflowError):
             return None
 
-    def _persist(
-        self,
-        outgoing: Outgoing,
-        deadline: Deadline,
-        parse: Callable[[bytes], T],
-        auth: requests.auth.AuthBase,
-        may_have_been_accepted: bool,
-    ) -> T:
-        attempts: list[str] = []
-        counted = 0
-        conflicts_end = float("inf")
-        latest: Refused | None = None
-        while True:
-            self.limiter.wait(deadline)
-            if deadline.cancelled.is_set():
-                raise errors.Cancelled
-            if deadline.remaining <= 0:
-                raise _with_history(latest or _out_of_time(outgoing.what), attempts)
-            outcome = self._attempt(outgoing, deadline, parse, auth)
-            if not isinstance(outcome, _Failure):
-                return outcome
-            attempts.append(outcome.said)
-            latest = outcome.error
-            if isinstance(latest, errors.ApiError):
-                latest.may_have_been_accepted = may_have_been_accepted
-            counted += outcome.status not in NOT_COUNTED
-            ends = deadline.ends_at
-            if outcome.status == 409:
-                conflicts_end = min(conflicts_end, time.monotonic() + self._in_progress_s)
-                ends = min(ends, conflicts_end)
-            delay = self._delay(len(attempts) - 1, outcome.retry_after)
-            exhausted = counted >= MAX_ATTEMPTS or ends - time.monotonic() <= delay
-            if exhausted or not should_retry(outcome.status, may_have_been_accepted=may_have_been_accepted):
-                raise _with_history(latest, attempts)
-            may_have_been_accepted = may_have_been_accepted or outcome.said not in NEVER_ACTED_ON
-            if outcome.status == 429:
-                self.limiter.pause(delay)
-            deadline.wait(delay)
-
-    def _attempt(
-        self, outgoing: Outgoing, deadline: Deadline, parse: Callable[[bytes], T], auth: requests.auth.AuthBase
-    ) -> T | _Failure:
-        try:
-            status, headers, data = self._exchange(outgoing, deadline, auth)
-        except requests.exceptions.RequestException as error:
-            return _no_answer(error)
-        except errors.InvalidResponseError as error:
-            return _Failure(error, "an answer too large or too slow")
-        if status < 200:  # such as early hints, which no answer followed
-            failure = errors.InvalidResponseError(f"Runflow gave no final answer (HTTP {status}).")
-            return _Failure(failure, f"HTTP {status}")
-        if status < 300:
-            return _read(parse, data, status)
-        if status < 400:
-            text = f"Runflow answered {outgoing.what} with a redirect, which is not followed: the key stays here."
-            redirect = errors.InvalidResponseError(text, code="REDIRECT_REFUSED")
-            return _Failure(redirect, f"redirect {status}", status)
-        retry_after = parse_retry_after(headers.get("Retry-After"), time.time())
-        return _Failure(_refusal(status, data, outgoing), f"HTTP {status}", status, retry_after)
-
-    def _exchange(
-        self, outgoing: Outgoing, deadline: Deadline, auth: requests.auth.AuthBase
-    ) -> tuple[int, Mapping[str, str], bytes]:
-        """Send once and read the whole answer, with every trace of the key taken out of it."""
+    def _exchange(self, outgoing: Outgoing, body: io.BytesIO, deadline: Deadline) -> Answer:
+        """Send once and read the whole answer. ``body`` is where it stands as far as it was sent."""
         left = max(deadline.remaining, SHORTEST_TIMEOUT_S)
-        with self._session.request(
+        session = self._uploads if outgoing.is_upload else self._session
+        with session.request(
             outgoing.method,
-            outgoing.url,
+            outgoing.path if outgoing.is_upload else self.config.base_url + outgoing.path,
             params=dict(outgoing.query),
             # As a file it is sent piece by piece, and the time-out is of each: a slow line may take its time.
-            data=io.BytesIO(outgoing.body) if outgoing.body else outgoing.body,
-            headers=dict(outgoing.headers),
-            auth=auth,
+            data=body if outgoing.body else outgoing.body,
+            headers=self._headers(outgoing),
+            auth=_Bearer(self.config) if outgoing.with_key and not outgoing.is_upload else _NoAuth(),
             timeout=(min(self._timeouts[0], left), min(self._timeouts[1], left)),
             allow_redirects=False,
             stream=True,
@@ -333,7 +278,15 @@ class Transport:
                 data += chunk
                 if len(data) > MAX_ANSWER_BYTES or deadline.remaining <= 0:
                     raise errors.InvalidResponseError(f"The answer to {outgoing.what} was too large or too slow.")
-            return response.status_code, response.headers, self._without_key(bytes(data))
+            return Answer(response.status_code, response.headers, self._without_key(bytes(data)))
+
+    def _headers(self, outgoing: Outgoing) -> dict[str, str]:
+        headers = {} if outgoing.body is None else {"Content-Type": outgoing.content_type}
+        if outgoing.idempotency_key:
+            headers["Idempotency-Key"] = outgoing.idempotency_key
+        if self.config.organization_id and not outgoing.is_upload:
+            headers["X-Organization-Id"] = self.config.organization_id
+        return headers
 
     def _without_key(self, data: bytes) -> bytes:
         """An answer that repeats the key, as it is or escaped as JSON may be, without it."""
@@ -342,20 +295,46 @@ class Transport:
             return data
         if b"\\u" in data:
             with contextlib.suppress(ValueError, RecursionError):  # no JSON: then nothing in it is escaped
-                plain = to_json(_json(data))
+                plain = to_json(parse_json(data))
                 data = plain if key in plain else data
         return data.replace(key, b"***")
 
-    def _check_upload_address(self, url: str) -> None:
-        parts = urlsplit(url)
-        host = parts.hostname or ""
-        if self.config.is_loopback and is_loopback_host(host) and parts.scheme in ("http", "https"):
-            return
-        if parts.scheme != "https" or not host or not _is_public(host):
-            raise errors.InvalidResponseError(
-                "Runflow named an upload address that is not a public https address. Nothing was uploaded.",
-                code="UPLOAD_ADDRESS_REFUSED",
-            )
+
+class _Attempts:
+    """What the attempts of one call met so far, and whether to go on."""
+
+    def __init__(self, what: str, may_have_arrived: bool, in_progress_s: float) -> None:
+        self._may_have_been_accepted = may_have_arrived
+        self._in_progress_s = in_progress_s
+        self._said: list[str] = []
+        self._counted = 0
+        self._conflicts_end = float("inf")
+        self._latest: RunflowError = errors.NetworkError(f"The time for {what} was used up.", code="TIMEOUT")
+
+    @property
+    def count(self) -> int:
+        return len(self._said)
+
+    @property
+    def error(self) -> RunflowError:
+        """What the last attempt met, with what the others did."""
+        self._latest.attempts = tuple(self._said)
+        return self._latest
+
+    def is_over(self, failed: FailedAttempt, delay: float, deadline: Deadline) -> bool:
+        """Take note of one more, after which the next would come in ``delay`` seconds."""
+        self._said.append(failed.said)
+        self._latest = failed.error
+        self._counted += failed.status not in NOT_COUNTED
+        ends = deadline.ends_at
+        if failed.status == 409:
+            self._conflicts_end = min(self._conflicts_end, time.monotonic() + self._in_progress_s)
+            ends = min(ends, self._conflicts_end)
+        retry = should_retry(failed.status, may_have_been_accepted=self._may_have_been_accepted)
+        self._may_have_been_accepted |= not failed.not_accepted
+        self._latest.may_have_been_accepted = self._may_have_been_accepted
+        is_late = ends - time.monotonic() <= delay
+        return failed.is_final or not retry or self._counted >= MAX_ATTEMPTS or is_late
 
 
 def _session(config: Config) -> requests.Session:
@@ -369,150 +348,3 @@ def _session(config: Config) -> requests.Session:
     session.mount("https://", adapter)
     session.mount("http://", adapter)
     return session
-
-
-def _is_public(host: str) -> bool:
-    try:
-        addresses = {info[4][0] for info in socket.getaddrinfo(host, None)}
-    except (OSError, UnicodeError):
-        return True  # not resolved here: a proxy may, and otherwise the connection fails by itself
-    return all(ipaddress.ip_address(str(address).partition("%")[0]).is_global for address in addresses)
-
-
-def _json(data: bytes) -> Any:
-    # pydantic's parser bounds the depth and refuses NaN and invalid UTF-8. An empty body, as a 204 has it, is null:
-    # enough where nothing is read from it, and of the wrong shape elsewhere.
-    if not data:
-        return None
-    try:
-        return from_json(data, allow_inf_nan=False)
-    except ValueError:
-        if b"\\u" not in data:
-            raise
-        return from_json(_without_halves(data), allow_inf_nan=False)
-
-
-def _without_halves(data: bytes) -> bytes:
-    """JSON with a question mark for each half of a character: a text that was cut inside an emoji has one."""
-    return json.dumps(json.loads(data), ensure_ascii=False).encode("utf-8", errors="replace")
-
-
-def _read(parse: Callable[[bytes], T], data: bytes, status: int) -> T | _Failure:
-    try:
-        return parse(data)
-    except (ValueError, RecursionError) as error:
-        shape = isinstance(error, pydantic.ValidationError)
-        said = "an answer of the wrong shape" if shape else "an answer that is not JSON"
-        failure = errors.InvalidResponseError(f"Runflow gave {said} (HTTP {status}).")
-        failure.__cause__ = error
-        return _Failure(failure, said)
-
-
-def never_arrived(error: errors.RunflowError) -> bool:
-    """Whether it is certain that no attempt was acted on."""
-    return set(error.attempts) <= NEVER_ACTED_ON
-
-
-REFUSED, NOT_RESOLVED, NOT_TRUSTED = "connection refused", "host name not found", "TLS certificate or handshake refused"
-NEVER_ACTED_ON = frozenset({REFUSED, NOT_RESOLVED, NOT_TRUSTED, "HTTP 429"})
-"""There was no connection to send anything over, or the request was turned away at the door."""
-
-
-def _no_answer(error: requests.exceptions.RequestException) -> _Failure:
-    """Name what went wrong in the network, without the address or header that requests puts into its text."""
-    code, said = "CONNECTION_FAILED", "connection failed"
-    text = str(error)
-    if isinstance(error, requests.exceptions.SSLError):
-        code, said = "TLS_FAILED", NOT_TRUSTED
-    elif isinstance(error, requests.exceptions.ProxyError):
-        said = "proxy failed"
-    elif isinstance(error, requests.exceptions.Timeout) or "timed out" in text:
-        code, said = "TIMEOUT", "timed out"
-    elif "NameResolution" in text or "getaddrinfo" in text or "Name or service" in text:
-        said = NOT_RESOLVED
-    elif "refused" in text:
-        said = REFUSED
-    elif isinstance(error, requests.exceptions.ChunkedEncodingError) or "IncompleteRead" in text:
-        said = "answer cut off"
-    elif "reset" in text or "RemoteDisconnected" in text or "aborted" in text:
-        said = "connection dropped"
-    failure = errors.NetworkError(f"Runflow could not be reached ({said}).", code=code)
-    failure.__cause__ = error
-    return _Failure(failure, said)
-
-
-_BY_STATUS: dict[int, type[errors.ApiError]] = {
-    401: errors.AuthenticationError,
-    402: errors.InsufficientCreditError,
-    403: errors.PermissionDeniedError,
-    404: errors.NotFoundError,
-    409: errors.ConflictError,
-    429: errors.RateLimitError,
-}
-
-
-def _refusal(status: int, data: bytes, outgoing: Outgoing) -> errors.ApiError:
-    """The API's no as an error that says what to do. A body that is not the API's is not quoted."""
-    kind = _BY_STATUS.get(status, errors.ServerError if status >= 500 else errors.ValidationError)
-    code, said, details = _error_body(data)
-    if kind is errors.InsufficientCreditError:
-        code = kind.code  # the API spells it in two ways
-    text = f"Runflow refused {outgoing.what} (HTTP {status})" + (f": {said}" if said else ".")
-    if details:
-        text += " Fields: " + "; ".join(details) + "."
-    return kind(f"{text} {_advice(kind, status, outgoing)}".strip(), status=status, code=code, details=details)
-
-
-def _advice(kind: type[errors.ApiError], status: int, outgoing: Outgoing) -> str:
-    """What to do. What it cost is for the caller to say, who knows what was sent before."""
-    if kind is errors.AuthenticationError:
-        return f"Check your API key: {WHERE_TO_SET_THE_KEY}."
-    if kind is errors.PermissionDeniedError and outgoing.scope:
-        return f"The key needs the scope {outgoing.scope}."
-    if kind is errors.InsufficientCreditError:
-        return "The credit balance of your Runflow organisation does not cover it: top it up."
-    if status in (400, 422):
-        return "Correct the input and run again."
-    return ""
-
-
-def _error_body(data: bytes) -> tuple[str | None, str, list[str]]:
-    """(code, message, per-field texts) of an error body; empty where it is not the API's JSON."""
-    try:
-        body = _json(data)
-    except (ValueError, RecursionError):
-        return None, "", []
-    if not isinstance(body, dict):
-        return None, "", []
-    code, message, items = body.get("code"), body.get("message"), body.get("errors")
-    stable = code if isinstance(code, str) and code.replace("_", "").isalnum() and len(code) <= 64 else None
-    details = [_detail(item) for item in items[:10]] if isinstance(items, list) else []
-    return stable, _short(message) if isinstance(message, str) else "", details
-
-
-def _detail(item: Any) -> str:
-    """One entry of ``errors[]``: ``{field, message}``, ``{loc, msg}`` or plain text."""
-    if not isinstance(item, dict):
-        return _short(str(item))
-    where = item.get("field") or item.get("loc") or item.get("path") or ""
-    where = ".".join(str(part) for part in where) if isinstance(where, list) else str(where)
-    said = str(item.get("message") or item.get("msg") or item.get("code") or "")
-    return _short(f"{where}: {said}" if where and said else where or said or str(item))
-
-
-def _short(text: str) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 1] + "…"
-
-
-def _out_of_time(what: str) -> errors.NetworkError:
-    return errors.NetworkError(f"The time for {what} was used up.", code="TIMEOUT")
-
-
-Refused = errors.ApiError | errors.NetworkError | errors.InvalidResponseError
-Tried = TypeVar("Tried", bound=Refused)
-
-
-def _with_history(error: Tried, attempts: list[str]) -> Tried:
-    error.attempts = tuple(attempts)
-    return error

@@ -16,6 +16,7 @@ import uuid
 from collections import Counter, defaultdict
 from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,9 @@ from PIL import Image
 from .. import errors, images
 from ..background import Workers
 from ..evaluation import lookup
-from ..evaluation.evaluator import FATAL, OUTAGES, CostEstimate, Evaluator, Job
-from ..evaluation.question import ImageUrl, Options, Question, Reference, check_image_url, validate
+from ..evaluation.evaluator import CostEstimate, Evaluator, Job
+from ..evaluation.failures import OWN_FIELDS, Scope, scope_of
+from ..evaluation.question import ImageUrl, Options, Question, Reference, check_image_url
 from ..evaluation.verdict import FAILED, LOCAL, OFF, RUNFLOW, UNKNOWN, Policy, Subject, Verdict, not_judged
 from ..report import html as report
 from . import image_files
@@ -36,10 +38,8 @@ IN_FLIGHT_PER_REQUEST = 3
 """Evaluations under way for each HTTP request that may be: most of its life an evaluation only waits."""
 PIXELS_IN_FLIGHT = 128_000_000
 """384 MB as RGB; an image that is larger is judged alone."""
-ALWAYS_STOPS_ALL = tuple(kind for kind in FATAL if kind is not errors.InvalidInputError)
-"""What every other image would meet too, whatever the policy."""
-STOPS_ALL = (*OUTAGES, errors.InsufficientCreditError, errors.BudgetError)
-"""What the next image would meet too, for now."""
+OWN_OF_A_FILE = OWN_FIELDS | {"generation_prompt", "run_id"}
+"""What each file has for itself: the prompt saved in it, and the run that an output is of."""
 NEVER_PASSES = Policy()
 """For invalid input, which no policy lets pass."""
 _KIND = re.compile(r"([A-Za-z_][A-Za-z0-9_ -]*)=(.+)", re.DOTALL)
@@ -131,7 +131,8 @@ def _work(args: argparse.Namespace, terminal: Terminal, evaluator: Evaluator) ->
     policy = Policy(args.min_score, args.if_not_judged)
     if not 0.0 <= policy.min_score <= 1.0:
         raise errors.InvalidInputError("--min-score", f"{policy.min_score:g} is not between 0 and 1.")
-    validate(question, options, evaluator.config)
+    question.check()
+    options.check(evaluator.config)
     if args.judge == RUNFLOW or not args.wait:
         evaluator.config.require_key()
     report.check_target(args.report)
@@ -262,17 +263,21 @@ def _quote(work: EvaluateRun, readable: list[tuple[str, Question, Options]]) -> 
     limited = work.evaluator.config.max_credits_per_day is not None
     if limited:
         _check_key(work)
-    quote = run_cancellable(work.evaluator.quote(readable, work.token))
+    quote = run_cancellable(work.evaluator.estimate(readable, work.token))
     if limited or not quote.new:
         return quote
     _check_key(work)
-    return replace(quote, price=run_cancellable(work.evaluator.price(readable[0][2].job_class)))
+    return replace(quote, price=_price(work, readable[0][2].job_class))
+
+
+def _price(work: EvaluateRun, job_class: str) -> Decimal | None:
+    return run_cancellable(work.evaluator.call_api(work.evaluator.prices.price, job_class))
 
 
 def _check_key(work: EvaluateRun) -> None:
     """A key that is not accepted is told once, instead of for every image."""
     try:
-        run_cancellable(work.evaluator.ask(work.evaluator.client.check_account))
+        run_cancellable(work.evaluator.call_api(work.evaluator.client.check_account))
     except errors.AuthenticationError:
         raise
     except errors.RunflowError:
@@ -333,17 +338,17 @@ async def _verdict(work: EvaluateRun, item: Item) -> Verdict:
     except errors.RunflowError as error:
         subject = Subject(item.question.generation_prompt)
         verdict = not_judged(error, NEVER_PASSES, subject, judge=work.judged_by)
-    if _stops_all(work, item, verdict.error):
+    if _stops_all(work, verdict.error):
         work.stopped = work.stopped or verdict.error
     return verdict
 
 
-def _stops_all(work: EvaluateRun, item: Item, error: errors.RunflowError | None) -> bool:
+def _stops_all(work: EvaluateRun, error: errors.RunflowError | None) -> bool:
     """Whether the next image would meet the same, so that it is not worth starting."""
-    if isinstance(error, errors.ValidationError) and isinstance(item.source, ImageUrl):
-        return False  # of an address, which Runflow alone looks at, it may be the image that is refused
-    stops = work.policy.if_not_judged == "stop"
-    return isinstance(error, ALWAYS_STOPS_ALL) or (stops and isinstance(error, STOPS_ALL))
+    if error is None or isinstance(error, errors.InvalidInputError):
+        return False
+    scope = scope_of(error, OWN_OF_A_FILE)
+    return scope is Scope.EVERY_IMAGE or (scope is Scope.FOR_NOW and work.policy.if_not_judged == "stop")
 
 
 def _image(work: EvaluateRun, item: Item) -> image_files.Pixels | ImageUrl:
@@ -463,7 +468,7 @@ def _conclusion(work: EvaluateRun) -> int:
         work.terminal.say(f"Stopped: {work.stopped}\nRun the same command again to go on; nothing is paid twice.")
         return exit_code(work.stopped)
     verdicts = [item.verdict for item in work.items if item.verdict is not None]
-    if any(isinstance(verdict.error, FATAL) for verdict in verdicts):
+    if any(_is_wrong(verdict.error) for verdict in verdicts):
         return NOT_JUDGED
     stops = work.policy.if_not_judged == "stop"
     unknown = [v for v in verdicts if v.outcome == UNKNOWN and v.judge != OFF and (work.wait or v.error)]
@@ -473,6 +478,13 @@ def _conclusion(work: EvaluateRun) -> int:
     if not work.wait:
         return JUDGED_FAILED if any(verdict.outcome == FAILED for verdict in verdicts) else OK
     return OK if all(verdict.passed for verdict in verdicts) else JUDGED_FAILED
+
+
+def _is_wrong(error: errors.RunflowError | None) -> bool:
+    """Whether it is nothing that a policy decides: a file that is no image, or what would be wrong with every one."""
+    return error is not None and (
+        isinstance(error, errors.InvalidInputError) or scope_of(error, OWN_OF_A_FILE) is Scope.EVERY_IMAGE
+    )
 
 
 def _short_name(item: Item) -> str:

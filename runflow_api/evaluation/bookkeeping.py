@@ -1,21 +1,41 @@
-"""The evaluator's side of the journal: opened on first use, and replaced by one in memory where it cannot be used."""
+"""The evaluator's side of the journal, on good days and on bad ones.
+
+A journal that fails once is tried again: at the next evaluation, and by itself a few seconds later. Meanwhile a
+stand-in in memory keeps what this process knows, so that nothing it has paid is paid again, and gives it to the journal
+when that is back. Where the person has set a limit per day or in credits, nothing new is begun meanwhile: what others
+have spent cannot be known.
+"""
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
 from ..api.models import Evaluation, EvaluationStatus
-from ..journal.journal import Journal, JournalError, Limits, Request, Row
+from ..errors import BudgetError
+from ..journal.begin import RESERVED_S
+from ..journal.journal import Journal, JournalError, Limits, Request, Row, RowState
+from ..journal.spool import name_for
+from ..journal.stand_in import StandIn
 from ..settings.config import Config
 from . import polling
 from .job import Job
 from .question import request_hash
+
+LIMITS_OF_THE_DAY = ("max_evaluations_per_day", "max_credits_per_day")
+NOTHING_NEW = Limits(per_prompt=0, per_day=0)
+RETRY_S = 5.0
+"""So long after it failed the journal is left alone, except by an evaluation that begins."""
+ROWS_REMEMBERED = 2_000
+"""What this process has begun or seen lately, for when the journal cannot be asked. A row takes a few kilobytes."""
 
 log = logging.getLogger("runflow_evaluate")
 P = ParamSpec("P")
@@ -25,36 +45,50 @@ T = TypeVar("T")
 class Bookkeeper:
     """Owns the journal. ``now`` is Unix time. Every method may block, and may be called from any thread.
 
-    What is recorded never raises: the evaluation goes on, and ``trouble`` says what could not be kept.
+    What is recorded never raises: where the journal cannot keep it, it is kept in memory and carried over later.
     """
 
     def __init__(self, config: Config, directory: Path, now: Callable[[], float]) -> None:
         self._config = config
         self._directory = config.journal_directory(directory)
         self._now = now
+        self._lock = threading.RLock()
         self._journal: Journal | None = None
-        self._fallback: Journal | None = None
-        self._opening = threading.Lock()
-        self._learned: set[str] = set()
-        self._pruned = False
+        self._stand_in: StandIn | None = None
+        self._seen: OrderedDict[str, Row] = OrderedDict()
+        self._ids: dict[str, int] = {}
+        self._waiting: Counter[tuple[str, str]] = Counter()
+        self._billed: set[str] = set()
+        self._organization = ""
+        self._is_learned = False
+        self._is_tidy = self._is_pruned = self._is_closed = False
         self._trouble = ""
-
-    def close(self) -> None:
-        if self._journal is not None:
-            self._journal.close()
-
-    def journal(self) -> Journal:
-        """The journal, for looking back. Raises ``JournalError`` where it cannot be opened."""
-        with self._opening:
-            if self._journal is None:
-                url, keep = self._config.journal_url, self._config.keep_prompts
-                self._journal = Journal.open(url, self._directory, now=self._now, keep_prompts=keep)
-            return self._journal
+        self._retry_at = 0.0
+        self._timer: threading.Timer | None = None
 
     @property
     def trouble(self) -> str:
         """What is the matter with the journal and what to do, in one line; "" where it works."""
         return self._trouble
+
+    def journal(self) -> Journal:
+        """The journal, for looking back. Raises ``JournalError`` where it cannot be opened."""
+        with self._lock:
+            if self._journal is None:
+                url, keep = self._config.journal_url, self._config.keep_prompts
+                self._journal = Journal.open(url, self._directory, now=self._now, keep_prompts=keep)
+            return self._journal
+
+    def close(self) -> None:
+        with self._lock:
+            self._is_closed = True
+            if self._timer is not None:
+                self._timer.cancel()
+            if self._stand_in is not None:
+                with suppress(JournalError):
+                    self._in_order()
+            if self._journal is not None:
+                self._journal.close()
 
     # --- before anything is sent ------------------------------------------------------------------
 
@@ -78,111 +112,350 @@ class Bookkeeper:
         set cannot be known. Nothing is reserved then.
         """
         try:
-            journal = self.journal()
-            return journal.begin(self._with_account(journal, requests), self._limits())
+            journal, notice = self._in_order()
+            rows = journal.begin(self._with_account(journal, requests), self._limits())
+            self._succeed(rows, notice)
         except JournalError as error:
-            journal = self._fall_back(error)
-            return journal.begin(self._with_account(journal, requests), self._limits())
+            self._fail(error)
+            rows = self._begin_without(requests, error)
+        with self._lock:
+            self._waiting.update(_distinct(rows).keys())
+        return rows
 
     def estimate(self, requests: Sequence[Request]) -> list[bool]:
-        """Which of these ``begin`` would pay for. Nothing is reserved. Raises as ``begin`` would."""
+        """Which of these ``begin`` would pay for. Nothing is written. Raises as ``begin`` would."""
         try:
             journal = self.journal()
-            return journal.preview(self._with_account(journal, requests), self._limits())
+            return journal.estimate(self._with_account(journal, requests), self._limits())
         except JournalError as error:
-            return self._fall_back(error).preview(requests, self._limits())
+            self._fail(error)
+            if self._is_limited:
+                raise _unknown_limits(error) from error
+            with self._lock:
+                journal = self._standing_in().journal
+                return journal.estimate(self._with_account(journal, requests), self._limits())
 
     def release(self, rows: Sequence[Row]) -> None:
         """Whoever began these rows has ended: what was never sent, and nobody else waits for, gives its budget back."""
-        for row in {row.id: row for row in rows if row.is_new}.values():
-            self._best_effort(False, Journal.release, row)
-        if not self._pruned:
-            self._pruned = True
-            days, count = self._config.retention_days, self._config.retention_evaluations
-            self._best_effort(0, Journal.prune, older_than_days=days, at_most=count)
+        leaving = self._leave(rows)
+        unsent = [row for row in leaving if row.state == RowState.OPEN and row.evaluation_id is None]
+        with self._lock:
+            elsewhere = self._stand_in.changed if self._stand_in is not None else set[str]()
+            here = [self._at_home(row) for row in unsent if row.idempotency_key not in elsewhere]
+            kept = [row for row in unsent if row.idempotency_key in elsewhere]
+        try:
+            if here:
+                self.journal().release(here)
+            if not self._is_pruned:
+                self._is_pruned = True
+                days, count = self._config.retention_days, self._config.retention_evaluations
+                self.journal().prune(older_than_days=days, at_most=count)
+        except JournalError as error:
+            self._fail(error)
+            kept = unsent
+        if kept:
+            with self._lock:
+                self._hold(kept).release(kept)
+                self._retry_soon()
 
     # --- one row ----------------------------------------------------------------------------------
 
     def fix_body(self, row: Row, body: bytes) -> bytes | None:
         """Fix the bytes to send for ``row`` and give them back: ``body``, or what was fixed before.
 
-        ``None`` where nothing is to be sent from here: look at ``current(row)`` until the owner's id is there.
+        ``None`` where nothing is to be sent from here: look at ``current(row)`` until the owner's id is there. Raises
+        ``JournalError`` where that cannot be noted and the person has set a limit: nothing is to be sent then.
         """
-        return self._best_effort(body, Journal.fix_body, row, body)
+        if self._is_limited or not self._is_kept_elsewhere(row):
+            try:
+                fixed = self.journal().fix_body(self._at_home(row), body)
+            except JournalError as error:
+                self._fail(error)
+                if self._is_limited:
+                    raise _unknown_limits(error) from error
+            else:
+                self._remember([replace(row, spool=name_for(row.id, fixed or b""))])
+                return fixed
+        with self._lock:
+            return self._hold([row]).use(Journal.fix_body, row, body)
 
     def body(self, row: Row) -> bytes | None:
-        """The bytes that were fixed for ``row``; ``None`` where there are none, or where they are not here."""
-        return self._best_effort(None, Journal.body, row)
+        """The bytes that were fixed for ``row``; ``None`` where there are none, or where they are not here.
+
+        Raises ``JournalError`` where some were and cannot be looked up: others must not be sent in their place.
+        """
+        if self._is_kept_elsewhere(row):
+            with self._lock:
+                return self._hold([row]).use(Journal.body, row)
+        try:
+            return self.journal().body(self._at_home(row))
+        except JournalError as error:
+            self._fail(error)
+            if row.spooled:
+                raise
+            return None
 
     def current(self, row: Row) -> Row:
         """``row`` as it now is. Raises ``JournalError`` where that cannot be known."""
-        return self.journal().get(row.id)
+        with self._lock:
+            kept = self._stand_in.row(row.idempotency_key) if self._stand_in and self._is_kept_elsewhere(row) else None
+        return kept or self.journal().get(self._at_home(row).id)
 
     def is_shared(self, row: Row) -> bool:
-        """Whether another prompt or process has asked for the same row, and may be sending it right now."""
-        return self._best_effort(1, Journal.askers, row) > 1
+        """Whether another node, prompt or process has asked for the same row, and may be sending it right now."""
+        with self._lock:
+            here = sum(count for (key, _), count in self._waiting.items() if key == row.idempotency_key)
+        if here > 1 or self._is_kept_elsewhere(row):
+            return here > 1
+        try:
+            return self.journal().askers(self._at_home(row)) > 1
+        except JournalError as error:
+            self._fail(error)
+            return False
 
     def record_submission(self, row: Row, evaluation: Evaluation) -> None:
         """Runflow has taken it: keep the id, and learn whose organisation the key is."""
-        self._best_effort(None, Journal.record_submission, row, str(evaluation.id), evaluation.org_id)
-        org_id = evaluation.org_id
-        if org_id and not self._config.organization_id and org_id not in self._learned:
-            self._best_effort(None, Journal.learn_account, self._config.require_key(), org_id)
-            self._learned.add(org_id)
+        self._record(Journal.record_submission, row, str(evaluation.id), evaluation.org_id)
+        if evaluation.org_id and not self._config.organization_id:
+            if evaluation.org_id != self._organization:
+                self._organization, self._is_learned = evaluation.org_id, False
+            try:
+                self._learn_organization(self.journal())
+            except JournalError as error:
+                self._fail(error)
 
-    def record_result(self, row: Row, evaluation: Evaluation, seconds: float | None = None) -> None:
-        """Keep the terminal answer. ``seconds``: how long it took where Runflow does not tell, if that is known."""
+    def record_result(self, row: Row, evaluation: Evaluation, seconds: float | None = None) -> bool:
+        """Keep the terminal answer; whether its bill is this caller's to show, so that one bill is shown once.
+
+        ``seconds``: how long it took where Runflow does not tell, if that is known.
+        """
         # By Runflow's clock, which knows nothing of our upload and of when we looked.
         took = polling.seconds_between(evaluation.submitted_at, evaluation.completed_at)
-        self._best_effort(
-            None,
+        self._record(
             Journal.record_result,
             row,
             evaluation.to_json(),
             completed=evaluation.status_code == EvaluationStatus.COMPLETED,
-            cost=None if evaluation.cost is None else str(evaluation.cost),
+            cost=evaluation.cost,
             failure_code=evaluation.failure_code,
             duration_s=took or seconds,
         )
+        with self._lock:
+            is_first = row.idempotency_key not in self._billed
+            self._billed.add(row.idempotency_key)
+            return is_first
 
     def record_refusal(self, row: Row, code: str) -> None:
         """Runflow refused to take it, and nothing sent before can have arrived: closed, not billed."""
-        self._best_effort(None, Journal.record_refusal, row, code)
+        self._record(Journal.record_refusal, row, code)
 
     def abandon(self, row: Row) -> None:
         """Nobody will wait for it any more. It may have been billed, so it goes on counting."""
-        self._best_effort(None, Journal.abandon, row)
+        self._record(Journal.abandon, row)
 
     # --- looking back -----------------------------------------------------------------------------
 
     def find_evaluation(self, evaluation_id: str) -> Row | None:
         """The newest row of that evaluation; ``None`` where there is none, or where the journal cannot be used."""
-        return self._best_effort(None, Journal.find_evaluation, evaluation_id)
+        found = self._look(Journal.find_evaluation, evaluation_id)
+        with self._lock:
+            if found is None and self._stand_in is not None:
+                found = self._stand_in.journal.find_evaluation(evaluation_id)
+        return found
 
     def record_feedback(self, evaluation_id: str, is_positive: bool | None, reason: str | None) -> None:
-        """Keep the feedback that Runflow has taken."""
-        self._best_effort(None, Journal.record_feedback, evaluation_id, is_positive, reason)
+        """Keep the feedback that Runflow has taken, where that can be done: Runflow has it anyway."""
+        self._look(Journal.record_feedback, evaluation_id, is_positive, reason)
 
     def usual_durations(self, job_class: str) -> polling.Window | None:
         """When verdicts of this class came lately; ``None`` where too few are known."""
-        return polling.window(self._best_effort([], Journal.durations, job_class))
+        return polling.window(self._look(Journal.durations, job_class) or [])
 
-    # --- the journal, or what stands in for it ----------------------------------------------------
+    def _look(self, method: Callable[Concatenate[Journal, P], T], *args: P.args, **kwargs: P.kwargs) -> T | None:
+        try:
+            return method(self.journal(), *args, **kwargs)
+        except JournalError as error:
+            log.warning("%s", error)
+            return None
 
-    def _fall_back(self, error: JournalError) -> Journal:
-        """Go on with a journal in memory: this process still pays nothing twice."""
-        with self._opening:
-            if self._journal is not None and self._journal is self._fallback:
-                return self._journal  # another prompt was faster
-            log.warning("%s Going on without it: it is not known what was paid before.", error)
-            self._trouble = f"it is not known whether this was paid before: {error}"
-            self._learned.clear()
-            self._journal = self._fallback = Journal.in_memory()
-            return self._journal
+    # --- while the journal cannot be used ---------------------------------------------------------
+
+    def _fail(self, error: JournalError) -> None:
+        """Say what is the matter, in the log once, and leave the journal alone for a moment."""
+        meanwhile = (
+            "you have set a limit, so nothing new is paid until it can be used again"
+            if self._is_limited
+            else "it is not known what was paid before; what is judged now is kept in memory until it can be used again"
+        )
+        trouble = f"{error} It is tried again at every evaluation; {meanwhile}."
+        with self._lock:
+            if trouble != self._trouble:
+                log.warning("%s", trouble)
+            self._trouble = trouble
+            self._retry_at = time.monotonic() + RETRY_S
+            if self._journal is not None:
+                self._journal.store.be_quick(True)
+
+    def _begin_without(self, requests: Sequence[Request], error: JournalError) -> list[Row]:
+        """What this process knows is given; anything new only where no limit of the person's could be passed."""
+        with self._lock:
+            stand_in = self._standing_in()
+            limits = NOTHING_NEW if self._is_limited else self._limits()
+            try:
+                rows = stand_in.begin(self._with_account(stand_in.journal, requests), limits)
+            except BudgetError:
+                if self._is_limited:
+                    raise _unknown_limits(error) from error
+                raise
+            self._retry_soon()
+            return rows
+
+    def _record(
+        self, method: Callable[Concatenate[Journal, Row, P], Row], row: Row, *args: P.args, **kwargs: P.kwargs
+    ) -> None:
+        """Change a row where it is: in the journal, else in memory, to be carried over."""
+        if not self._is_kept_elsewhere(row):
+            try:
+                self._remember([method(self.journal(), self._at_home(row), *args, **kwargs)])
+                return
+            except JournalError as error:
+                self._fail(error)
+        with self._lock:
+            try:
+                self._hold([row]).use(method, row, *args, **kwargs)
+                self._retry_soon()
+            except JournalError as error:
+                log.warning("%s A later run cannot know what was paid.", error)
+
+    def _is_kept_elsewhere(self, row: Row) -> bool:
+        """Whether ``row`` is to be looked for in memory: it is newer there, or the journal has just failed."""
+        with self._lock:
+            is_newer = self._stand_in is not None and row.idempotency_key in self._stand_in.changed
+            return is_newer or time.monotonic() < self._retry_at
+
+    def _standing_in(self) -> StandIn:
+        """The journal in memory, which begins with what this process has seen."""
+        if self._stand_in is None:
+            memory = Journal.in_memory(now=self._now, keep_prompts=self._config.keep_prompts)
+            self._stand_in = StandIn(memory)
+            self._hold(list(self._seen.values()))
+        return self._stand_in
+
+    def _hold(self, rows: Iterable[Row]) -> StandIn:
+        """The stand-in, with these rows in it as they were last seen."""
+        stand_in = self._standing_in()
+        account = stand_in.journal.account(self._config.require_key(), self._config.organization_id)
+        held = [self._seen.get(row.idempotency_key, row) for row in rows]
+        stand_in.know(held, account)
+        for row in held:
+            self._ids.setdefault(row.idempotency_key, row.id)
+        return stand_in
+
+    def _remember(self, rows: Iterable[Row]) -> None:
+        with self._lock:
+            for row in rows:
+                self._seen[row.idempotency_key] = row
+                self._seen.move_to_end(row.idempotency_key)
+            while len(self._seen) > ROWS_REMEMBERED:
+                self._seen.popitem(last=False)
+
+    # --- when it is back --------------------------------------------------------------------------
+
+    def _in_order(self) -> tuple[Journal, str]:
+        """The journal, there and up to date with what was kept in memory, and what had to be done for that, or "".
+
+        Raises ``JournalError``.
+        """
+        with self._lock:
+            journal, notice = self.journal(), ""
+            if not journal.store.is_in_place:
+                journal, notice = self._after_deletion(journal)
+            if self._stand_in is not None:
+                self._carry_over(journal, self._stand_in)
+            if not self._is_tidy:
+                journal.release_left_behind(RESERVED_S)
+                self._is_tidy = True
+            return journal, notice
+
+    def _succeed(self, rows: Iterable[Row], notice: str) -> None:
+        """The journal works (again)."""
+        with self._lock:
+            self._remember(rows)
+            self._trouble, self._retry_at = notice, 0.0
+            self.journal().store.be_quick(False)
+
+    def _carry_over(self, journal: Journal, stand_in: StandIn) -> None:
+        self._learn_organization(journal)
+        account = journal.account(self._config.require_key(), self._config.organization_id)
+        home = stand_in.go_home(journal, account, stand_in.changed)
+        self._ids |= {key: row.id for key, row in home.items()}
+        self._remember(home.values())
+        stand_in.journal.close()
+        self._stand_in = None
+
+    def _after_deletion(self, deleted: Journal) -> tuple[Journal, str]:
+        """The file was deleted under the open connection: put it back, or begin with what this process knows."""
+        is_back = False
+        with suppress(JournalError):
+            is_back = deleted.store.put_back()
+        deleted.close()
+        self._journal = None
+        journal = self.journal()
+        if not is_back:
+            self._ids.clear()
+            stand_in = self._standing_in()
+            stand_in.changed.update(self._seen)
+        notice = (
+            f"The journal ({journal.where}) was deleted or replaced while it was in use. What was still known was put "
+            "into the one that is there now. To delete it for good, close ComfyUI first."
+        )
+        log.warning("%s", notice)
+        return journal, notice
+
+    def _retry_soon(self) -> None:
+        """What is kept in memory must not wait for the next evaluation: there may be none."""
+        if self._timer is None and not self._is_closed and self._stand_in is not None and self._stand_in.changed:
+            self._timer = threading.Timer(RETRY_S, self._retry)
+            self._timer.daemon = True
+            self._timer.start()
+
+    def _retry(self) -> None:
+        with self._lock:
+            self._timer = None
+            if not self._is_closed and self._stand_in is not None:
+                try:
+                    _, notice = self._in_order()
+                    self._succeed((), notice)
+                except JournalError as error:
+                    self._fail(error)
+                    self._retry_soon()
+
+    # --- in pieces --------------------------------------------------------------------------------
+
+    def _leave(self, rows: Sequence[Row]) -> list[Row]:
+        """Of the rows of one ``begin`` those that nothing else in this process, for the same prompt, waits for."""
+        with self._lock:
+            self._waiting.subtract(_distinct(rows).keys())
+            leaving = [row for asker, row in _distinct(rows).items() if self._waiting[asker] <= 0]
+            self._waiting = +self._waiting
+            return leaving
+
+    def _at_home(self, row: Row) -> Row:
+        return row.at(self._ids.get(row.idempotency_key, row.id))
+
+    def _learn_organization(self, journal: Journal) -> None:
+        if self._organization and not self._is_learned:
+            journal.learn_account(self._config.require_key(), self._organization)
+            self._is_learned = True
 
     def _with_account(self, journal: Journal, requests: Sequence[Request]) -> list[Request]:
         account = journal.account(self._config.require_key(), self._config.organization_id)
         return [replace(request, account=account) for request in requests]
+
+    @property
+    def _is_limited(self) -> bool:
+        """Whether the person has set a limit per day or in credits; the defaults are not theirs."""
+        return any(name in self._config.sources for name in LIMITS_OF_THE_DAY)
 
     def _limits(self) -> Limits:
         credits = self._config.max_credits_per_day
@@ -192,12 +465,14 @@ class Bookkeeper:
             credits_per_day=None if credits is None else Decimal(str(credits)),
         )
 
-    def _best_effort(
-        self, otherwise: T, use: Callable[Concatenate[Journal, P], T], *args: P.args, **kwargs: P.kwargs
-    ) -> T:
-        """Use the journal; where it fails, say so and go on."""
-        try:
-            return use(self.journal(), *args, **kwargs)
-        except JournalError as error:
-            log.warning("%s Going on without it: a later run cannot know what was paid.", error)
-            return otherwise
+
+def _distinct(rows: Sequence[Row]) -> dict[tuple[str, str], Row]:
+    """Equal images of a batch share a row: each once, by its key and the prompt that asks."""
+    return {(row.idempotency_key, row.asked_by): row for row in rows}
+
+
+def _unknown_limits(error: JournalError) -> JournalError:
+    return JournalError(
+        f"{error.message} You have set a limit per day or in credits, and what was spent today cannot be known without "
+        "the journal. Nothing was sent and nothing was paid."
+    )

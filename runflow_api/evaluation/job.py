@@ -1,7 +1,8 @@
-"""What is asked for: a batch, and each of its images on its way."""
+"""What is to be judged: a job, and its images on their way as a batch."""
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,7 +12,11 @@ from typing import Any
 import numpy.typing as npt
 
 from ..api.transport import Deadline
-from .question import ImageUrl, JudgeChoice, Options, Question
+from ..errors import RunflowError
+from ..images import Picture
+from ..journal.journal import Row
+from .polling import Progress, Window
+from .question import ImageUrl, JudgeChoice, Options, Question, Upload
 from .verdict import Policy, Subject
 
 Image = npt.NDArray[Any]
@@ -21,11 +26,12 @@ Image = npt.NDArray[Any]
 class Job:
     """A batch to be judged. ``images``: float (H, W, C) arrays, 0 to 1, or uint8; for Runflow also addresses.
 
+    A ``Picture`` in place of an array shares its pixels and their hash with whoever else has it.
     ``prompt_token`` names what the person started once: the queued prompt, or the run of the command line.
-    Without ``wait`` a member ends when Runflow has taken it: its verdict is unknown and carries the id.
+    Without ``wait`` an image ends when Runflow has taken it: its verdict is unknown and carries the id.
     """
 
-    images: Sequence[Image | ImageUrl]
+    images: Sequence[Image | Picture | ImageUrl]
     question: Question = field(default_factory=Question)
     judge: JudgeChoice = "auto"
     policy: Policy = field(default_factory=Policy)
@@ -52,17 +58,52 @@ class CostEstimate:
 
 
 @dataclass(eq=False)
-class BatchItem:
-    """One image of a batch on its way."""
+class Batch:
+    """What the images of one job share. ``price`` is the quoted one, where a limit in credits needs it."""
 
-    index: int
-    image: Image | ImageUrl
-    subject: Subject
+    job: Job
     deadline: Deadline
-    started: float
+    progress: Progress
+    started: float = field(default_factory=time.monotonic)
+    price: Decimal | None = None
+    usual: Window | None = None
+    reference_urls: dict[Upload, asyncio.Task[list[str]]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    stopped_by: RunflowError | None = None
+    """What would be wrong with every image: nothing more is sent."""
 
     @property
     def seconds(self) -> float:
         """How long it has been under way."""
         return time.monotonic() - self.started
+
+
+@dataclass(eq=False)
+class BatchItem:
+    """One image of a batch on its way."""
+
+    batch: Batch
+    index: int
+    image: Picture | ImageUrl
+    subject: Subject
+    upload: Upload
+    too_large: RunflowError | None = None
+    """The refusal (413) for which it goes by upload now."""
+    is_billed_elsewhere: bool = False
+    """Whether another node or process shows the bill: one evaluation costs once, however many wait for it."""
+    notes: list[str] = field(default_factory=list)
+    _row: Row | None = None
+
+    @property
+    def row(self) -> Row:
+        """Its row in the journal, once it has one."""
+        assert self._row is not None
+        return self._row
+
+    @row.setter
+    def row(self, row: Row) -> None:
+        self._row = row
+
+    @property
+    def all_notes(self) -> list[str]:
+        return [*self.batch.notes, *self.notes]

@@ -6,6 +6,7 @@ Works through an ``Evaluator``, on the background loop, with its client, its jou
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,13 +16,13 @@ from typing import Any, TypeVar
 from .. import errors
 from ..api.models import RUN_EMBEDS, Evaluation, EvaluationStatus, Run
 from ..api.transport import Deadline
-from ..journal.journal import OPEN, Row
+from ..journal.journal import Row, RowState
 from . import polling
 from .evaluator import Evaluator
-from .failures import FATAL, OUTAGES, ended_without_verdict, raise_or_batch
-from .question import MAX_TIMEOUT_S, RATINGS, Rating, require_choice, require_choices
+from .failures import ended_without_verdict, raise_or_batch
+from .polling import Progress, Report, poll_until_terminal, report_nothing, report_progress
+from .question import RATINGS, Rating, check_timeout, require_choice, require_choices
 from .verdict import (
-    IF_NOT_JUDGED,
     RUNFLOW,
     UNKNOWN,
     BatchVerdict,
@@ -31,7 +32,6 @@ from .verdict import (
     from_evaluation,
     not_judged,
 )
-from .waiting import Progress, Report, poll_until_terminal, report_progress
 
 MAX_IDS = 200
 MAX_REASON_CHARACTERS = 2_000
@@ -53,7 +53,7 @@ async def evaluations(
     wait: bool = True,
     timeout_s: int = 600,
     embed: Iterable[str] = JUDGED,
-    report: Report = lambda _: None,
+    report: Report = report_nothing,
 ) -> BatchVerdict:
     """The verdicts of these evaluations, in order; reading them costs nothing.
 
@@ -86,17 +86,10 @@ def split_ids(text: str) -> list[str]:
 
 
 def _check(ids: Sequence[str], policy: Policy, timeout_s: int) -> None:
-    require_choice("if_not_judged", policy.if_not_judged, IF_NOT_JUDGED)
-    if not 0.0 <= policy.min_score <= 1.0:
-        raise errors.InvalidInputError("min_score", f"{policy.min_score:g} is not between 0 and 1.")
+    policy.check()
     if not 1 <= len(ids) <= MAX_IDS:
         raise errors.InvalidInputError("evaluation_ids", f"{len(ids)} given; 1 to {MAX_IDS} ids, one per line.")
-    _check_timeout(timeout_s)
-
-
-def _check_timeout(timeout_s: int) -> None:
-    if not 1 <= timeout_s <= MAX_TIMEOUT_S:
-        raise errors.InvalidInputError("timeout_s", f"{timeout_s} is not between 1 and {MAX_TIMEOUT_S}.")
+    check_timeout(timeout_s)
 
 
 async def _verdict(
@@ -109,23 +102,22 @@ async def _verdict(
     progress: Progress,
 ) -> Verdict:
     began = time.monotonic()
-
-    def look(full: bool) -> Evaluation:
-        return evaluator.client.get_evaluation(evaluation_id, embed=embed if full else (), deadline=deadline)
-
-    row = await evaluator.ask(lambda: evaluator.bookkeeper.find_evaluation(evaluation_id))
+    get = functools.partial(evaluator.client.get_evaluation, evaluation_id, deadline=deadline)
+    row = await evaluator.call_api(evaluator.bookkeeper.find_evaluation, evaluation_id)
     evaluation = Evaluation(id=evaluation_id)
     try:
-        evaluation = await _look_until_terminal(evaluator, look, wait, deadline, progress)
+        evaluation = await _fetch_until_terminal(evaluator, get, embed, wait, deadline, progress)
         if evaluation.status_code == EvaluationStatus.FAILED:
             raise ended_without_verdict(evaluation)
         if wait and not evaluation.is_terminal:
             raise _still_under_way(evaluation)
     except errors.RunflowError as error:
         subject = _subject(evaluation, row)
-        return not_judged(_told(error, evaluation_id), policy, subject, judge=RUNFLOW, evaluation=evaluation)
+        return not_judged(_explained(error, evaluation_id), policy, subject, judge=RUNFLOW, evaluation=evaluation)
     finally:
-        await evaluator.ask(lambda: _note(evaluator, row, evaluation))
+        # A verdict that the journal still waits for is there for the next Evaluate of the same image.
+        if row is not None and row.state == RowState.OPEN and evaluation.is_terminal:
+            await evaluator.call_api(evaluator.bookkeeper.record_result, row, evaluation)
     if not evaluation.is_terminal:
         return _not_yet(evaluation, policy, _subject(evaluation, row))
     seconds = time.monotonic() - began
@@ -153,33 +145,28 @@ def _not_yet(evaluation: Evaluation, policy: Policy, subject: Subject) -> Verdic
     )
 
 
-def _told(error: errors.RunflowError, evaluation_id: str) -> errors.RunflowError:
+def _explained(error: errors.RunflowError, evaluation_id: str) -> errors.RunflowError:
     """An id that the API does not know is a wrong input, which stops whatever the policy says."""
-    if isinstance(error, FATAL) or not isinstance(error, errors.NotFoundError):
+    if not isinstance(error, errors.NotFoundError):
         return error
     wrong = errors.InvalidInputError(
         "evaluation_ids",
-        f"Runflow has no evaluation {evaluation_id} that this key can see. Nothing was paid. Check the id, and "
-        "that the key belongs to the organisation that submitted it.",
+        f"Runflow has no evaluation {evaluation_id} that this key can see.",
+        code=error.code,
+        cost="Nothing was paid.",
+        advice="Check the id, and that the key belongs to the organisation that submitted it.",
     )
-    wrong.code = error.code
     wrong.__cause__ = error
     return wrong
 
 
 def _still_under_way(evaluation: Evaluation) -> errors.RunflowError:
     return errors.EvaluationTimeoutError(
-        f"Evaluation {evaluation.id} is still {evaluation.status_code or 'under way'}. Waiting cost nothing: ask "
-        "again later, or raise timeout_s.",
+        f"Evaluation {evaluation.id} is still {evaluation.status_code or 'under way'}.",
+        cost="Waiting cost nothing:",
+        advice="ask again later, or raise timeout_s.",
         evaluation_ids=[str(evaluation.id)],
     )
-
-
-def _note(evaluator: Evaluator, row: Row | None, evaluation: Evaluation) -> None:
-    """A verdict that the journal still waits for is there for the next Evaluate of the same image."""
-    if row is None or row.state != OPEN or not evaluation.is_terminal:
-        return
-    evaluator.bookkeeper.record_result(row, evaluation)
 
 
 # --- runs ---------------------------------------------------------------------------------------------
@@ -192,34 +179,34 @@ async def run(
     wait: bool = True,
     timeout_s: int = 600,
     embed: Iterable[str] = (),
-    report: Report = lambda _: None,
+    report: Report = report_nothing,
 ) -> Run:
     """The run as it is now; with ``wait``, once it has ended. Reading it costs nothing.
 
     Raises ``NotFoundError`` for an unknown id, and ``EvaluationTimeoutError`` (RUN_TIMEOUT) where it goes on.
     """
-    _check_timeout(timeout_s)
+    check_timeout(timeout_s)
     evaluator.config.require_key()
     names = tuple(embed)
     require_choices("embed", names, RUN_EMBEDS)
     deadline, progress = Deadline.after(timeout_s), Progress(1, submitted=1, what="the run")
     ticker = asyncio.create_task(report_progress(progress, report))
 
-    def look(full: bool) -> Run:
-        return evaluator.client.get_run(run_id, embed=names if full else (), deadline=deadline)
-
+    get = functools.partial(evaluator.client.get_run, run_id, deadline=deadline)
     try:
-        found = await _look_until_terminal(evaluator, look, wait, deadline, progress)
+        found = await _fetch_until_terminal(evaluator, get, names, wait, deadline, progress)
     except errors.NotFoundError as error:
-        error.message = f"Runflow has no run {run_id} that this key can see. Nothing was paid. Check the id."
+        error.message = f"Runflow has no run {run_id} that this key can see."
+        error.cost, error.advice = "Nothing was paid.", "Check the id."
         raise
     finally:
         ticker.cancel()
         deadline.cancelled.set()
     if wait and not found.is_terminal:
         raise errors.EvaluationTimeoutError(
-            f"Run {run_id} is still {found.status_code or 'under way'} after {timeout_s} s. Waiting cost nothing: "
-            "ask again later, or raise timeout_s.",
+            f"Run {run_id} is still {found.status_code or 'under way'} after {timeout_s} s.",
+            cost="Waiting cost nothing:",
+            advice="ask again later, or raise timeout_s.",
             code="RUN_TIMEOUT",
         )
     return found
@@ -256,15 +243,7 @@ async def feedback(evaluator: Evaluator, ids: Sequence[str], rating: Rating, rea
     deadline = Deadline.after(len(ids) + 120.0)
     reason = reason.strip()
 
-    def send(evaluation_id: str) -> Evaluation:
-        if rating == "clear":
-            now = evaluator.client.clear_feedback(evaluation_id, deadline=deadline)
-        else:
-            now = evaluator.client.set_feedback(evaluation_id, rating == "good", reason or None, deadline=deadline)
-        evaluator.bookkeeper.record_feedback(evaluation_id, now.feedback_is_positive, now.feedback_reason)
-        return now
-
-    sending = [evaluator.ask(lambda one=one: send(one)) for one in ids]  # type: ignore[misc]
+    sending = [evaluator.call_api(_send_feedback, evaluator, each, rating, reason, deadline) for each in ids]
     try:
         sent = await asyncio.gather(*sending, return_exceptions=True)
     finally:
@@ -272,10 +251,21 @@ async def feedback(evaluator: Evaluator, ids: Sequence[str], rating: Rating, rea
     done = [each for each in sent if isinstance(each, Evaluation)]
     for each in sent:
         if isinstance(each, errors.RunflowError):
-            each.message += f" The feedback of {len(done)} of {len(ids)} evaluations was set; sending it again is safe."
+            each.cost = f"The feedback of {len(done)} of {len(ids)} evaluations was set; sending it again is safe."
         if isinstance(each, BaseException):
             raise each
     return done
+
+
+def _send_feedback(
+    evaluator: Evaluator, evaluation_id: str, rating: Rating, reason: str, deadline: Deadline
+) -> Evaluation:
+    if rating == "clear":
+        now = evaluator.client.clear_feedback(evaluation_id, deadline=deadline)
+    else:
+        now = evaluator.client.set_feedback(evaluation_id, rating == "good", reason or None, deadline=deadline)
+    evaluator.bookkeeper.record_feedback(evaluation_id, now.feedback_is_positive, now.feedback_reason)
+    return now
 
 
 def check_feedback(rating: str, reason: str) -> None:
@@ -288,39 +278,29 @@ def check_feedback(rating: str, reason: str) -> None:
 # --- waiting ------------------------------------------------------------------------------------------
 
 
-async def _look_until_terminal(
-    evaluator: Evaluator, look: Callable[[bool], R], wait: bool, deadline: Deadline, progress: Progress
+async def _fetch_until_terminal(
+    evaluator: Evaluator,
+    get: Callable[..., R],
+    embed: tuple[str, ...],
+    wait: bool,
+    deadline: Deadline,
+    progress: Progress,
 ) -> R:
-    """Look once, or until it has ended or the time is up; while waiting an outage is waited out.
+    """Read it once, or until it has ended or the time is up; while waiting an outage is waited out."""
 
-    ``look(True)`` reads what is embedded too: at the first look and at the last, so that polls stay small.
-    """
+    async def fetch(whole: bool) -> R:
+        return await evaluator.call_api(get, embed=embed if whole else ())
+
     if not wait:
-        return await evaluator.ask(lambda: look(True))
+        return await fetch(True)
     began = time.monotonic()
-    polled = False
-
-    async def once(latest: R | None) -> R:
-        nonlocal polled
-        polled = latest is not None
-        return await evaluator.ask(lambda: look(latest is None))
 
     def next_delay() -> float:
         return polling.next_delay(time.monotonic() - began)
 
-    seen = await poll_until_terminal(once, deadline, progress, first_delay=0.0, next_delay=next_delay)
-    if seen.latest is None:
-        assert seen.trouble is not None
-        raise seen.trouble
-    if not (seen.latest.is_terminal and polled):
-        return seen.latest
-    return await _in_full(evaluator, look, seen.latest)
-
-
-async def _in_full(evaluator: Evaluator, look: Callable[[bool], R], latest: R) -> R:
-    """The verdict itself is known: it is not thrown away for want of its details."""
-    try:
-        return await evaluator.ask(lambda: look(True))
-    except OUTAGES as error:
-        log.warning("The details could not be read: %s", error)
-        return latest
+    polled = await poll_until_terminal(fetch, deadline, progress, next_delay=next_delay, whole_first=True)
+    if polled.latest is None:
+        raise polled.trouble or polling.too_slow()
+    if polled.trouble is not None:
+        log.warning("Not everything could be read: %s", polled.trouble)
+    return polled.latest

@@ -1,4 +1,4 @@
-"""When to look at a pending evaluation next: the one schedule.
+"""Waiting for what is under way at Runflow: the one loop that fetches until it has ended, and its one schedule.
 
 Looking more often costs requests, looking less often costs the person's time. So it looks often when verdicts have
 come lately, rarely before that, and where nothing is known the interval grows with the time already waited: the lag
@@ -8,9 +8,18 @@ interval longer than a share of the time waited.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Generic, TypeVar
+
+from .. import errors
+from ..api.models import Evaluation, Run
+from ..api.transport import Deadline
+from ..errors import RunflowError
+from .failures import OUTAGES
 
 FIRST_LOOK_S = 1.0
 SHORTEST_INTERVAL_S = 0.8
@@ -33,6 +42,18 @@ SHARE_BEFORE_WINDOW = 0.2
 READS_PER_SECOND = 20
 """All pending evaluations together: a hundred of them would keep a core and the rate limit busy. Each of sixteen, which
 is a large batch, is looked at as often as one alone."""
+
+GRACE_S = 0.5
+"""A call that ends by its own time-out does so first, with a better error."""
+LAST_LOOK_S = 0.25
+"""The last look begins so long before the time is up."""
+REPORT_EVERY_S = 1.0
+
+T = TypeVar("T")
+R = TypeVar("R", Evaluation, Run)
+
+
+# --- the schedule -------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -82,3 +103,115 @@ def seconds_between(start: str | None, end: str | None) -> float | None:
     except (ValueError, TypeError, OverflowError):
         return None
     return seconds if 0 < seconds <= LONGEST_DURATION_S else None
+
+
+# --- the loop -----------------------------------------------------------------------------------------
+
+
+@dataclass
+class Progress:
+    """Where a batch is, for a line of text and a bar."""
+
+    total: int
+    judged: set[int] = field(default_factory=set)
+    submitted: int = 0
+    trouble: str = ""
+    started: float = field(default_factory=time.monotonic)
+    what: str = "the verdict"
+
+    @property
+    def text(self) -> str:
+        parts = ["submitting" if self.submitted < self.total else f"waiting for {self.what}"]
+        parts.append(f"{time.monotonic() - self.started:.0f} s")
+        if self.total > 1:
+            parts.append(f"{len(self.judged)} of {self.total} judged")
+        if self.trouble:
+            parts.append(self.trouble)
+        return " \u00b7 ".join(parts)
+
+
+Report = Callable[[Progress], None]
+
+
+def report_nothing(_: Progress) -> None:
+    """For callers that show no progress."""
+
+
+async def report_progress(progress: Progress, report: Report) -> None:
+    """Report about once a second, until cancelled."""
+    while True:
+        report(progress)
+        await asyncio.sleep(REPORT_EVERY_S)
+
+
+@dataclass
+class Polled(Generic[R]):
+    """What was fetched.
+
+    ``latest`` is ``None`` where nothing was; ``trouble`` is what the last fetch met, if it was no answer;
+    ``is_whole``: ``latest`` holds what is embedded, too.
+    """
+
+    latest: R | None = None
+    trouble: RunflowError | None = None
+    is_whole: bool = False
+
+
+async def poll_until_terminal(
+    fetch: Callable[[bool], Awaitable[R]],
+    deadline: Deadline,
+    progress: Progress,
+    *,
+    next_delay: Callable[[], float],
+    first_delay: float = 0.0,
+    whole_first: bool = False,
+) -> Polled[R]:
+    """Fetch until it has ended or the time is up; an outage is waited out, other errors are raised.
+
+    ``fetch(True)`` gets what is embedded, too: in the last fetch only, so that the others stay small, and with
+    ``whole_first`` in the first. Where the last one fails, what is known already is not thrown away for it.
+    """
+    polled: Polled[R] = Polled()
+    delay, whole = first_delay, whole_first
+    while (left := deadline.remaining - LAST_LOOK_S) > 0:
+        await asyncio.sleep(min(delay, left))
+        try:
+            polled.latest = await with_deadline(deadline, fetch(whole))
+        except OUTAGES as error:
+            if error.code == "REDIRECT_REFUSED":
+                raise
+            polled.trouble = error
+            progress.trouble = f"Runflow does not answer ({error.code}), still waiting"
+        else:
+            polled.trouble, progress.trouble, polled.is_whole = None, "", whole
+            if polled.latest.is_terminal:
+                break
+            whole = False
+        delay = next_delay()
+    if polled.latest is not None and polled.latest.is_terminal and not polled.is_whole:
+        try:
+            whole_answer = await with_deadline(deadline, fetch(True))
+            if whole_answer.is_terminal:
+                polled.latest, polled.is_whole = whole_answer, True
+        except RunflowError as error:
+            polled.trouble = error
+    return polled
+
+
+async def with_deadline(deadline: Deadline, work: Awaitable[T]) -> T:
+    """Wait for ``work`` no longer than the deadline: a server that drips its answer is left behind."""
+    try:
+        return await asyncio.wait_for(work, time_left(deadline))
+    except asyncio.TimeoutError as error:
+        raise too_slow() from error
+
+
+def time_left(deadline: Deadline) -> float:
+    """How long whoever waits for a call with this deadline waits: a little longer than the call itself may take."""
+    return max(deadline.remaining, 0.0) + GRACE_S
+
+
+def too_slow() -> errors.NetworkError:
+    return errors.NetworkError(
+        "Runflow did not finish its answer in the time that timeout_s allows.", code="TIMEOUT", attempts=("timed out",)
+    )

@@ -6,12 +6,13 @@ sent, and an error names the input and the limit.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, get_args
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -20,7 +21,11 @@ import numpy.typing as npt
 from .. import images
 from ..api.models import EvaluationRequest, Json, ReferenceImage
 from ..errors import InvalidInputError
+from ..images import Picture
 from ..settings.config import Config
+
+if TYPE_CHECKING:
+    from .job import Job
 
 JudgeChoice = Literal["auto", "runflow", "local", "off"]
 Upload = Literal["auto", "data_uri", "asset"]
@@ -58,9 +63,13 @@ class Reference:
     kind: str = "identity"
     description: str = ""
 
+    @functools.cached_property
+    def picture(self) -> Picture | None:
+        return None if self.pixels is None else Picture(self.pixels)
+
     def hash_fields(self) -> Json:
         """What identifies it in a request hash: its pixels or address, never an encoding."""
-        what = images.pixel_hash(images.to_pixels(self.pixels)) if self.pixels is not None else self.url
+        what = self.url if self.picture is None else self.picture.hash
         return {"what": what, "kind": self.kind, "description": self.description}
 
 
@@ -95,6 +104,24 @@ class Question:
         """Whether only a judge that understands pictures could answer."""
         return bool(self.evaluation_instructions.strip() or self.references)
 
+    def check(self) -> None:
+        """Raise ``InvalidInputError`` for the first that breaks a limit."""
+        for name in ("task_type", "task_description", "generation_prompt", "evaluation_instructions"):
+            _check_text(name, getattr(self, name))
+        _require_text("task_type", self.task_type)
+        given = len(self.references)
+        if given > MAX_REFERENCES:
+            raise InvalidInputError("references", f"{given} given, at most {MAX_REFERENCES} allowed.")
+        for number, reference in enumerate(self.references, 1):
+            _check_reference(f"references[{number}]", reference)
+
+    def prepared(self) -> Question:
+        """The same with references whose pixels are hashed, for one job: whoever gave them may change them later."""
+        references = tuple(replace(reference) for reference in self.references)
+        for reference in references:
+            reference.hash_fields()
+        return replace(self, references=references)
+
 
 @dataclass(frozen=True)
 class Options:
@@ -110,6 +137,18 @@ class Options:
     upload: Upload = "auto"
     preflight: Preflight = "broken"
 
+    def check(self, config: Config) -> None:
+        """Raise ``InvalidInputError`` for the first that breaks a limit."""
+        for name in ("client_ref", "job_class", "callback_url"):
+            _check_text(name, getattr(self, name))
+        _require_text("job_class", self.job_class)
+        parse_attributes(self.input_attributes)
+        _check_run_id(self.run_id)
+        _check_callback(self.callback_url, config)
+        check_timeout(self.timeout_s)
+        require_choice("upload", self.upload, UPLOADS)
+        require_choice("preflight", self.preflight, PREFLIGHTS)
+
 
 def require_choice(field: str, value: str, choices: Sequence[str]) -> None:
     """Refuse a choice that is none: ComfyUI 0.3.75 does not check what a prompt puts into a combo."""
@@ -123,27 +162,42 @@ def require_choices(field: str, values: Iterable[str], choices: Iterable[str]) -
         require_choice(field, value, sorted(choices))
 
 
-def validate(question: Question, options: Options, config: Config) -> None:
-    """Raise ``InvalidInputError`` for the first input that breaks a limit. Nothing is sent."""
-    texts = {name: getattr(question, name) for name in LONGEST if hasattr(question, name)}
-    texts |= {name: getattr(options, name) for name in LONGEST if hasattr(options, name)}
-    for name, text in texts.items():
-        _check_text(name, text, LONGEST[name])
-    for name in ("task_type", "job_class"):
-        if not texts[name].strip():
-            raise InvalidInputError(name, f"is empty; it needs 1 to {LONGEST[name]} characters.")
-    parse_attributes(options.input_attributes)
-    _check_run_id(options.run_id)
-    _check_callback(options.callback_url, config)
-    if not 1 <= options.timeout_s <= MAX_TIMEOUT_S:
-        raise InvalidInputError("timeout_s", f"{options.timeout_s} is not between 1 and {MAX_TIMEOUT_S} seconds.")
-    require_choice("upload", options.upload, UPLOADS)
-    require_choice("preflight", options.preflight, PREFLIGHTS)
-    given = len(question.references)
-    if given > MAX_REFERENCES:
-        raise InvalidInputError("references", f"{given} given, at most {MAX_REFERENCES} allowed.")
-    for number, reference in enumerate(question.references, 1):
-        _check_reference(f"references[{number}]", reference)
+def validate(job: Job, config: Config) -> None:
+    """The one check of what is asked: raises ``InvalidInputError`` for the first input that breaks a limit.
+
+    ``ConfigurationError`` where Runflow is to judge and there is no key. Nothing is sent before.
+    """
+    require_choice("judge", job.judge, JUDGES)
+    job.policy.check()
+    job.options.check(config)
+    job.question.check()
+    if not job.images:
+        raise InvalidInputError("image", "the batch is empty.")
+    judged_by_runflow = resolve(job.judge, config) == "runflow"
+    for index, image in enumerate(job.images):
+        name = job.name_of(index)
+        if not isinstance(image, ImageUrl):
+            images.check_image(image.array if isinstance(image, Picture) else image, name)
+            continue
+        check_image_url(name, image.url)
+        if not judged_by_runflow and job.judge != "off":
+            raise InvalidInputError(
+                name, "is an address: only Runflow can judge it, because nothing is fetched from here."
+            )
+    if judged_by_runflow:
+        config.require_key()
+
+
+def resolve(judge: JudgeChoice, config: Config) -> JudgeChoice:
+    """Who answers: auto is runflow where a key is configured, otherwise local."""
+    if judge != "auto":
+        return judge
+    return "runflow" if config.api_key else "local"
+
+
+def check_timeout(timeout_s: int) -> None:
+    if not 1 <= timeout_s <= MAX_TIMEOUT_S:
+        raise InvalidInputError("timeout_s", f"{timeout_s} is not between 1 and {MAX_TIMEOUT_S} seconds.")
 
 
 def parse_attributes(text: str) -> Json | None:
@@ -195,7 +249,8 @@ def _fields(question: Question, options: Options) -> Json:
     fields = {
         "task_type": question.task_type,
         "task_description": question.task_description,
-        "generation_prompt": question.generation_prompt,
+        # Blanks at its end say nothing: a file's saved prompt and the graph's are one question.
+        "generation_prompt": question.generation_prompt.rstrip(),
         "evaluation_instructions": question.evaluation_instructions,
         "input_attributes": parse_attributes(options.input_attributes),
         "run_id": options.run_id.strip().lower(),
@@ -206,7 +261,13 @@ def _fields(question: Question, options: Options) -> Json:
     return {name: value for name, value in fields.items() if value not in ("", None)}
 
 
-def _check_text(name: str, text: str, longest: int) -> None:
+def _require_text(name: str, text: str) -> None:
+    if not text.strip():
+        raise InvalidInputError(name, f"is empty; it needs 1 to {LONGEST[name]} characters.")
+
+
+def _check_text(name: str, text: str, longest: int | None = None) -> None:
+    longest = LONGEST[name] if longest is None else longest
     if len(text) > longest:
         raise InvalidInputError(name, f"has {len(text)} characters, at most {longest} allowed.")
     try:

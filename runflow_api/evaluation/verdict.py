@@ -14,7 +14,7 @@ from enum import Enum
 from typing import Any, Literal, get_args
 
 from ..api.models import Evaluation, EvaluationStatus, JudgeIssue, JudgeOpinion
-from ..errors import RunflowError
+from ..errors import InvalidInputError, RunflowError
 
 
 class Outcome(str, Enum):
@@ -36,6 +36,9 @@ LOCAL_PASSED = "pixels OK, content not judged (local judge)"
 LOCAL_FAILED = "pixels checked only, content not judged (local judge)"
 GLANCE = 60
 """Characters of an issue in a summary."""
+MOST_ISSUE_CHARACTERS = 4_000
+"""All issues of a batch as one text: a loop joins them to a prompt, which may have 10,000."""
+LONGEST_ISSUE = 1_000
 NO_SCORE = "no score was given"
 NO_VERDICT = "no verdict was given"
 
@@ -46,6 +49,15 @@ class Policy:
 
     min_score: float = 0.0
     if_not_judged: IfNotJudged = "stop"
+
+    def check(self) -> None:
+        """Raise ``InvalidInputError`` for what is outside its range."""
+        if self.if_not_judged not in IF_NOT_JUDGED:
+            raise InvalidInputError(
+                "if_not_judged", f"“{self.if_not_judged}” is not one of {', '.join(IF_NOT_JUDGED)}."
+            )
+        if not 0.0 <= self.min_score <= 1.0:
+            raise InvalidInputError("min_score", f"{self.min_score:g} is not between 0 and 1.")
 
 
 @dataclass(frozen=True)
@@ -58,7 +70,10 @@ class Subject:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What one image got. ``score`` is 0 to 1, ``cost`` credits (``None`` where unknown), time in seconds."""
+    """What one image got. ``score`` is 0 to 1, ``cost`` credits (``None`` where unknown), time in seconds.
+
+    ``issues`` are what is wrong with the image, and why it was not judged; ``notes`` are how it was judged.
+    """
 
     outcome: Outcome
     passed: bool
@@ -72,6 +87,7 @@ class Verdict:
     seconds: float = 0.0
     reused: bool = False
     error: RunflowError | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def summary(self) -> str:
@@ -82,23 +98,20 @@ class Verdict:
         elif self.evaluation.weighted_pass_rate is not None:
             parts.append(f"{self.score:.2f}")
         parts += self._reason
-        if self.judge == LOCAL:
-            parts.append(LOCAL_PASSED if self.outcome == PASSED else LOCAL_FAILED)
-        elif self.judge == PREFLIGHT:
+        if self.judge == PREFLIGHT:
             parts.append("broken image, not sent, nothing paid")
         elif self.judge == RUNFLOW:
             parts += _time_and_cost(self.seconds, self.cost, self.reused)
             parts += ["sandbox: practice, not Runflow"] if self.is_practice else []
-        return " · ".join(parts)
+        return " · ".join([*parts, *self.notes])
 
     @property
     def _reason(self) -> list[str]:
         """The first issue of what did not pass, cut to a glance, and how many more there are."""
-        issues = [line for line in self.issues if line != LOCAL_FAILED]
-        if self.passed or self.error is not None or not issues:
+        if self.passed or self.error is not None or not self.issues:
             return []
-        first = issues[0] if len(issues[0]) <= GLANCE else f"{issues[0][: GLANCE - 1]}…"
-        return [first + (f" (+{len(issues) - 1})" if len(issues) > 1 else "")]
+        first = _cut(self.issues[0], GLANCE)
+        return [first + (f" (+{len(self.issues) - 1})" if len(self.issues) > 1 else "")]
 
     @property
     def is_practice(self) -> bool:
@@ -115,6 +128,7 @@ class Verdict:
             "passed": self.passed,
             "score": self.score,
             "issues": list(self.issues),
+            "notes": list(self.notes),
             "strengths": list(self.evaluation.top_strengths),
             "judges": [_check(judge) for judge in self.evaluation.judges] if self.judge in (LOCAL, PREFLIGHT) else [],
             "improved_prompt": self.improved_prompt,
@@ -167,10 +181,20 @@ class BatchVerdict:
 
     @property
     def issues(self) -> str:
-        """One issue per line; in a batch each line names its image, counted from 1."""
-        if len(self.verdicts) == 1:
-            return "\n".join(self.verdicts[0].issues)
-        return "\n".join(f"image {n}: {line}" for n, v in enumerate(self.verdicts, 1) for line in v.issues)
+        """One issue per line; in a batch each line names its image, counted from 1.
+
+        Short enough to be joined to a prompt: of very many the first are named, and how many more there are.
+        """
+        return "\n".join(_bounded([f"{name}{line}" for name, each in self._named() for line in each.issues]))
+
+    @property
+    def notes(self) -> str:
+        """How they were judged, one note per line, as ``issues`` has them."""
+        return "\n".join(f"{name}{line}" for name, each in self._named() for line in each.notes)
+
+    def _named(self) -> Iterator[tuple[str, Verdict]]:
+        for number, verdict in enumerate(self.verdicts, 1):
+            yield f"image {number}: " if len(self.verdicts) > 1 else "", verdict
 
     @property
     def improved_prompt(self) -> str:
@@ -193,10 +217,10 @@ class BatchVerdict:
             if (n := sum(verdict.outcome == outcome for verdict in self.verdicts))
         ]
         judges = {verdict.judge for verdict in self.verdicts}
-        local = ["pixels checked only, content not judged (local judge)"] if LOCAL in judges else []
+        notes = list(dict.fromkeys(note for verdict in self.verdicts for note in verdict.notes))
         seconds = max(verdict.seconds for verdict in self.verdicts)
         paid = _time_and_cost(seconds, total_cost(self), False) if RUNFLOW in judges else []
-        return " · ".join([", ".join(counts), f"lowest {self.score:.2f}", *local, *paid])
+        return " · ".join([", ".join(counts), f"lowest {self.score:.2f}", *paid, *notes])
 
 
 def _rank(verdict: Verdict) -> tuple[bool, bool, float]:
@@ -213,18 +237,16 @@ def from_evaluation(
     reused: bool = False,
     notes: Iterable[str] = (),
 ) -> Verdict:
-    """The effective verdict of a completed evaluation. ``notes`` are said first in ``issues``."""
+    """The effective verdict of a completed evaluation. ``notes``: what there is to say of how it was judged."""
     score = _usable_score(evaluation)
-    said = [*notes, *_rule_lines(evaluation, score, policy), *_issue_lines(evaluation)]
     outcome = _outcome(evaluation, score, policy)
-    if judge == LOCAL:
-        said.append(LOCAL_PASSED if outcome == PASSED else LOCAL_FAILED)
+    notes = [*notes, *([LOCAL_PASSED if outcome == PASSED else LOCAL_FAILED] if judge == LOCAL else [])]
     improved = (evaluation.action.improved_prompt if evaluation.action else None) or ""
     return Verdict(
         outcome=outcome,
         passed=outcome == PASSED,
         score=score or 0.0,
-        issues=_distinct(said),
+        issues=_distinct([*_rule_lines(evaluation, score, policy), *_issue_lines(evaluation)]),
         improved_prompt=improved if improved.strip() else subject.prompt,
         judge=judge,
         subject=subject,
@@ -232,6 +254,7 @@ def from_evaluation(
         cost=Decimal(0) if reused else evaluation.cost,
         seconds=seconds,
         reused=reused,
+        notes=_distinct(notes),
     )
 
 
@@ -243,6 +266,7 @@ def not_judged(
     judge: str,
     evaluation: Evaluation | None = None,
     seconds: float = 0.0,
+    notes: Iterable[str] = (),
 ) -> Verdict:
     """The unknown verdict of an image that nobody judged; ``passed`` is as the person decided."""
     return Verdict(
@@ -257,6 +281,7 @@ def not_judged(
         cost=evaluation.cost if evaluation else None,
         seconds=seconds,
         error=error,
+        notes=_distinct(notes),
     )
 
 
@@ -356,6 +381,22 @@ def _distinct(lines: Iterable[str]) -> tuple[str, ...]:
         if text:
             kept.setdefault(_folded(text), text)
     return tuple(kept.values())
+
+
+def _cut(text: str, longest: int) -> str:
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
+def _bounded(lines: Sequence[str]) -> list[str]:
+    """The first lines that fit into ``MOST_ISSUE_CHARACTERS``, and a last one that counts the others."""
+    kept, room = list[str](), MOST_ISSUE_CHARACTERS
+    for number, line in enumerate(lines):
+        line = _cut(line, LONGEST_ISSUE)
+        room -= len(line) + 1
+        if room < 0:
+            return [*kept, f"and {len(lines) - number} more"]
+        kept.append(line)
+    return kept
 
 
 def _check(judge: JudgeOpinion) -> dict[str, Any]:

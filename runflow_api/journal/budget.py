@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from decimal import Context, Decimal, localcontext
@@ -12,7 +13,7 @@ import sqlalchemy as sa
 
 from ..errors import BudgetError
 from .rows import Request
-from .schema import AMOUNT, CLOSED, EPOCH, R, clean, decimal_of, stored_amount
+from .schema import AMOUNT, EPOCH, R, RowState, clean, decimal_of, stored_amount
 
 EXACT = Context(prec=60)
 """Room for a sum of any number of such amounts."""
@@ -47,24 +48,23 @@ class DayTotal:
     credits: Decimal
 
 
-def check_limits(connection: sa.Connection, new: list[Request], limits: Limits, today: int) -> None:
-    """Refuse where the rows just inserted, which the counts include, are too many. The caller rolls back."""
-    for token, asked in Counter(clean(ask.prompt_token) for ask in new).items():
-        counted = sa.select(sa.func.count()).where(R.prompt_token == token, R.state != CLOSED)
-        total = connection.scalar(counted) or 0
-        if total > limits.per_prompt:
-            used = total - asked
+def check_limits(connection: sa.Connection, new: Sequence[Request], limits: Limits, today: int) -> None:
+    """Raise ``BudgetError`` where ``new`` rows would be too many. They are not inserted yet."""
+    for token, asked in Counter(clean(request.prompt_token) for request in new).items():
+        counted = sa.select(sa.func.count()).where(R.prompt_token == token, R.state != RowState.REJECTED)
+        used = connection.scalar(counted) or 0
+        if used + asked > limits.per_prompt:
             raise _over("evaluations per queued prompt", asked, used, limits.per_prompt, "EVALUATIONS_PER_PROMPT")
     spent = spend(connection, today)
-    if spent.evaluations > limits.per_day:
-        used = spent.evaluations - len(new)
+    if spent.evaluations + len(new) > limits.per_day:
+        used = spent.evaluations
         raise _over("evaluations per day (UTC)", len(new), used, limits.per_day, "EVALUATIONS_PER_DAY")
     if limits.credits_per_day is not None:
         _check_credits(new, spent.credits, limits.credits_per_day)
 
 
-def _check_credits(new: list[Request], total: Decimal, limit: Decimal) -> None:
-    prices = [decimal_of(stored_amount(ask.price)) for ask in new]
+def _check_credits(new: Sequence[Request], used: Decimal, limit: Decimal) -> None:
+    prices = [decimal_of(stored_amount(request.price)) for request in new]
     known = [price for price in prices if price is not None]
     asked = _sum((price, 1) for price in known)
     if len(known) < len(new):
@@ -72,9 +72,7 @@ def _check_credits(new: list[Request], total: Decimal, limit: Decimal) -> None:
             f"The price of {len(new) - len(known)} of {len(new)} evaluations is not known, and your limit is "
             f"{limit:f} credits per day (UTC). {_where_to_change('CREDITS_PER_DAY')}"
         )
-    if total > limit:
-        with localcontext(EXACT):
-            used = total - asked
+    if _sum([(used, 1), (asked, 1)]) > limit:
         raise _over("credits per day (UTC)", asked, used, limit, "CREDITS_PER_DAY")
 
 
@@ -96,7 +94,7 @@ def _where_to_change(variable: str) -> str:
 
 
 def spend(connection: sa.Connection, day: int) -> Spend:
-    wanted = sa.select(AMOUNT, sa.func.count()).where(R.day == day, R.state != CLOSED).group_by(AMOUNT)
+    wanted = sa.select(AMOUNT, sa.func.count()).where(R.day == day, R.state != RowState.REJECTED).group_by(AMOUNT)
     found = [(decimal_of(amount), count) for amount, count in connection.execute(wanted)]
     unpriced = sum(count for amount, count in found if amount is None)
     return Spend(sum(count for _, count in found), _sum(found), unpriced)
@@ -112,7 +110,7 @@ def per_day(connection: sa.Connection, today: int, days: int) -> list[DayTotal]:
     first = today - days + 1
     wanted = (
         sa.select(R.day, R.passed, AMOUNT, sa.func.count())
-        .where(R.day.between(first, today), R.state != CLOSED)
+        .where(R.day.between(first, today), R.state != RowState.REJECTED)
         .group_by(R.day, R.passed, AMOUNT)
     )
     found = [tuple(row) for row in connection.execute(wanted)]

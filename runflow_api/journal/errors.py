@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import errno
+import functools
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from ..errors import RunflowError
 from .migrations import NewerSchemaError
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 BUSY_S = 10.0
 """How long a call waits for another process's write. Writes take milliseconds; a disk may stall for seconds."""
+
+
+QUICK_S = 1.0
+"""So long it waits after such a wait was in vain."""
 
 
 class JournalError(RunflowError):
@@ -37,6 +46,7 @@ _BY_TEXT = (
     ("readonly", _RIGHTS),
     ("unable to open", "it cannot be opened. Check that its folder exists, and the rights of both."),
     ("full", _FULL),
+    ("disk i/o error", "its disk takes nothing at the moment. Check it and the room on it, and queue again."),
     ("not a database", _DAMAGED),
     ("malformed", _DAMAGED),
     ("no module named", "the driver of its database is not installed. Install it into ComfyUI's Python."),
@@ -44,6 +54,26 @@ _BY_TEXT = (
 )
 """SQLite's own words, and Python's for a driver that is not there."""
 _BELOW = (SQLAlchemyError, sqlite3.Error, OSError, ImportError, ValueError, OverflowError, RecursionError, MemoryError)
+
+
+class Named(Protocol):
+    """What has a journal behind it that a person knows by this name."""
+
+    where: str
+
+
+N = TypeVar("N", bound=Named)
+
+
+def translates_errors(method: Callable[Concatenate[N, P], T]) -> Callable[Concatenate[N, P], T]:
+    """Turn whatever goes wrong below into a ``JournalError`` that a person can act on."""
+
+    @functools.wraps(method)
+    def translating(self: N, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        with translate_errors(self.where):
+            return method(self, *args, **kwargs)
+
+    return translating
 
 
 @contextmanager

@@ -8,20 +8,7 @@ import sqlalchemy as sa
 
 from ..errors import InvalidInputError
 from .rows import OUTCOMES, Row, row_of
-from .schema import (
-    ABANDONED,
-    ANSWERS,
-    CLOSED,
-    COMPLETED,
-    FAILED,
-    OPEN,
-    PROMPTS,
-    ROWS,
-    WHOLE_ROWS,
-    R,
-    clean,
-    page_size,
-)
+from .schema import ANSWERS, PROMPTS, ROWS, WHOLE_ROWS, R, RowState, clean, page_size
 
 
 def page(connection: sa.Connection, before: int | None, limit: int, outcome: str | None, search: str) -> list[Row]:
@@ -39,10 +26,10 @@ def _has_outcome(outcome: str) -> sa.ColumnElement[bool]:
     if outcome not in OUTCOMES:
         raise InvalidInputError("outcome", f"must be one of {', '.join(OUTCOMES)}.")
     if outcome == "error":
-        return R.state == FAILED
-    if outcome in (OPEN, CLOSED, ABANDONED):
+        return R.state == RowState.FAILED
+    if outcome in (RowState.OPEN, RowState.REJECTED, RowState.ABANDONED):
         return R.state == outcome
-    return (R.state == COMPLETED) & R.passed.is_({"passed": True, "failed": False, "unknown": None}[outcome])
+    return (R.state == RowState.COMPLETED) & R.passed.is_({"passed": True, "failed": False, "unknown": None}[outcome])
 
 
 def _holds(text: str, dialect: str) -> sa.ColumnElement[bool]:
@@ -68,7 +55,7 @@ def forgettable(connection: sa.Connection, before: float, at_most: int, today: i
 
     Today's rows stay, because they are the budget, and so do open ones that are younger than ``young``.
     """
-    keep = (R.day >= today) | ((R.state == OPEN) & (R.created_at > young))
+    keep = (R.day >= today) | ((R.state == RowState.OPEN) & (R.created_at > young))
     over = connection.scalar(sa.select(R.id).order_by(R.id.desc()).limit(1).offset(max(at_most, 0))) or 0
     old = (R.created_at < before) | (R.id <= over)
     return list(connection.scalars(sa.select(R.id).where(old, sa.not_(keep))))

@@ -12,46 +12,47 @@ SQLAlchemy or of the operating system.
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import hmac
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from decimal import Decimal
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
-from . import history
-from .budget import DayTotal, Limits, Spend, check_limits, per_day, spend
-from .errors import JournalError, translate_errors
+from . import begin, history
+from .begin import resolved
+from .budget import DayTotal, Limits, Spend, per_day, spend
+from .errors import JournalError, translates_errors
+from .merge import merge
 from .rows import (
     OUTCOMES,
     Request,
     Row,
     add_to_answer,
-    insert,
-    latest,
+    askers,
+    closed_unsent,
+    leave,
     move,
-    needs_another,
-    note_prompt,
     one_row,
+    row_of,
     update,
 )
 from .schema import (
-    ABANDONED,
     ACCOUNTS,
     ANSWERS,
-    CLOSED,
-    COMPLETED,
     DAY_S,
-    FAILED,
     NOT_ACCEPTED,
-    OPEN,
+    NOT_SENT,
     PROMPTS,
+    ROWS,
+    TERMINAL,
+    WHOLE_ROWS,
     R,
+    RowState,
     chunks,
     clean,
     organisation,
@@ -62,17 +63,13 @@ from .schema import (
     stored_amount,
     utc_day,
     verdict_of,
+    without_prompts,
 )
-from .spool import Spool, SpoolFolder, SpoolInMemory, is_name_of
+from .spool import Spool, SpoolFolder, SpoolInMemory, ignored_where_full, is_name_of, name_for
 from .store import FILE_NAME, INSERT_ATTEMPTS, SPOOL_FOLDER, Store, lock, open_store, store_in_memory
 
 __all__ = [
-    "ABANDONED",
-    "CLOSED",
-    "COMPLETED",
-    "FAILED",
     "FILE_NAME",
-    "OPEN",
     "OUTCOMES",
     "SPOOL_FOLDER",
     "DayTotal",
@@ -81,30 +78,9 @@ __all__ = [
     "Limits",
     "Request",
     "Row",
+    "RowState",
     "Spend",
 ]
-
-P = ParamSpec("P")
-T = TypeVar("T")
-
-PROMPTS_OF_AN_ANSWER = frozenset(
-    {
-        "generation_prompt", "task_description", "evaluation_instructions", "input_attributes",
-        "run", "model", "flow", "comfyui_workflow", "parent_evaluation",
-    }
-)  # fmt: skip
-"""What an answer repeats of the request: not kept where prompts are not. The improved prompt stays, being an output."""
-
-
-def translates_errors(method: Callable[Concatenate[Journal, P], T]) -> Callable[Concatenate[Journal, P], T]:
-    """Turn whatever goes wrong below into a ``JournalError`` that a person can act on."""
-
-    @functools.wraps(method)
-    def told(self: Journal, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        with translate_errors(self.where):
-            return method(self, *args, **kwargs)
-
-    return told
 
 
 class Journal:
@@ -112,7 +88,7 @@ class Journal:
 
     def __init__(self, store: Store, spool: Spool, *, now: Callable[[], float], keep_prompts: bool) -> None:
         self.where = store.where
-        self._store = store
+        self.store = store
         self._spool = spool
         self._now = now
         self._keep_prompts = keep_prompts
@@ -131,7 +107,10 @@ class Journal:
 
     @classmethod
     def in_memory(cls, *, now: Callable[[], float] = time.time, keep_prompts: bool = True) -> Journal:
-        """A journal that ends with the process and touches no disk: for when the real one cannot be used."""
+        """A journal that ends with the process and touches no disk: for when the real one cannot be used.
+
+        Its rows have ids that no other journal gives.
+        """
         return cls(store_in_memory(), SpoolInMemory(), now=now, keep_prompts=keep_prompts)
 
     def __enter__(self) -> Journal:
@@ -142,7 +121,7 @@ class Journal:
 
     def close(self) -> None:
         """Give every connection back. A call under way in another thread finishes and then gives back its own."""
-        self._store.close()
+        self.store.close()
 
     # --- accounts ---------------------------------------------------------------------------------
 
@@ -154,8 +133,8 @@ class Journal:
         """
         if organization_id:
             return organisation(organization_id)
-        with self._store.reading() as connection:
-            return self._resolved(connection, self._provisional(key))
+        with self.store.reading() as connection:
+            return resolved(connection, self._provisional(key))
 
     @translates_errors
     def learn_account(self, key: str, org_id: str) -> None:
@@ -167,58 +146,53 @@ class Journal:
         provisional, account = self._provisional(key), organisation(org_id)
         if self.account(key, None) == account and not self._has_rows(provisional):
             return
-        with self._store.writing() as connection:
+        with self.store.writing() as connection:
             lock(connection)
             connection.execute(ACCOUNTS.delete().where(ACCOUNTS.c.provisional == provisional))
             connection.execute(ACCOUNTS.insert().values(provisional=provisional, account=account))
             move(connection, provisional, account)
 
     def _has_rows(self, account: str) -> bool:
-        with self._store.reading() as connection:
+        with self.store.reading() as connection:
             return connection.scalar(sa.select(R.id).where(R.account == account).limit(1)) is not None
 
     def _provisional(self, key: str) -> str:
-        digest = hmac.new(self._store.salt, key.encode("utf-8", "surrogatepass"), hashlib.sha256)
+        digest = hmac.new(self.store.salt, key.encode("utf-8", "surrogatepass"), hashlib.sha256)
         return f"key:{digest.hexdigest()}"
-
-    def _resolved(self, connection: sa.Connection, account: str) -> str:
-        """``account``, or the organisation that another thread or process has learned for it meanwhile."""
-        learned = sa.select(ACCOUNTS.c.account).where(ACCOUNTS.c.provisional == account)
-        return connection.scalar(learned) or account
 
     # --- one evaluation's life --------------------------------------------------------------------
 
     @translates_errors
-    def begin(self, asks: Sequence[Request], limits: Limits) -> list[Row]:
-        """One row per ask, in order: what exists already, else a new one. All of the batch, or nothing.
+    def begin(self, requests: Sequence[Request], limits: Limits) -> list[Row]:
+        """One row per request, in order: what exists already, else a new one. All of the batch, or nothing.
 
-        A completed row is taken again where the ask reuses, a failed one where this prompt has asked for it
+        A completed row is taken again where the request reuses, a failed one where this prompt has asked for it
         before, an open one always; else a new generation is inserted. Raises ``BudgetError``, with nothing
         inserted, where the new rows would break a limit. Both happen in one transaction that no other writer
-        overlaps.
+        overlaps. Verdicts that are known are given without the write lock.
         """
+        with self.store.reading() as connection:
+            finished = begin.finished(connection, requests, self._now())
+        if finished is not None:
+            return finished
         for attempt in range(INSERT_ATTEMPTS):
             try:
-                with self._store.writing() as connection:
+                with self.store.writing() as connection:
                     lock(connection)
-                    return self._begin(connection, asks, limits)
+                    return begin.begin(connection, requests, limits, self._now(), keep_prompts=self._keep_prompts)
             except IntegrityError:
                 if attempt == INSERT_ATTEMPTS - 1:
                     raise
         raise AssertionError("unreachable")
 
     @translates_errors
-    def preview(self, asks: Sequence[Request], limits: Limits) -> list[bool]:
-        """For which of these ``begin`` would insert a row now: for equal ones, the first. Nothing is inserted.
+    def estimate(self, requests: Sequence[Request], limits: Limits) -> list[bool]:
+        """For which of these ``begin`` would insert a row now: for equal ones, the first. Nothing is written.
 
         Raises ``BudgetError`` as ``begin`` would.
         """
-        with self._store.writing() as connection, connection.begin_nested() as trial:
-            lock(connection)
-            rows = self._begin(connection, asks, limits)
-            trial.rollback()
-        first = {row.id: index for index, row in reversed(list(enumerate(rows)))}
-        return [row.is_new and first[row.id] == index for index, row in enumerate(rows)]
+        with self.store.reading() as connection:
+            return begin.estimate(connection, requests, limits, self._now())
 
     @translates_errors
     def fix_body(self, row: Row, body: bytes) -> bytes | None:
@@ -230,8 +204,12 @@ class Journal:
         """
         name = self._spool_name(row.id)
         if name is None:
-            mine = self._spool.write(row.id, body)
-            if self._change(row.id, R.spool.is_(None) & NOT_ACCEPTED, spool=mine):
+            mine = name_for(row.id, body)
+            # A body that finds no room on the disk is noted all the same: it may have been sent, and its digest is
+            # enough to send the same again.
+            with ignored_where_full():
+                self._spool.write(mine, body)
+            if self._change(row.id, NOT_SENT, spool=mine):
                 return body
             self._spool.remove(mine)
             name = self._spool_name(row.id)
@@ -251,11 +229,11 @@ class Journal:
         """
         return self._settle(
             row.id,
-            R.evaluation_id.is_(None) & R.state.not_in((COMPLETED, FAILED)),
+            R.evaluation_id.is_(None) & sa.not_(TERMINAL),
             evaluation_id=clean(evaluation_id),
             org_id=clean(org_id),
             submitted_at=self._now(),
-            state=OPEN,
+            state=RowState.OPEN,
             failure_code=None,
         )
 
@@ -266,16 +244,16 @@ class Journal:
         answer: Mapping[str, Any],
         *,
         completed: bool,
-        cost: str | None,
+        cost: Decimal | str | None,
         failure_code: str | None,
         duration_s: float | None,
     ) -> Row:
         """Keep the terminal answer. The first one wins, whoever brings it; the row as it now is comes back."""
         return self._settle(
             row.id,
-            R.state.not_in((COMPLETED, FAILED)),
-            packed=pack(self._kept(answer)),
-            state=COMPLETED if completed else FAILED,
+            sa.not_(TERMINAL),
+            packed=pack(answer if self._keep_prompts else without_prompts(answer)),
+            state=RowState.COMPLETED if completed else RowState.FAILED,
             evaluation_id=sa.func.coalesce(R.evaluation_id, clean(answer.get("id"))),
             finished_at=self._now(),
             duration_s=positive(duration_s),
@@ -291,18 +269,37 @@ class Journal:
 
         Changes nothing where somebody else's submit of the same row was taken.
         """
-        return self._settle(row.id, NOT_ACCEPTED, state=CLOSED, finished_at=self._now(), failure_code=clean(code))
+        refused = {"finished_at": self._now(), "failure_code": clean(code)}
+        return self._settle(row.id, NOT_ACCEPTED, state=RowState.REJECTED, **refused)
 
     @translates_errors
-    def release(self, row: Row) -> bool:
-        """Nothing will be sent for ``row`` after all: close it and free its budget.
+    def release(self, rows: Sequence[Row]) -> int:
+        """Who asked for these (``asked_by``) sends nothing: what nobody else waits for is closed, and its budget free.
 
-        False, and unchanged, where a body is spooled: it may have been sent, by this process or by another; and
-        where another prompt has asked for it, which may be about to send it.
+        The number of closed ones. Unchanged stays where a body is spooled: it may have been sent, by this process or
+        by another. Where another prompt has asked for a row, it is that one's now. Writes only where there is
+        something to close.
         """
-        others = sa.select(PROMPTS.c.row_id).where(PROMPTS.c.row_id == row.id)
-        free = NOT_ACCEPTED & R.spool.is_(None) & ~others.exists()
-        return self._change(row.id, free, state=CLOSED, finished_at=self._now(), failure_code="NOT_SENT")
+        with self.store.reading() as connection:
+            unsent = sa.select(R.id).where(R.id.in_([row.id for row in rows]), NOT_SENT)
+            ids = set(connection.scalars(unsent))
+        if not ids:
+            return 0
+        now = self._now()
+        with self.store.writing() as connection:
+            lock(connection)
+            return sum(leave(connection, row, now) for row in rows if row.id in ids)
+
+    @translates_errors
+    def release_left_behind(self, older_than_s: float) -> int:
+        """Close what was reserved longer ago than that and never sent: whoever did has died. The number of rows."""
+        left = NOT_SENT & (R.created_at < self._now() - older_than_s)
+        with self.store.reading() as connection:
+            ids = list(connection.scalars(sa.select(R.id).where(left)))
+        for chunk in chunks(ids):
+            with self.store.writing() as connection:
+                connection.execute(ROWS.update().where(R.id.in_(chunk), left).values(**closed_unsent(self._now())))
+        return len(ids)
 
     @translates_errors
     def abandon(self, row: Row) -> Row:
@@ -310,8 +307,8 @@ class Journal:
 
         Changes nothing where an id came that ``row`` does not know yet.
         """
-        known = R.evaluation_id.is_not_distinct_from(row.evaluation_id) & (R.state == OPEN)
-        return self._settle(row.id, known, state=ABANDONED, finished_at=self._now())
+        known = R.evaluation_id.is_not_distinct_from(row.evaluation_id) & (R.state == RowState.OPEN)
+        return self._settle(row.id, known, state=RowState.ABANDONED, finished_at=self._now())
 
     @translates_errors
     def askers(self, row: Row) -> int:
@@ -319,14 +316,14 @@ class Journal:
         others = sa.select(sa.func.count()).where(
             PROMPTS.c.row_id == row.id, PROMPTS.c.prompt_token != clean(row.prompt_token)
         )
-        with self._store.reading() as connection:
+        with self.store.reading() as connection:
             return 1 + (connection.scalar(others) or 0)
 
     @translates_errors
     def record_feedback(self, evaluation_id: str, is_positive: bool | None, reason: str | None) -> None:
         """Keep the feedback that Runflow has taken in the answer of that evaluation's newest row."""
         rating = {"feedback_is_positive": is_positive, "feedback_reason": reason}
-        with self._store.writing() as connection:
+        with self.store.writing() as connection:
             lock(connection)
             add_to_answer(connection, evaluation_id, rating)
 
@@ -335,26 +332,26 @@ class Journal:
     @translates_errors
     def get(self, row_id: int) -> Row:
         """The row as it now is; ``JournalError`` where it was pruned."""
-        with self._store.reading() as connection:
+        with self.store.reading() as connection:
             return one_row(connection, row_id)
 
     @translates_errors
     def find_evaluation(self, evaluation_id: str) -> Row | None:
         """The newest row of that evaluation."""
-        with self._store.reading() as connection:
+        with self.store.reading() as connection:
             return history.newest(connection, evaluation_id)
 
     @translates_errors
     def durations(self, job_class: str, limit: int = 50) -> list[float]:
         """How long the latest evaluations of this job class took, in seconds, newest first."""
-        with self._store.reading() as connection:
+        with self.store.reading() as connection:
             return history.durations(connection, job_class, limit)
 
     @translates_errors
     def spent_today(self) -> Spend:
         """What this UTC day has used up, reservations included."""
-        with self._store.reading() as connection:
-            return spend(connection, self._today())
+        with self.store.reading() as connection:
+            return spend(connection, utc_day(self._now()))
 
     @translates_errors
     def history(
@@ -364,14 +361,14 @@ class Journal:
 
         ``outcome`` is one of ``OUTCOMES``; ``search`` is looked for in prompts, evaluation ids and failure codes.
         """
-        with self._store.reading() as connection:
+        with self.store.reading() as connection:
             return history.page(connection, before, limit, outcome, search)
 
     @translates_errors
     def per_day(self, days: int) -> list[DayTotal]:
         """One total for each of the last ``days`` UTC days, today's last; days without evaluations are zeros."""
-        with self._store.reading() as connection:
-            return per_day(connection, self._today(), page_size(days))
+        with self.store.reading() as connection:
+            return per_day(connection, utc_day(self._now()), page_size(days))
 
     @translates_errors
     def prune(self, *, older_than_days: int, at_most: int, spool_older_than_days: int = 2) -> int:
@@ -379,41 +376,54 @@ class Journal:
 
         Today's rows stay, because they are the budget, and so do open ones younger than their body may be.
         """
-        now = self._now()
-        young = now - spool_older_than_days * DAY_S
-        with self._store.reading() as connection:
-            ids = history.forgettable(connection, now - older_than_days * DAY_S, at_most, self._today(), young)
+        young = self._now() - spool_older_than_days * DAY_S
+        before = self._now() - older_than_days * DAY_S
+        with self.store.reading() as connection:
+            ids = history.forgettable(connection, before, at_most, utc_day(self._now()), young)
         for chunk in chunks(ids):
-            with self._store.writing() as connection:
+            with self.store.writing() as connection:
                 history.forget(connection, chunk)
-        with self._store.reading() as connection:
+        with self.store.reading() as connection:
             referenced = history.spooled_since(connection, young)
         self._spool.prune(referenced)
         return len(ids)
 
-    # --- begin, in pieces -------------------------------------------------------------------------
+    # --- what was kept elsewhere ------------------------------------------------------------------
 
-    def _begin(self, connection: sa.Connection, asks: Sequence[Request], limits: Limits) -> list[Row]:
-        now, new, rows = self._now(), dict[int, Request](), list[Row]()
-        for ask in asks:
-            account = self._resolved(connection, clean(ask.account))
-            asked = ask if self._keep_prompts else replace(ask, generation_prompt="")
-            row = latest(connection, account, ask.request_hash)
-            if row is None or needs_another(connection, ask, row):
-                generation = 0 if row is None else row.generation + 1
-                row = insert(connection, asked, account, generation, now)
-                new[row.id] = ask
-            elif row.state == OPEN:
-                note_prompt(connection, row, ask.prompt_token)
-            rows.append(replace(row, is_new=row.id in new))
-        if new:
-            check_limits(connection, list(new.values()), limits, utc_day(now))
-        return rows
+    @translates_errors
+    def rows_by_key(self, keys: Collection[str]) -> list[tuple[Row, set[str], bytes | None]]:
+        """The rows with these idempotency keys, each with the prompts that asked for it and its body, if it is here."""
+        with self.store.reading() as connection:
+            found = [row_of(each) for each in connection.execute(WHOLE_ROWS.order_by(R.id))]
+            rows = [row for row in found if row.idempotency_key in keys]
+            asked = askers(connection, rows)
+        noted = {row.id: {token for row_id, token in asked if row_id == row.id} for row in rows}
+        return [(row, noted[row.id], self._spool.read(row.spool)) for row in rows]
+
+    @translates_errors
+    def take_over(self, kept: Sequence[tuple[Row, set[str], bytes | None]], account: str) -> dict[str, int]:
+        """Keep rows of another journal in this one, all or none, whatever the limits say: the ids here by their keys.
+
+        ``account`` is whose those rows are that do not know their organisation yet.
+        """
+        ids: dict[str, int] = {}
+        done: list[str] = []
+        with self.store.writing() as connection:
+            lock(connection)
+            for row, prompts, body in kept:
+                whose = row.account if row.account.startswith(organisation("")) else account
+                row_id = ids[row.idempotency_key] = merge(connection, row, whose, prompts)
+                if row.spool is not None and update(connection, row_id, NOT_SENT, spool=row.spool) and body is not None:
+                    self._spool.write(row.spool, body)
+                done += self._forget_body(connection, row_id)
+        for name in done:
+            self._spool.remove(name)
+        return ids
 
     # --- changing one row -------------------------------------------------------------------------
 
     def _change(self, row_id: int, condition: sa.ColumnElement[bool], **values: Any) -> bool:
-        with self._store.writing() as connection:
+        with self.store.writing() as connection:
             return update(connection, row_id, condition, **values)
 
     def _settle(
@@ -423,26 +433,25 @@ class Journal:
 
         Its body is forgotten, and deleted after the commit, where nothing more is to be sent.
         """
-        with self._store.writing() as connection:
+        with self.store.writing() as connection:
             changed = update(connection, row_id, condition, **values)
             if changed and packed is not None:
+                connection.execute(ANSWERS.delete().where(ANSWERS.c.row_id == row_id))
                 connection.execute(ANSWERS.insert().values(row_id=row_id, packed=packed))
-            name = connection.scalar(sa.select(R.spool).where(R.id == row_id, sa.not_(NOT_ACCEPTED)))
-            if name is not None:
-                update(connection, row_id, sa.true(), spool=None)
+            done = self._forget_body(connection, row_id)
             row = one_row(connection, row_id)
-        if name is not None:
+        for name in done:
             self._spool.remove(name)
         return row
 
-    def _kept(self, answer: Mapping[str, Any]) -> Mapping[str, Any]:
-        if self._keep_prompts:
-            return answer
-        return {name: value for name, value in answer.items() if name not in PROMPTS_OF_AN_ANSWER}
+    def _forget_body(self, connection: sa.Connection, row_id: int) -> list[str]:
+        """Where nothing more is to be sent: the name of the body, to be removed after the commit."""
+        name = connection.scalar(sa.select(R.spool).where(R.id == row_id, sa.not_(NOT_ACCEPTED)))
+        if name is None:
+            return []
+        update(connection, row_id, sa.true(), spool=None)
+        return [name]
 
     def _spool_name(self, row_id: int) -> str | None:
-        with self._store.reading() as connection:
+        with self.store.reading() as connection:
             return connection.scalar(sa.select(R.spool).where(R.id == row_id))
-
-    def _today(self) -> int:
-        return utc_day(self._now())

@@ -1,10 +1,10 @@
-"""Asks and rows: which row an ask gets, and how one is read and changed."""
+"""Requests and rows: which row a request gets, and how one is read and changed."""
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
 from decimal import Decimal
 from typing import Any
 
@@ -13,13 +13,14 @@ import sqlalchemy as sa
 from .errors import JournalError
 from .schema import (
     ANSWERS,
-    COMPLETED,
-    FAILED,
-    OPEN,
+    NOT_SENT,
+    PACKED,
     PROMPTS,
     ROWS,
     WHOLE_ROWS,
     R,
+    RowState,
+    chunks,
     clean,
     decimal_of,
     pack,
@@ -29,9 +30,14 @@ from .schema import (
 )
 
 MAX_PROMPT_CHARS = 16_000
+RESERVED_S = 3_600.0
+"""A row that nobody has sent so long after it was begun was left behind by a process that died."""
 
 OUTCOMES = ("open", "passed", "failed", "unknown", "error", "closed", "abandoned")
 """What ``history`` can be filtered by. ``unknown``: finished without a verdict; ``error``: a failed evaluation."""
+
+Key = tuple[str, str]
+"""Account and request hash: what makes two requests one."""
 
 
 @dataclass(frozen=True)
@@ -57,10 +63,10 @@ class Request:
 class Row:
     """One logical evaluation as it was when read; its ``id`` stays, everything else may have moved on.
 
-    ``state``: "open" (no final answer), "completed", "failed", "closed" (refused, not billed) or "abandoned"
-    (never answered, may have been billed). Times are Unix seconds, ``duration_s`` seconds from submit to answer.
-    ``spooled``: a body was fixed and may have been sent; an open row without is certain not to have been.
-    ``prompt_token`` is the prompt that inserted the row, ``is_new`` whether this ``begin`` did.
+    Times are Unix seconds, ``duration_s`` seconds from submit to answer. ``spool`` names the body that was fixed: it
+    may have been sent; an open row without is certain not to have been. ``prompt_token`` is the prompt that pays,
+    ``asked_by`` the one that this ``begin`` was for, ``is_new`` whether it inserted the row. ``note`` says what was
+    mended on the way, "" as a rule.
     """
 
     id: int
@@ -68,7 +74,7 @@ class Row:
     request_hash: str
     generation: int
     idempotency_key: str
-    state: str
+    state: RowState
     evaluation_id: str | None
     org_id: str | None
     prompt_token: str
@@ -84,34 +90,70 @@ class Row:
     passed: bool | None
     score: float | None
     failure_code: str | None
-    spooled: bool = False
+    spool: str | None = None
+    asked_by: str = ""
     is_new: bool = False
+    is_damaged: bool = False
+    note: str = ""
     packed: bytes | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def spooled(self) -> bool:
+        return self.spool is not None
+
+    @property
+    def is_terminal(self) -> bool:
+        return self.state in (RowState.COMPLETED, RowState.FAILED)
+
+    @property
+    def is_useful(self) -> bool:
+        """Whether it can be reused, or waited for."""
+        return self.state in (RowState.OPEN, RowState.COMPLETED)
 
     @property
     def answer(self) -> dict[str, Any] | None:
         """The API's whole answer, decoded anew each time; ``None`` before there is one."""
         return None if self.packed is None else unpack(self.packed)
 
+    def at(self, row_id: int) -> Row:
+        """The same row as another journal knows it."""
+        return replace(self, id=row_id)
+
     @property
     def outcome(self) -> str:
         """One of ``OUTCOMES``."""
-        if self.state == COMPLETED:
+        if self.state == RowState.COMPLETED:
             return "unknown" if self.passed is None else "passed" if self.passed else "failed"
-        return "error" if self.state == FAILED else self.state
+        return "error" if self.state == RowState.FAILED else str(self.state)
 
 
-_ROW_COLUMNS = tuple(f.name for f in fields(Row) if f.name in R and f.name not in ("price", "cost"))
+# --- reading --------------------------------------------------------------------------------------
+
+_TEXT = ("account", "request_hash", "idempotency_key", "prompt_token", "job_class", "pixel_hash", "generation_prompt")
+_TEXT_OR_NONE = ("evaluation_id", "org_id", "failure_code", "spool")
+_NUMBER_OR_NONE = ("submitted_at", "finished_at", "duration_s", "score")
+
+_FIELDS = {each.name for each in fields(Row)} - {"created_at", "state", "price", "cost"}
 
 
 def row_of(found: Any) -> Row:
-    values = found._mapping
+    """A row as it is stored. What makes no sense in it is left out, so that a damaged row can still be shown."""
+    values: dict[str, Any] = {}
+    for name, value in found._mapping.items():
+        if name in _TEXT and not isinstance(value, str):
+            value = ""
+        elif name in _TEXT_OR_NONE and not isinstance(value, str):
+            value = None
+        elif name in _NUMBER_OR_NONE and not isinstance(value, int | float):
+            value = None
+        values[name] = value
     return Row(
-        **{name: values[name] for name in _ROW_COLUMNS},
+        **{name: value for name, value in values.items() if name in _FIELDS},
+        created_at=values["created_at"] if isinstance(values["created_at"], int | float) else 0.0,
+        state=values["state"] or RowState.ABANDONED,
         price=decimal_of(values["price"]),
         cost=decimal_of(values["cost"]),
-        spooled=values["spool"] is not None,
-        packed=values["packed"],
+        is_damaged=values["state"] is None or not values["idempotency_key"],
     )
 
 
@@ -122,10 +164,28 @@ def one_row(connection: sa.Connection, row_id: int) -> Row:
     return row_of(found)
 
 
-def latest(connection: sa.Connection, account: str, request_hash: str) -> Row | None:
-    same = WHOLE_ROWS.where(R.account == account, R.request_hash == clean(request_hash))
-    found = connection.execute(same.order_by(R.generation.desc()).limit(1)).first()
-    return row_of(found) if found else None
+def latest(
+    connection: sa.Connection, account: str, hashes: Iterable[str], *, with_answers: bool = True
+) -> dict[Key, Row]:
+    """The newest generation of each request of one account, where there is one."""
+    found: dict[Key, Row] = {}
+    wanted = (WHOLE_ROWS if with_answers else sa.select(ROWS)).where(R.account == account).order_by(R.generation)
+    for chunk in chunks(sorted(set(hashes))):
+        for row in map(row_of, connection.execute(wanted.where(R.request_hash.in_(chunk)))):
+            found[account, row.request_hash] = row
+    return found
+
+
+def askers(connection: sa.Connection, rows: Iterable[Row]) -> set[tuple[int, str]]:
+    """Which prompts have asked for these rows, beside those that pay for them: pairs of row id and prompt token."""
+    found: set[tuple[int, str]] = set()
+    for chunk in chunks([row.id for row in rows]):
+        wanted = sa.select(PROMPTS.c.row_id, PROMPTS.c.prompt_token).where(PROMPTS.c.row_id.in_(chunk))
+        found.update((row_id, token) for row_id, token in connection.execute(wanted))
+    return found
+
+
+# --- changing -------------------------------------------------------------------------------------
 
 
 def update(connection: sa.Connection, row_id: int, condition: sa.ColumnElement[bool], **values: Any) -> bool:
@@ -133,50 +193,53 @@ def update(connection: sa.Connection, row_id: int, condition: sa.ColumnElement[b
     return connection.execute(ROWS.update().where(R.id == row_id, condition).values(**values)).rowcount == 1
 
 
-def needs_another(connection: sa.Connection, ask: Request, row: Row) -> bool:
-    if row.state == OPEN:
-        return False
-    if row.state == COMPLETED:
-        return not ask.reuse
-    return row.state != FAILED or not _was_asked_by(connection, row, ask.prompt_token)
-
-
-def _was_asked_by(connection: sa.Connection, row: Row, prompt_token: str) -> bool:
-    token = clean(prompt_token)
-    noted = sa.select(PROMPTS.c.row_id).where(PROMPTS.c.row_id == row.id, PROMPTS.c.prompt_token == token)
-    return row.prompt_token == token or connection.scalar(noted) is not None
-
-
-def note_prompt(connection: sa.Connection, row: Row, prompt_token: str) -> None:
-    """Every prompt that waits for a row is kept: should it fail, none of them may pay for it a second time."""
-    if not _was_asked_by(connection, row, prompt_token):
-        connection.execute(PROMPTS.insert().values(row_id=row.id, prompt_token=clean(prompt_token)))
-
-
-def insert(connection: sa.Connection, ask: Request, account: str, generation: int, now: float) -> Row:
+def insert(connection: sa.Connection, request: Request, account: str, generation: int, now: float) -> Row:
     done = connection.execute(
         ROWS.insert().values(
             account=account,
-            request_hash=clean(ask.request_hash),
+            request_hash=clean(request.request_hash),
             generation=generation,
             idempotency_key=str(uuid.uuid4()),
-            state=OPEN,
-            prompt_token=clean(ask.prompt_token),
-            job_class=clean(ask.job_class),
-            pixel_hash=clean(ask.pixel_hash),
-            generation_prompt=clean(ask.generation_prompt)[:MAX_PROMPT_CHARS],
+            state=RowState.OPEN,
+            prompt_token=clean(request.prompt_token),
+            job_class=clean(request.job_class),
+            pixel_hash=clean(request.pixel_hash),
+            generation_prompt=clean(request.generation_prompt)[:MAX_PROMPT_CHARS],
             day=utc_day(now),
             created_at=now,
-            price=stored_amount(ask.price),
+            price=stored_amount(request.price),
         )
     )
     assert done.inserted_primary_key is not None
     return one_row(connection, done.inserted_primary_key[0])
 
 
+def leave(connection: sa.Connection, row: Row, now: float) -> bool:
+    """The prompt that asked for ``row`` sends nothing: hand it to who still waits, else close it; whether it closed.
+
+    Changes nothing where a body was fixed, which may have been sent, by this process or by another.
+    """
+    paying = connection.scalar(sa.select(R.prompt_token).where(R.id == row.id, NOT_SENT))
+    if paying is None:
+        return False
+    connection.execute(PROMPTS.delete().where(PROMPTS.c.row_id == row.id, PROMPTS.c.prompt_token == row.asked_by))
+    if paying != row.asked_by:
+        return False
+    waiting = sa.select(PROMPTS.c.prompt_token).where(PROMPTS.c.row_id == row.id).limit(1)
+    if (heir := connection.scalar(waiting)) is None:
+        return update(connection, row.id, NOT_SENT, **closed_unsent(now))
+    connection.execute(PROMPTS.delete().where(PROMPTS.c.row_id == row.id, PROMPTS.c.prompt_token == heir))
+    update(connection, row.id, NOT_SENT, prompt_token=heir)
+    return False
+
+
+def closed_unsent(now: float) -> dict[str, Any]:
+    return {"state": RowState.REJECTED, "finished_at": now, "failure_code": "NOT_SENT"}
+
+
 def add_to_answer(connection: sa.Connection, evaluation_id: str, added: Mapping[str, Any]) -> None:
     """Put fields into the answer of that evaluation's newest row, if there is one."""
-    wanted = sa.select(ANSWERS.c.row_id, ANSWERS.c.packed).join(ROWS, ANSWERS.c.row_id == R.id)
+    wanted = sa.select(ANSWERS.c.row_id, PACKED).join(ROWS, ANSWERS.c.row_id == R.id)
     mine = wanted.where(R.evaluation_id == clean(evaluation_id)).order_by(R.id.desc()).limit(1)
     if (found := connection.execute(mine).first()) is not None:
         packed = pack({**unpack(found.packed), **added})
@@ -185,17 +248,15 @@ def add_to_answer(connection: sa.Connection, evaluation_id: str, added: Mapping[
 
 def move(connection: sa.Connection, provisional: str, account: str) -> None:
     """Give the rows of a provisional account to its organisation."""
-    moving = sa.select(R.id, R.request_hash, R.generation, R.state).where(R.account == provisional)
-    for row in connection.execute(moving.order_by(R.request_hash, R.generation)).all():
-        _move_one(connection, row, account)
+    moving = sa.select(ROWS).where(R.account == provisional).order_by(R.request_hash, R.generation)
+    for row in map(row_of, connection.execute(moving).all()):
+        known = latest(connection, account, [row.request_hash], with_answers=False).get((account, row.request_hash))
+        if known is None:
+            update(connection, row.id, sa.true(), account=account)
+        elif goes_in_front(row, known):
+            update(connection, row.id, sa.true(), account=account, generation=known.generation + 1)
 
 
-def _move_one(connection: sa.Connection, row: Any, account: str) -> None:
-    """Give a provisional row to its organisation, behind or in front of what the organisation has."""
-    known = latest(connection, account, row.request_hash)
-    generation = row.generation
-    if known is not None:
-        if known.state in (OPEN, COMPLETED) or row.state not in (OPEN, COMPLETED):
-            return
-        generation = known.generation + 1
-    update(connection, row.id, sa.true(), account=account, generation=generation)
+def goes_in_front(row: Row, known: Row) -> bool:
+    """What can be reused or waited for goes in front of what cannot."""
+    return row.is_useful and not known.is_useful

@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import math
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from decimal import Decimal, InvalidOperation
-from typing import Any
+from enum import Enum
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
 from .errors import JournalError
 from .migrations import BINARY, TEXT
+
+T = TypeVar("T")
 
 DAY_S = 86_400
 EPOCH = date(1970, 1, 1)
@@ -21,7 +24,37 @@ MAX_PAGE = 500
 AMOUNT_LIMIT = Decimal(10) ** 15
 AMOUNT_PLACES = 24
 
-OPEN, COMPLETED, FAILED, CLOSED, ABANDONED = "open", "completed", "failed", "closed", "abandoned"
+
+class RowState(str, Enum):
+    """Where one logical evaluation is. What is stored is older than the words: a rejected row says "closed"."""
+
+    OPEN = "open"
+    """No final answer yet."""
+    COMPLETED = "completed"
+    FAILED = "failed"
+    REJECTED = "closed"
+    """Refused, or never sent: not billed."""
+    ABANDONED = "abandoned"
+    """Never answered: may have been billed."""
+
+    __str__ = str.__str__
+
+
+class StateColumn(sa.TypeDecorator[RowState]):
+    """What is stored and is none of the states is ``None``: the row is damaged."""
+
+    impl = sa.String(16)
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: sa.Dialect) -> str | None:
+        return None if value is None else str(value)
+
+    def process_result_value(self, value: Any, dialect: sa.Dialect) -> RowState | None:
+        try:
+            return RowState(value)
+        except ValueError:
+            return None
+
 
 SCHEMA = sa.MetaData()
 ROWS = sa.Table(
@@ -32,7 +65,7 @@ ROWS = sa.Table(
     sa.Column("request_hash", sa.String(128)),
     sa.Column("generation", sa.Integer),
     sa.Column("idempotency_key", sa.String(64)),
-    sa.Column("state", sa.String(16)),
+    sa.Column("state", StateColumn),
     sa.Column("evaluation_id", sa.String(255)),
     sa.Column("org_id", sa.String(255)),
     sa.Column("prompt_token", sa.String(255)),
@@ -77,10 +110,15 @@ SETTINGS = sa.Table(
 )
 SALT_ROW = sa.select(SETTINGS.c.value).where(SETTINGS.c.name == "salt")
 R = ROWS.c
-WHOLE_ROWS = sa.select(ROWS, ANSWERS.c.packed).select_from(ROWS.outerjoin(ANSWERS, ANSWERS.c.row_id == R.id))
+PACKED = sa.type_coerce(ANSWERS.c.packed, sa.types.NullType()).label("packed")
+"""As the driver gives it: what is no bytes is damaged, and must not end the query."""
+WHOLE_ROWS = sa.select(ROWS, PACKED).select_from(ROWS.outerjoin(ANSWERS, ANSWERS.c.row_id == R.id))
 AMOUNT = sa.func.coalesce(R.cost, R.price)
 """What a row counts for: what it cost, else what was quoted."""
-NOT_ACCEPTED = (R.state == OPEN) & R.evaluation_id.is_(None)
+NOT_ACCEPTED = (R.state == RowState.OPEN) & R.evaluation_id.is_(None)
+NOT_SENT = NOT_ACCEPTED & R.spool.is_(None)
+"""No body was fixed, so that nothing can have been sent."""
+TERMINAL = R.state.in_((RowState.COMPLETED, RowState.FAILED))
 
 
 def clean(text: Any) -> Any:
@@ -106,8 +144,10 @@ def stored_amount(value: Decimal | str | None) -> str | None:
     return f"{amount:f}" if isinstance(exponent, int) and -AMOUNT_PLACES <= exponent <= 15 else None
 
 
-def decimal_of(text: str | None) -> Decimal | None:
-    return None if text is None else Decimal(text)
+def decimal_of(text: Any) -> Decimal | None:
+    """Credits as they were stored; what is no sane amount is unknown."""
+    stored = stored_amount(text) if isinstance(text, str) else None
+    return None if stored is None else Decimal(stored)
 
 
 def verdict_of(value: Any) -> bool | None:
@@ -131,12 +171,28 @@ def pack(answer: Mapping[str, Any]) -> bytes:
         raise JournalError("The API's answer cannot be kept: it is no JSON, or nested too deeply.") from error
 
 
-def unpack(packed: bytes) -> dict[str, Any]:
+PROMPTS_OF_AN_ANSWER = frozenset(
+    {
+        "generation_prompt", "task_description", "evaluation_instructions", "input_attributes",
+        "run", "model", "flow", "comfyui_workflow", "parent_evaluation",
+    }
+)  # fmt: skip
+"""What an answer repeats of the request: not kept where prompts are not. The improved prompt stays, being an output."""
+
+
+def without_prompts(answer: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in answer.items() if name not in PROMPTS_OF_AN_ANSWER}
+
+
+def unpack(packed: Any) -> dict[str, Any]:
+    """The answer that ``pack`` made so small. Raises ``JournalError`` where it is damaged."""
     try:
         answer = json.loads(zlib.decompress(packed))
-    except (zlib.error, ValueError, RecursionError) as error:
+    except (zlib.error, ValueError, TypeError, RecursionError) as error:
         raise JournalError("An answer in the journal is damaged. Read it anew by its evaluation id.") from error
-    return answer if isinstance(answer, dict) else {}
+    if not isinstance(answer, dict):
+        raise JournalError("An answer in the journal is damaged. Read it anew by its evaluation id.")
+    return answer
 
 
 def utc_day(now: float) -> int:
@@ -148,5 +204,5 @@ def page_size(limit: int) -> int:
     return min(max(limit, 1), MAX_PAGE)
 
 
-def chunks(ids: list[int], size: int = 500) -> Iterator[list[int]]:
-    return (ids[start : start + size] for start in range(0, len(ids), size))
+def chunks(values: Sequence[T], size: int = 500) -> Iterator[Sequence[T]]:
+    return (values[start : start + size] for start in range(0, len(values), size))

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
-import os
 import time
 import uuid
-from collections.abc import Container
-from contextlib import suppress
+from collections.abc import Container, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePath
-from typing import Any, Protocol
+from typing import Protocol
 
+from .._files import private_folder, write_private
+
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 ORPHAN_S = 3_600
 """An unreferenced spool file older than this belongs to no write under way."""
 
@@ -18,9 +21,11 @@ ORPHAN_S = 3_600
 class Spool(Protocol):
     """Where bodies are kept, by the names that rows hold; a name ends with the digest of its body."""
 
-    def write(self, row_id: int, body: bytes) -> str: ...
+    def write(self, name: str, body: bytes) -> None: ...
 
-    def read(self, name: str | None) -> bytes | None: ...
+    def read(self, name: str | None) -> bytes | None:
+        """``None`` where it is not here, or is damaged."""
+        ...
 
     def remove(self, name: str) -> None: ...
 
@@ -36,26 +41,23 @@ class SpoolFolder:
     def _file(self, name: str) -> Path:
         return self._folder / PurePath(name).name  # whatever a shared database says, it stays in the folder
 
-    def write(self, row_id: int, body: bytes) -> str:
+    def write(self, name: str, body: bytes) -> None:
         """A new file that is whole and on the disk before anybody can know its name."""
-        name = _new_name(row_id, body)
         try:
-            with private_file(self._file(name)) as file:
-                file.write(body)
-                file.flush()
-                os.fsync(file.fileno())
+            private_folder(self._folder)  # it may have been deleted meanwhile
+            write_private(self._file(name), body)
         except BaseException:
             self.remove(name)
             raise
-        return name
 
     def read(self, name: str | None) -> bytes | None:
         if name is None:
             return None
         try:
-            return self._file(name).read_bytes()
+            body = self._file(name).read_bytes()
         except FileNotFoundError:
             return None
+        return body if is_name_of(name, body) else None
 
     def remove(self, name: str) -> None:
         """Windows keeps a file that somebody is reading; ``prune`` takes it later."""
@@ -78,11 +80,9 @@ class SpoolInMemory:
         self._bodies: dict[str, bytes] = {}
         self._written: dict[str, float] = {}
 
-    def write(self, row_id: int, body: bytes) -> str:
-        name = _new_name(row_id, body)
+    def write(self, name: str, body: bytes) -> None:
         self._written[name] = time.monotonic()
         self._bodies[name] = body
-        return name
 
     def read(self, name: str | None) -> bytes | None:
         return self._bodies.get(name or "")
@@ -97,7 +97,18 @@ class SpoolInMemory:
             self.remove(name)
 
 
-def _new_name(row_id: int, body: bytes) -> str:
+@contextmanager
+def ignored_where_full() -> Iterator[None]:
+    """A disk without room for a body is no reason to send nothing."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+
+
+def name_for(row_id: int, body: bytes) -> str:
+    """A name that no other body has; it ends with the digest of this one."""
     return f"{row_id}-{uuid.uuid4().hex}-{_digest(body)}.body"
 
 
@@ -108,16 +119,3 @@ def is_name_of(name: str, body: bytes) -> bool:
 
 def _digest(body: bytes) -> str:
     return hashlib.blake2b(body, digest_size=16).hexdigest()
-
-
-def private_folder(folder: Path) -> Path:
-    """``mkdir`` gives the mode to the last folder only, so the one above is made first."""
-    if not folder.parent.exists():
-        private_folder(folder.parent)
-    folder.mkdir(mode=0o700, exist_ok=True)
-    return folder
-
-
-def private_file(path: Path) -> Any:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-    return os.fdopen(os.open(path, flags, 0o600), "wb")

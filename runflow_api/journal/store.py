@@ -2,33 +2,32 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 import time
+import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-from .errors import BUSY_S, LOCKED, JournalError, translate_errors
-from .migrations import migrate, require_known
-from .schema import SALT_ROW
-from .spool import private_file, private_folder
+from .._files import private_folder, write_private
+from .errors import BUSY_S, LOCKED, QUICK_S, JournalError, translate_errors, translates_errors
+from .migrations import MIGRATIONS, migrate, require_known
+from .schema import ROWS, SALT_ROW
 
 FILE_NAME, SPOOL_FOLDER = "journal.sqlite3", "spool"
-
-
+FIRST_ID_IN_MEMORY = 2**40
 WAL_RETRY_S = MIGRATION_RETRY_S = 0.05
-
-
 INSERT_ATTEMPTS = 3
 """Where a database has no lock for us, two inserts may collide: the loser looks again."""
 
 
-_WRITES = "runflow_writes"
+_WRITES, _BUSY = "runflow_writes", "runflow_busy_s"
 
 
 class Store:
@@ -37,19 +36,55 @@ class Store:
     ``where`` is what a person knows it by, ``salt`` is the journal's own.
     """
 
-    def __init__(self, engine: sa.Engine, where: str) -> None:
+    def __init__(self, engine: sa.Engine, where: str, file: Path | None = None) -> None:
         self.where = where
         self.engine = engine
         self.salt = _salt(engine)
-        self._writer = engine.execution_options(**{_WRITES: True})
+        self.be_quick(False)
         self._closed = False
+        self._file = file
+        self._identity = _identity(file)
+        # A connection of its own, never used but for this: what was deleted can still be read through it.
+        self._anchor = None if file is None else _open_anchor(file)
         # SQLite lets one writer in, and others poll: within a process a lock is fairer and faster.
         self.write_lock = threading.Lock() if engine.dialect.name == "sqlite" else None
+
+    def be_quick(self, is_quick: bool) -> None:
+        """Whether to wait only a moment for another process's write: it has just kept us waiting for long."""
+        self._busy_s = QUICK_S if is_quick else BUSY_S
+        self._writer = self.engine.execution_options(**{_WRITES: True, _BUSY: self._busy_s})
 
     def close(self) -> None:
         self._closed = True
         with suppress(SQLAlchemyError):
             self.engine.pool.dispose()
+        if self._anchor is not None:
+            self._anchor.close()
+
+    @property
+    def is_in_place(self) -> bool:
+        """Whether the file that was opened is still where others would open it."""
+        return self._file is None or _identity(self._file) == self._identity
+
+    @translates_errors
+    def put_back(self) -> bool:
+        """Put a copy of the deleted file in its place; False where another one is there by now.
+
+        SQLite leaves the files beside a database alone when it is closed after it was moved or deleted.
+        """
+        if self._file is None or self._anchor is None or self._file.exists():
+            return False
+        private_folder(self._file.parent)
+        part = self._file.with_name(f".{self._file.name}.{uuid.uuid4().hex}")
+        write_private(part, b"")
+        try:
+            with closing(sqlite3.connect(part)) as copy:
+                self._anchor.backup(copy)
+            for beside in ("-wal", "-shm"):  # of the deleted file: it would be taken for the copy's
+                self._file.with_name(self._file.name + beside).unlink(missing_ok=True)
+            return _put(part, self._file)
+        finally:
+            part.unlink(missing_ok=True)
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
@@ -74,7 +109,7 @@ class Store:
     def locked(self) -> Iterator[None]:
         if self.write_lock is None:
             yield
-        elif self.write_lock.acquire(timeout=BUSY_S):
+        elif self.write_lock.acquire(timeout=self._busy_s):
             try:
                 yield
             finally:
@@ -102,7 +137,7 @@ def open_store(url: str | None, directory: Path) -> tuple[Store, Path]:
         engine = _engine(location)
         try:
             spool = _prepared(engine, file, directory)
-            return Store(engine, where), spool
+            return Store(engine, where, file), spool
         except BaseException:
             engine.dispose()
             raise
@@ -113,6 +148,10 @@ def store_in_memory() -> Store:
         # One connection, because each has a database of its own; whoever comes second waits for it.
         engine = _sqlite_engine(sa.URL.create("sqlite"), poolclass=sa.QueuePool, pool_size=1, max_overflow=0)
         _migrate(engine)
+        with engine.begin() as connection:  # ids that no journal in a file gives
+            connection.exec_driver_sql(
+                "INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", (ROWS.name, FIRST_ID_IN_MEMORY)
+            )
         return Store(engine, "memory")
 
 
@@ -157,7 +196,7 @@ def _create_private(file: Path) -> None:
     """Made before SQLite would make it: -wal and -shm take the file's own rights."""
     private_folder(file.parent)
     with suppress(FileExistsError):
-        private_file(file).close()
+        write_private(file, b"")
 
 
 def _engine(location: sa.URL) -> sa.Engine:
@@ -178,23 +217,62 @@ def _sqlite_engine(location: sa.URL, **options: Any) -> sa.Engine:
 def _on_connect(connection: Any, _: object) -> None:
     # FULL: with NORMAL a commit survives a killed process, but not a driver that takes the machine down with it.
     connection.execute("PRAGMA synchronous=FULL").close()
+    connection.text_factory = _readable
+
+
+def _readable(text: bytes) -> str:
+    """A damaged text must not end the query."""
+    return text.decode("utf-8", "replace")
+
+
+def _identity(file: Path | None) -> tuple[int, int] | None:
+    """What tells a file from another one of the same name; ``None`` where there is none."""
+    try:
+        found = None if file is None else file.stat()
+    except OSError:
+        return None
+    return None if found is None else (found.st_dev, found.st_ino)
+
+
+def _put(part: Path, file: Path) -> bool:
+    """Give ``part`` the name of ``file``, unless another process was faster."""
+    try:
+        os.link(part, file)
+    except FileExistsError:
+        return False
+    except OSError:  # no hard links here, as on FAT: there is a moment left in which another could be lost
+        if file.exists():
+            return False
+        part.rename(file)
+    return True
+
+
+def _open_anchor(file: Path) -> sqlite3.Connection:
+    anchor = sqlite3.connect(file, timeout=BUSY_S, check_same_thread=False, isolation_level=None)
+    anchor.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()  # opened on first use
+    return anchor
 
 
 def _on_begin(connection: sa.Connection) -> None:
-    writes = connection.get_execution_options().get(_WRITES)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    options = connection.get_execution_options()
+    if options.get(_WRITES):
+        connection.exec_driver_sql(f"PRAGMA busy_timeout = {options.get(_BUSY, BUSY_S) * 1000:.0f}")
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    else:
+        connection.exec_driver_sql("BEGIN")
 
 
 def _prepared(engine: sa.Engine, file: Path | None, directory: Path) -> Path:
     """Refuse what is newer before anything is touched, then make the journal usable; the spool's folder."""
     with engine.begin() as connection:
-        require_known(connection)
+        is_current = require_known(connection) == len(MIGRATIONS)
     if file is not None:
         with suppress(OSError):
             file.chmod(0o600)
     if engine.dialect.name == "sqlite":
         _use_wal(engine)
-    _migrate(engine)
+    if not is_current:
+        _migrate(engine)
     return private_folder(private_folder(directory) / SPOOL_FOLDER)
 
 

@@ -21,7 +21,7 @@ from support.evaluators import configuration, judge, make_evaluator
 from support.pictures import picture
 
 from runflow_api import background, errors, images
-from runflow_api.evaluation import submission as _submission
+from runflow_api.evaluation import results
 from runflow_api.evaluation.evaluator import ENCODERS, Evaluator, Job
 from runflow_api.evaluation.question import Options, Question, Reference
 from runflow_api.evaluation.verdict import FAILED, LOCAL, OFF, PASSED, PREFLIGHT, RUNFLOW, UNKNOWN
@@ -192,15 +192,15 @@ def test_a_lost_body_is_made_anew_and_paid_once(sandbox: Sandbox, tmp_path: Path
     lose_spool(tmp_path)
     started = time.monotonic()
     assert judge(make_evaluator(sandbox, tmp_path), picture(), prompt_token="two").outcome in (PASSED, FAILED)
-    assert time.monotonic() - started < _submission.OWNER_AT_LEAST_S
+    assert time.monotonic() - started < results.OWNER_AT_LEAST_S
     assert len(sandbox.bills) == 1
 
 
 def test_a_lost_body_that_cannot_be_made_again_is_not_waited_for_until_the_time_is_up(
     sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_submission, "OWNER_AT_LEAST_S", 0.5)
-    monkeypatch.setattr(_submission, "OWNER_WITHIN_S", 0.5)
+    monkeypatch.setattr(results, "OWNER_AT_LEAST_S", 0.5)
+    monkeypatch.setattr(results, "OWNER_WITHIN_S", 0.5)
     as_asset = Options(upload="asset", timeout_s=600)  # each upload has another id
     sandbox.add_fault(Fault("POST", SUBMIT, "drop_before", times=5))
     with pytest.raises(errors.NetworkError):
@@ -216,7 +216,7 @@ def test_a_lost_body_that_cannot_be_made_again_is_not_waited_for_until_the_time_
 @pytest.mark.parametrize(
     ("end", "text"),
     [
-        (lambda journal, row: journal.abandon(row), "gave it up: it may have been billed"),
+        (lambda journal, row: journal.abandon(row), "gave it up. It may have been billed"),
         (lambda journal, row: journal.record_refusal(row, "UNAUTHORIZED"), r"not taken \(UNAUTHORIZED\)"),
     ],
 )
@@ -410,7 +410,7 @@ def test_a_verdict_whose_details_cannot_be_read_is_not_thrown_away(sandbox: Sand
     sandbox.add_fault(Fault("GET", READ, "status", times=None, after_skip=1, status=503))
     got = judge(evaluator, picture())
     assert (got.outcome, got.score) == (FAILED, 0.2)
-    assert "details of the verdict could not be read" in got.issues
+    assert "details of the verdict could not be read" in got.notes
     assert "six fingers" in got.issues
 
 
@@ -421,7 +421,8 @@ def test_a_verdict_whose_details_cannot_be_read_is_not_thrown_away(sandbox: Sand
 def test_credentials_permission_and_input_stop_whatever_the_policy_says(
     sandbox: Sandbox, evaluator: Evaluator, status: int, code: str, if_not_judged: str
 ) -> None:
-    sandbox.add_fault(Fault("POST", SUBMIT, "status", times=None, status=status, body={"code": code, "message": "no"}))
+    body = {"code": code, "message": "no", "errors": [{"field": "task_type", "message": "unknown"}]}
+    sandbox.add_fault(Fault("POST", SUBMIT, "status", times=None, status=status, body=body))
     with pytest.raises(errors.ApiError) as caught:
         judge(evaluator, picture(), if_not_judged=if_not_judged)
     assert str(caught.value).startswith(f"[{code}] ")
@@ -551,7 +552,7 @@ def test_an_image_too_large_for_a_data_uri_is_uploaded(
     assert sandbox.requests[-1].status == 200
     (stored,) = sandbox.evaluations.values()
     assert np.array_equal(stored.pixels(), images.to_pixels(image))
-    assert "lossy" not in got.issues
+    assert "lossy" not in got.notes
     put = next(each for each in sandbox.requests if each.method == "PUT")
     assert "authorization" not in put.headers
 
@@ -562,7 +563,7 @@ def test_a_refused_upload_becomes_a_lossy_copy_that_is_told(
     monkeypatch.setattr(images, "MAX_URL_CHARACTERS", 30_000)
     monkeypatch.setattr(images.encode_lossy, "__defaults__", (30_000,))
     sandbox.add_fault(Fault("POST", "/v1/asset-uploads", "status", times=None, status=403))
-    assert "lossy copy" in judge(evaluator, picture()).issues
+    assert "lossy copy" in judge(evaluator, picture()).notes
 
 
 def test_an_upload_that_fails_on_the_way_is_tried_again(sandbox: Sandbox, evaluator: Evaluator) -> None:
@@ -582,7 +583,7 @@ def local(tmp_path: Path) -> Evaluator:
 def test_without_a_key_auto_judges_the_pixels_and_says_so(tmp_path: Path) -> None:
     got = judge(local(tmp_path), picture(), question=Question("a cat"))
     assert (got[0].judge, got[0].cost) == (LOCAL, 0)
-    assert "content not judged" in got.issues
+    assert "content not judged" in got.notes
 
 
 @pytest.mark.parametrize(
@@ -685,7 +686,7 @@ def test_a_journal_that_cannot_be_used_never_stops_an_evaluation(
     with spoil(trouble, tmp_path / "sandbox"):
         got = judge(evaluator, picture())
         assert got.outcome in (PASSED, FAILED)
-        assert "not known whether this was paid before" in got.issues
+        assert "not known whether this was paid before" in got.notes
         assert caplog.text.count("JOURNAL_UNUSABLE") == 1
         again = judge(evaluator, picture())
     assert again[0].reused  # this process still remembers
@@ -708,7 +709,7 @@ def test_an_old_submission_without_an_answer_is_not_resent_silently(sandbox: San
     evaluator = make_evaluator(sandbox, tmp_path)
     with pytest.raises(errors.NetworkError):
         judge(evaluator, picture(), prompt_token="one")
-    with Journal.open(None, tmp_path / "sandbox") as journal, journal._store.writing() as connection:
+    with Journal.open(None, tmp_path / "sandbox") as journal, journal.store.writing() as connection:
         connection.exec_driver_sql("UPDATE runflow_evaluations SET created_at = created_at - 24 * 3600")
     with pytest.raises(errors.NotJudgedError, match="may have been billed") as caught:
         judge(evaluator, picture(), prompt_token="two")

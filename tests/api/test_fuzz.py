@@ -12,9 +12,9 @@ import pytest
 from support.evaluators import judge, make_evaluator
 from support.pictures import picture
 
-from runflow_api.api.client import _evaluation, _job_classes, _record
+from runflow_api.api.client import _evaluation, _job_classes
+from runflow_api.api.failed_attempts import Answer, FailedAttempt, read_answer, refusal
 from runflow_api.api.models import AssetUpload, Evaluation, Run
-from runflow_api.api.transport import Outgoing, _Failure, _json, _read, _refusal
 from runflow_api.errors import RunflowError
 from runflow_api.evaluation.verdict import PASSED, RUNFLOW, BatchVerdict, Policy, Subject, from_evaluation
 from runflow_api.report import tables
@@ -94,8 +94,8 @@ def test_100_000_strange_answers_raise_nothing_but_the_packs_own_errors() -> Non
     parse = _evaluation(None)
     understood = 0
     for _ in range(CASES):
-        outcome = _read(lambda data: parse(_json(data)), mutated(chance), 200)
-        if isinstance(outcome, _Failure):
+        outcome = read_answer(Answer(200, {}, mutated(chance)), parse, "the answer")
+        if isinstance(outcome, FailedAttempt):
             assert isinstance(outcome.error, RunflowError)
         else:
             understood += 1
@@ -103,12 +103,14 @@ def test_100_000_strange_answers_raise_nothing_but_the_packs_own_errors() -> Non
     assert CASES / 20 < understood < CASES  # the cases are neither all nonsense nor all harmless
 
 
-@pytest.mark.parametrize("parse", [_record(Run), _record(AssetUpload), _job_classes], ids=["run", "upload", "classes"])
+@pytest.mark.parametrize(
+    "parse", [Run.model_validate, AssetUpload.model_validate, _job_classes], ids=["run", "upload", "classes"]
+)
 def test_other_answers_neither(parse: Any) -> None:
     chance = random.Random(7)
     for _ in range(5_000):
-        outcome = _read(lambda data: parse(_json(data)), mutated(chance), 200)
-        assert not isinstance(outcome, _Failure) or isinstance(outcome.error, RunflowError)
+        outcome = read_answer(Answer(200, {}, mutated(chance)), parse, "the answer")
+        assert not isinstance(outcome, FailedAttempt) or isinstance(outcome.error, RunflowError)
 
 
 def test_bodies_of_errors_neither() -> None:
@@ -116,7 +118,7 @@ def test_bodies_of_errors_neither() -> None:
     bodies = [{"code": code, "message": message, "errors": found}
               for code in STRANGE for message in STRANGE for found in STRANGE]  # fmt: skip
     for body in chance.sample(bodies, 5_000):
-        error = _refusal(422, json.dumps(body).encode(), Outgoing("POST", "https://api.example"))
+        error = refusal(422, json.dumps(body).encode(), "the submission")
         assert str(error).startswith(f"[{error.code}] ")
         assert len(str(error)) < 5_000
 

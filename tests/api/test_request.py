@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from support.pictures import picture
 
 from runflow_api.errors import InvalidInputError
+from runflow_api.evaluation.job import Job
 from runflow_api.evaluation.question import (
     LONGEST,
     Options,
@@ -25,9 +26,14 @@ PIXELS = "0" * 64
 BASE = "https://api.runflow.io"
 
 
+def check_both(question: Question, options: Options, settings: config.Config) -> None:
+    """Off asks for no key, so that only the question and the options can be refused."""
+    validate(Job([picture(0, 16, 16)], question, "off", options=options), settings)
+
+
 def refused(question: Question | None = None, options: Options | None = None) -> InvalidInputError:
     with pytest.raises(InvalidInputError) as caught:
-        validate(question or Question(), options or Options(), CONFIG)
+        check_both(question or Question(), options or Options(), CONFIG)
     return caught.value
 
 
@@ -37,7 +43,7 @@ def test_texts_may_reach_their_limit_and_no_further(field: str, limit: int) -> N
 
     def check(length: int) -> None:
         made = kind(**{field: "x" * length})
-        validate(*((made, Options()) if kind is Question else (Question(), made)), CONFIG)
+        check_both(*((made, Options()) if kind is Question else (Question(), made)), CONFIG)
 
     check(limit)
     with pytest.raises(InvalidInputError, match=f"{field}: has {limit + 1} characters, at most {limit} allowed"):
@@ -103,9 +109,9 @@ def test_the_time_out_is_bounded(timeout_s: int) -> None:
 )
 def test_callbacks_go_only_to_hosts_that_the_person_allowed(url: str) -> None:
     allowing = config.Config(callback_hosts=("allowed.example",))
-    validate(Question(), Options(callback_url="https://Allowed.example/hook"), allowing)
+    check_both(Question(), Options(callback_url="https://Allowed.example/hook"), allowing)
     with pytest.raises(InvalidInputError, match="callback_url"):
-        validate(Question(), Options(callback_url=url), allowing)
+        check_both(Question(), Options(callback_url=url), allowing)
 
 
 @pytest.mark.parametrize(
@@ -117,7 +123,7 @@ def test_callbacks_go_only_to_hosts_that_the_person_allowed(url: str) -> None:
     ],
 )
 def test_references_take_the_three_forms_of_the_api(url: str) -> None:
-    validate(Question(references=(Reference(url=url),)), Options(), CONFIG)
+    check_both(Question(references=(Reference(url=url),)), Options(), CONFIG)
 
 
 @pytest.mark.parametrize(

@@ -127,10 +127,10 @@ def test_the_actions_prompt_is_the_improved_one() -> None:
 
 def test_a_local_verdict_says_that_it_is_local() -> None:
     passed = verdict(judge=LOCAL)
-    assert passed.issues == (LOCAL_PASSED,)
+    assert (passed.issues, passed.notes) == ((), (LOCAL_PASSED,))
     assert "content not judged" in passed.summary
     failed = verdict(judge=LOCAL, overall_passed=False)
-    assert "content not judged" in failed.issues[-1]
+    assert "content not judged" in failed.notes[-1]
     assert failed.to_ui()["judge"] == "local"
 
 

@@ -1,0 +1,114 @@
+"""What becomes of a submission: its id, where somebody else is sending it, and its result."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import time
+from collections.abc import Callable
+
+from .. import errors
+from ..api.client import RunflowClient
+from ..api.models import Evaluation, EvaluationStatus
+from ..background import Workers
+from ..journal.journal import Row, RowState
+from . import failures
+from .bookkeeping import Bookkeeper
+from .job import BatchItem
+from .polling import Window, poll_until_terminal
+
+FULL = ("judges", "action", "gate_failures")
+"""Embedded in the last read only: polls stay small."""
+VISIBLE_WITHIN_S = 10.0
+"""So long an id that was just given may not be found yet."""
+OWNER_POLL_S = 1.0
+OWNER_WITHIN_S = 180.0
+"""So long after a request was begun its owner may take to keep the id: five attempts of half a minute, and pauses."""
+OWNER_AT_LEAST_S = 10.0
+"""So long the id of an older request is looked for: its owner may just be sending it again."""
+
+
+class Results:
+    """Waits for the submissions of all batches of one evaluator. ``now`` is Unix time."""
+
+    def __init__(
+        self,
+        client: RunflowClient,
+        bookkeeper: Bookkeeper,
+        network: Workers,
+        processor: Workers,
+        next_delay: Callable[[float, Window | None, int], float],
+        now: Callable[[], float],
+    ) -> None:
+        self._client = client
+        self._bookkeeper = bookkeeper
+        self._network = network
+        self._processor = processor
+        self._next_delay = next_delay
+        self._now = now
+        self._pending = 0
+
+    async def id_from_owner(self, item: BatchItem) -> Evaluation:
+        """The id that whoever fixed the body keeps; what nobody can be expected to keep is not waited for."""
+        age = max(0.0, self._now() - item.row.created_at)
+        ends = time.monotonic() + min(max(OWNER_AT_LEAST_S, OWNER_WITHIN_S - age), item.batch.deadline.remaining)
+        while True:
+            current = await self._processor.run(self._bookkeeper.current, item.row)
+            if current.evaluation_id:
+                return Evaluation(id=current.evaluation_id)
+            if current.state != RowState.OPEN:
+                raise failures.not_accepted(current)
+            if (left := ends - time.monotonic()) <= 0:
+                raise failures.id_unknown()
+            await asyncio.sleep(min(OWNER_POLL_S, left))
+
+    async def wait(self, item: BatchItem, evaluation_id: str) -> Evaluation:
+        """The terminal evaluation, kept in the journal; an outage does not lose it."""
+        batch, row = item.batch, item.row
+        submitted = time.monotonic() - self._age(row)
+
+        def next_delay() -> float:
+            return self._next_delay(time.monotonic() - submitted, batch.usual, self._pending)
+
+        self._pending += 1
+        try:
+            polled = await poll_until_terminal(
+                functools.partial(self._fetch, item, evaluation_id, submitted),
+                batch.deadline,
+                batch.progress,
+                next_delay=next_delay,
+                first_delay=next_delay() if row.evaluation_id is None else 0.0,
+            )
+        except errors.NotFoundError as error:
+            await self._processor.run(self._bookkeeper.abandon, row)
+            raise failures.unknown_by_now(evaluation_id, error) from error
+        except errors.ApiError as error:
+            error.cost = f"Evaluation {evaluation_id} was submitted and is paid once: run again to pick it up."
+            error.may_have_been_accepted = True
+            raise
+        finally:
+            self._pending -= 1
+        latest = polled.latest
+        if latest is None or not latest.is_terminal:
+            raise failures.timed_out(evaluation_id, batch.job.options.timeout_s, polled.trouble)
+        if polled.is_whole or latest.status_code == EvaluationStatus.FAILED:
+            seconds = batch.seconds if row.is_new else None
+            is_ours = await self._processor.run(self._bookkeeper.record_result, row, latest, seconds)
+            item.is_billed_elsewhere = not is_ours
+        else:  # not kept as finished: the next run reads what is missing, for free
+            item.notes.append(f"the details of the verdict could not be read: {polled.trouble}")
+        return latest
+
+    async def _fetch(self, item: BatchItem, evaluation_id: str, submitted: float, whole: bool) -> Evaluation:
+        """``submitted`` is a moment of ``time.monotonic``: an id that was just given may not be found yet."""
+        get, embed = self._client.get_evaluation, FULL if whole else ()
+        try:
+            return await self._network.run(get, evaluation_id, embed=embed, deadline=item.batch.deadline)
+        except errors.NotFoundError:
+            if item.row.evaluation_id is None and time.monotonic() - submitted < VISIBLE_WITHIN_S:
+                return Evaluation(id=evaluation_id)
+            raise
+
+    def _age(self, row: Row) -> float:
+        """How long ago an earlier prompt submitted it, by clocks that may disagree."""
+        return 0.0 if row.submitted_at is None else max(0.0, self._now() - row.submitted_at)

@@ -1,0 +1,103 @@
+"""Rows that were kept elsewhere for a while come home: nothing paid is forgotten, nothing known is made worse."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+
+from .rows import Row, goes_in_front, row_of, update
+from .schema import (
+    ANSWERS,
+    NOT_ACCEPTED,
+    NOT_SENT,
+    PROMPTS,
+    ROWS,
+    TERMINAL,
+    R,
+    RowState,
+    stored_amount,
+    utc_day,
+)
+
+
+def merge(connection: sa.Connection, row: Row, account: str, prompts: set[str]) -> int:
+    """The id here of ``row``, which is found by its idempotency key, else inserted, whatever the limits say."""
+    same = sa.select(ROWS).where(R.account == account, R.request_hash == row.request_hash).order_by(R.generation)
+    siblings = [row_of(found) for found in connection.execute(same)]
+    mine = next((each for each in siblings if each.idempotency_key == row.idempotency_key), None)
+    if mine is None:
+        row_id = _insert(connection, row, account, siblings)
+    else:
+        row_id = mine.id
+        _bring_forward(connection, row_id, row)
+    for token in prompts:
+        noted = sa.select(PROMPTS.c.row_id).where(PROMPTS.c.row_id == row_id, PROMPTS.c.prompt_token == token)
+        if connection.scalar(noted) is None:
+            connection.execute(PROMPTS.insert().values(row_id=row_id, prompt_token=token))
+    return row_id
+
+
+def _insert(connection: sa.Connection, row: Row, account: str, siblings: list[Row]) -> int:
+    """In front of what is here, or behind it, where it is never looked for but goes on counting for its day."""
+    generation = 0
+    if siblings:
+        newest = siblings[-1]
+        is_newer = row.is_useful and row.created_at >= newest.created_at
+        in_front = goes_in_front(row, newest) or is_newer
+        generation = newest.generation + 1 if in_front else siblings[0].generation - 1
+    done = connection.execute(
+        ROWS.insert().values(
+            account=account,
+            request_hash=row.request_hash,
+            generation=generation,
+            idempotency_key=row.idempotency_key,
+            prompt_token=row.prompt_token,
+            job_class=row.job_class,
+            pixel_hash=row.pixel_hash,
+            generation_prompt=row.generation_prompt,
+            day=utc_day(row.created_at),
+            created_at=row.created_at,
+            price=stored_amount(row.price),
+            **_progress(row),
+        )
+    )
+    assert done.inserted_primary_key is not None
+    row_id: int = done.inserted_primary_key[0]
+    if row.packed is not None:
+        connection.execute(ANSWERS.insert().values(row_id=row_id, packed=row.packed))
+    return row_id
+
+
+def _progress(row: Row) -> dict[str, Any]:
+    return {
+        "state": row.state,
+        "evaluation_id": row.evaluation_id,
+        "org_id": row.org_id,
+        "submitted_at": row.submitted_at,
+        "finished_at": row.finished_at,
+        "duration_s": row.duration_s,
+        "cost": stored_amount(row.cost),
+        "passed": row.passed,
+        "score": row.score,
+        "failure_code": row.failure_code,
+    }
+
+
+def _bring_forward(connection: sa.Connection, row_id: int, row: Row) -> None:
+    """What was learned elsewhere, as if it had been recorded here: the first id and the first answer win."""
+    if row.evaluation_id is not None:
+        taken = {"evaluation_id": row.evaluation_id, "org_id": row.org_id, "submitted_at": row.submitted_at}
+        condition = R.evaluation_id.is_(None) & sa.not_(TERMINAL)
+        update(connection, row_id, condition, **taken, state=RowState.OPEN, failure_code=None)
+    if row.is_terminal:
+        ended = {name: value for name, value in _progress(row).items() if name not in ("evaluation_id", "org_id")}
+        if update(connection, row_id, sa.not_(TERMINAL), **ended) and row.packed is not None:
+            connection.execute(ANSWERS.delete().where(ANSWERS.c.row_id == row_id))
+            connection.execute(ANSWERS.insert().values(row_id=row_id, packed=row.packed))
+    elif row.state == RowState.REJECTED:
+        condition = NOT_SENT if row.failure_code == "NOT_SENT" else NOT_ACCEPTED
+        values = {"finished_at": row.finished_at, "failure_code": row.failure_code}
+        update(connection, row_id, condition, state=row.state, **values)
+    elif row.state == RowState.ABANDONED:
+        update(connection, row_id, R.state == RowState.OPEN, state=row.state, finished_at=row.finished_at)

@@ -1,0 +1,58 @@
+"""What stands in for a journal that cannot be used: one in memory, whose rows come home when it is back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import replace
+from typing import Concatenate, ParamSpec, TypeVar
+
+from .budget import Limits
+from .journal import Journal
+from .rows import Request, Row
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class StandIn:
+    """Rows by their idempotency keys, since ids differ from journal to journal. The caller lets one thread in."""
+
+    def __init__(self, journal: Journal) -> None:
+        """``journal`` is one in memory."""
+        self.journal = journal
+        self.changed: set[str] = set()
+        """Keys of the rows that the journal does not have, or not as they are here."""
+        self._ids: dict[str, int] = {}
+
+    def know(self, rows: Iterable[Row], account: str) -> None:
+        """Take rows that the journal has, as this process last saw them: they are not paid again."""
+        known = [row for row in rows if row.idempotency_key not in self._ids]
+        strangers = [(replace(row, account=account), set[str](), None) for row in known]
+        self._ids |= self.journal.take_over(strangers, account)
+
+    def begin(self, requests: Sequence[Request], limits: Limits) -> list[Row]:
+        rows = self.journal.begin(requests, limits)
+        for row in rows:
+            self._ids[row.idempotency_key] = row.id
+            if not row.is_terminal:
+                self.changed.add(row.idempotency_key)
+        return rows
+
+    def row(self, key: str) -> Row | None:
+        """The row as it is here, if it is."""
+        return self.journal.get(self._ids[key]) if key in self._ids else None
+
+    def use(self, method: Callable[Concatenate[Journal, Row, P], T], row: Row, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call a method of the journal that changes ``row``, which must be known here."""
+        self.changed.add(row.idempotency_key)
+        return method(self.journal, row.at(self._ids[row.idempotency_key]), *args, **kwargs)
+
+    def release(self, rows: Sequence[Row]) -> None:
+        self.changed.update(row.idempotency_key for row in rows)
+        self.journal.release([row.at(self._ids[row.idempotency_key]) for row in rows])
+
+    def go_home(self, journal: Journal, account: str, keys: Collection[str]) -> dict[str, Row]:
+        """Keep these rows in ``journal``, as rows of ``account``; by their keys, as they are there."""
+        kept = self.journal.rows_by_key(keys)
+        ids = journal.take_over(kept, account)
+        return {row.idempotency_key: row.at(ids[row.idempotency_key]) for row, _, _ in kept}
