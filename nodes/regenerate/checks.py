@@ -107,7 +107,7 @@ def _refuse_half_repeated(context: LoopContext, body: Body) -> None:
     """A loop of another pack that repeats Start or End alone: from its second round on one has no other."""
     for other in context.foreign_loops():
         if is_torn_by(body, other):
-            text = ONLY_END_INSIDE if body.end in other.nodes else ONLY_START_INSIDE
+            text = ONLY_START_INSIDE if body.start in other.nodes else ONLY_END_INSIDE
             nodes = {"first": other.start, "last": other.end, "start": body.start, "end": body.end}
             shown = {name: context.shown_on(node) for name, node in nodes.items()}
             raise InvalidInputError("loop", text.format(kind=context.class_of(other.end), **shown))

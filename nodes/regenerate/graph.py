@@ -151,8 +151,9 @@ def repetitions(body: Body, inner: Mapping[str, Body], attempts: Callable[[str],
 
 
 def is_torn_by(body: Body, other: Body) -> bool:
-    """Whether only one of the two ends of ``body`` is repeated by ``other``."""
-    return (body.start in other.nodes) != (body.end in other.nodes)
+    """Whether the loop ``other`` repeats only one of the two ends of ``body``."""
+    repeats_end = body.end in other.nodes and other.end not in body.nodes
+    return (body.start in other.nodes) != repeats_end
 
 
 # --- clones -------------------------------------------------------------------------------------------

@@ -27,7 +27,10 @@ loop = _load()
 
 def graph(**nodes: dict[str, Any]) -> dict[str, Any]:
     """``a={"x": ["b", 0]}`` is a node a of class A with one link."""
-    return {node: {"class_type": node.rstrip("0123456789").upper(), "inputs": inputs} for node, inputs in nodes.items()}
+    return {
+        node: {"class_type": node.rstrip("0123456789").upper(), "inputs": dict(inputs)}
+        for node, inputs in nodes.items()
+    }
 
 
 def body(nodes: dict[str, Any], output_nodes: str = "preview", **options: Any) -> Any:
