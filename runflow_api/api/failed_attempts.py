@@ -118,7 +118,8 @@ _CAUSES: tuple[tuple[tuple[type[BaseException], ...], str, str], ...] = (
     ((ConnectionRefusedError,), "CONNECTION_FAILED", "connection refused"),
     ((http.client.IncompleteRead, urllib3.exceptions.IncompleteRead), "CONNECTION_FAILED", "answer cut off"),
     (
-        (requests.exceptions.Timeout, urllib3.exceptions.TimeoutError, TimeoutError, socket.timeout),
+        # Not urllib3's TimeoutError: every connection that could not be made is one.
+        (requests.exceptions.Timeout, urllib3.exceptions.ReadTimeoutError, TimeoutError, socket.timeout),
         "TIMEOUT",
         "timed out",
     ),

@@ -224,7 +224,7 @@ class Evaluator:
             beginning.add_done_callback(self._release_unseen)
             raise
         for item, row in zip(items, rows, strict=True):
-            item.row = row
+            item.rows.append(row)
         batch.notes += [self.bookkeeper.trouble] if self.bookkeeper.trouble else []
 
     def _begin(self, items: list[BatchItem]) -> list[Row]:
@@ -247,7 +247,7 @@ class Evaluator:
         if items:
             for placing in items[0].batch.reference_urls.values():
                 placing.cancel()  # a hung upload must not hold back the next batch
-            ending = background.call(self.bookkeeper.release, [item.row for item in items])
+            ending = background.call(self.bookkeeper.release, [row for item in items for row in item.rows])
             self._ending.add(ending)
             ending.add_done_callback(self._ending.discard)
 

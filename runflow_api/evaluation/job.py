@@ -92,17 +92,12 @@ class BatchItem:
     is_billed_elsewhere: bool = False
     """Whether another node or process shows the bill: one evaluation costs once, however many wait for it."""
     notes: list[str] = field(default_factory=list)
-    _row: Row | None = None
+    rows: list[Row] = field(default_factory=list)
+    """Its rows in the journal, the one in use last: another one is begun where the first was refused as too large."""
 
     @property
     def row(self) -> Row:
-        """Its row in the journal, once it has one."""
-        assert self._row is not None
-        return self._row
-
-    @row.setter
-    def row(self, row: Row) -> None:
-        self._row = row
+        return self.rows[-1]
 
     @property
     def all_notes(self) -> list[str]:

@@ -686,7 +686,7 @@ def test_a_journal_that_cannot_be_used_never_stops_an_evaluation(
     with spoil(trouble, tmp_path / "sandbox"):
         got = judge(evaluator, picture())
         assert got.outcome in (PASSED, FAILED)
-        assert "not known whether this was paid before" in got.notes
+        assert "not known what was paid before" in got.notes
         assert caplog.text.count("JOURNAL_UNUSABLE") == 1
         again = judge(evaluator, picture())
     assert again[0].reused  # this process still remembers

@@ -10,6 +10,7 @@ from runflow_api.evaluation.verdict import (
     FAILED,
     LOCAL,
     LOCAL_PASSED,
+    MOST_ISSUE_CHARACTERS,
     NO_SCORE,
     NO_VERDICT,
     PASSED,
@@ -178,3 +179,29 @@ def test_unknown_costs_stay_unknown() -> None:
     assert total_cost([verdict(cost=None)]) is None
     assert total_cost([verdict(cost=None), verdict(cost="0.30")]) == Decimal("0.30")
     assert total_cost([verdict(cost="NaN")]) is None
+
+
+def test_issues_hold_what_is_wrong_and_notes_how_it_was_judged() -> None:
+    got = from_evaluation(answer(top_issues=["soft"]), Policy(), SUBJECT, judge=RUNFLOW, notes=["a lossy copy", "x\ny"])
+    assert (got.issues, got.notes) == (("soft",), ("a lossy copy", "x y"))
+    assert got.to_ui()["notes"] == ["a lossy copy", "x y"]
+    assert "a lossy copy" in got.summary
+    batch = BatchVerdict((got, verdict()))
+    assert (batch.issues, batch.notes) == ("image 1: soft", "image 1: a lossy copy\nimage 1: x y")
+    assert batch.summary.count("a lossy copy") == 1
+
+
+def test_two_hundred_issues_leave_room_for_a_prompt() -> None:
+    issues = [f"{number}: {'a long story ' * 20}" for number in range(200)]
+    got = BatchVerdict((verdict(overall_passed=False, top_issues=issues),))
+    lines = got.issues.splitlines()
+    assert len(got.issues) <= MOST_ISSUE_CHARACTERS + 20
+    assert lines[0] == issues[0].strip()
+    assert lines[-1] == f"and {200 - len(lines) + 1} more"
+    assert len(got[0].issues) == 200
+
+
+def test_one_endless_issue_is_cut() -> None:
+    got = BatchVerdict((verdict(overall_passed=False, top_issues=["x" * 30_000, "six fingers"]),))
+    assert len(got.issues) < MOST_ISSUE_CHARACTERS
+    assert got.issues.endswith("six fingers")
