@@ -40,7 +40,7 @@ class ImageList:
         return await asyncio.shield(self._checking)
 
     async def _check(self, prompt_id: str) -> BudgetError | None:
-        evaluator = _runtime.evaluator(self.values[0][3])
+        evaluator = _runtime.evaluator()
         asked = []
         for images, question, options, judge in self.values:
             if evaluator.resolve(judge) == RUNFLOW:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import threading
 import time
@@ -21,10 +20,9 @@ from comfy_execution.utils import get_executing_context
 from server import PromptServer
 
 from ..runflow_api import background, images
-from ..runflow_api._files import rights_trouble
 from ..runflow_api.errors import BudgetError, ConfigurationError, RunflowError
 from ..runflow_api.evaluation.question import Options, Question
-from ..runflow_api.evaluation.verdict import LOCAL, OFF, RUNFLOW, BatchVerdict, Policy, Subject, not_judged
+from ..runflow_api.evaluation.verdict import RUNFLOW, BatchVerdict, Policy, Subject, not_judged
 from ..runflow_api.settings import config
 from . import _image_batch, _thumbnails
 from ._unjudged import save_unjudged
@@ -40,14 +38,8 @@ T = TypeVar("T")
 
 
 def private_directory() -> Path:
-    """Where the key file, the configuration and the journal are: ComfyUI serves nothing from there.
-
-    Made where it is missing and can be made. A folder of another user stays as it is: ``local`` and ``off`` need none.
-    """
-    folder = Path(folder_paths.get_system_user_directory("runflow_evaluate"))
-    with contextlib.suppress(OSError):  # who needs what is in it says what is the matter
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return folder
+    """Where the key file, the configuration and the journal are: ComfyUI serves nothing from there."""
+    return Path(folder_paths.get_system_user_directory("runflow_evaluate"))
 
 
 def editor_settings_file(user: str = "default") -> Path:
@@ -57,36 +49,21 @@ def editor_settings_file(user: str = "default") -> Path:
 
 
 def settings() -> config.Config:
-    """The settings in force. Raises ``ConfigurationError``, also where the folder cannot be read."""
-    folder = private_directory()
-    try:
-        return config.load(folder)
-    except OSError as error:
-        raise ConfigurationError(
-            f"{rights_trouble(folder, error)}.",
-            code="FOLDER_NOT_USABLE",
-            cost="Nothing was sent.",
-            advice="Give that folder to the user that ComfyUI runs as, or set judge to local.",
-        ) from error
+    return config.load(private_directory())
 
 
 _evaluators: list[Any] = []
 _evaluators_lock = threading.Lock()
 
 
-def evaluator(judge: str = "auto") -> Any:
+def evaluator() -> Any:
     """The process-wide evaluator: one connection pool, one rate limit, one journal for all prompts.
 
-    A changed configuration gets a new one. ``local`` and ``off`` need no configuration that can be read.
+    A changed configuration gets a new one.
     """
     from ..runflow_api.evaluation.evaluator import Evaluator  # not needed before a node runs
 
-    try:
-        current = settings()
-    except ConfigurationError:
-        if judge not in (LOCAL, OFF):
-            raise
-        current = config.Config()
+    current = settings()
     with _evaluators_lock:
         if not _evaluators or _evaluators[0].config != current:
             _evaluators[:] = [Evaluator(current, private_directory())]
@@ -115,7 +92,7 @@ async def judge(
     try:
         job = Job(pictures, question, judge, policy, options, running_prompt())
         if broken_limit is None:
-            verdict = await run_cancellable(evaluator(judge).evaluate(job, show.progress), show)
+            verdict = await run_cancellable(evaluator().evaluate(job, show.progress), show)
         else:
             verdict = _none_judged(broken_limit, job, await _image_batch.pixel_hashes(batch))
     except RunflowError as error:

@@ -5,6 +5,7 @@ Named by the hash of the pixels, so the same image is kept once and a name can b
 
 from __future__ import annotations
 
+import io
 import logging
 import re
 import threading
@@ -12,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..runflow_api import images
+from ..runflow_api._files import private_folder, replace_private
 
 FOLDER = "thumbnails"
 SIDE = 192
@@ -30,7 +32,7 @@ def keep(directory: Path, pictures: Sequence[images.Picture]) -> None:
     """Keep a thumbnail of every picture. Trouble is logged: it costs no verdict."""
     folder = directory / FOLDER
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private_folder(folder)
         for picture in pictures:
             _keep_one(folder, picture)
         _remove_oldest(folder, len(pictures))
@@ -55,10 +57,9 @@ def _keep_one(folder: Path, picture: images.Picture) -> None:
         return
     small = images.to_pil(picture.pixels).convert("RGB")
     small.thumbnail((SIDE, SIDE))
-    part = file.with_suffix(f".{threading.get_ident()}.part")
-    small.save(part, "WEBP", quality=QUALITY)
-    part.chmod(0o600)
-    part.replace(file)
+    encoded = io.BytesIO()
+    small.save(encoded, "WEBP", quality=QUALITY)
+    replace_private(file, encoded.getvalue())
 
 
 def _remove_oldest(folder: Path, added: int) -> None:

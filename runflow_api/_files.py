@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import codecs
+import errno
 import os
 import sys
 import uuid
 from contextlib import suppress
 from pathlib import Path
+
+MAX_TEXT_BYTES = 16 * 1024 * 1024
 
 
 def private_folder(folder: Path) -> Path:
@@ -40,11 +44,25 @@ def replace_private(path: Path, data: bytes) -> None:
         raise
 
 
+def read_text(path: Path) -> str:
+    """A text that any editor may have saved: UTF-8, or, where a byte order mark says so, UTF-16.
+
+    Raises ``ValueError`` where it is neither, or larger than any such file, and ``OSError`` as reading does.
+    """
+    with path.open("rb") as file:
+        data = file.read(MAX_TEXT_BYTES + 1)
+    if len(data) > MAX_TEXT_BYTES:
+        raise ValueError("too large")
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return data.decode("utf-16")
+    return data.decode("utf-8-sig")
+
+
 def rights_trouble(path: Path, error: OSError) -> str:
     """What a file system refuses, with the folder and the right that is missing, in one line."""
-    folder = path if path.is_dir() else path.parent
-    if isinstance(error, PermissionError):
-        return f"{folder} belongs to another user or is read-only: this program needs the right to read and write there"
+    folder = path if os.path.isdir(path) else path.parent
+    if isinstance(error, PermissionError) or error.errno == errno.EROFS:
+        return f"{folder} belongs to another user or is read-only: the right to read and write there is missing"
     return f"{folder} cannot be used ({error.strerror or type(error).__name__})"
 
 

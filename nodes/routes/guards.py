@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
@@ -47,7 +47,7 @@ class Refused(Exception):
         self.status, self.code = status, code
 
 
-def check_host(host: str, allowed: Sequence[str]) -> None:
+def check_host(host: str, allowed: tuple[str, ...]) -> None:
     """Refuse a name that is neither an address, nor this machine, nor configured (``web_hosts``)."""
     name = split(host).hostname or ""
     if not is_allowed(name, allowed):
@@ -55,7 +55,7 @@ def check_host(host: str, allowed: Sequence[str]) -> None:
         raise Refused(403, "HOST_NOT_ALLOWED", HOST_NOT_ALLOWED.format(name=shown, allow=_to_allow(shown)))
 
 
-def check_same_origin(headers: Mapping[str, str], allowed: Sequence[str]) -> None:
+def check_same_origin(headers: Mapping[str, str], allowed: tuple[str, ...]) -> None:
     """Refuse a change that another site's page may have sent."""
     site, origin, host = headers.get("Sec-Fetch-Site"), headers.get("Origin"), headers.get("Host", "")
     if site in (None, "same-origin", "none") and (origin is None or _is_own_page(origin, site, headers, allowed)):
@@ -65,7 +65,7 @@ def check_same_origin(headers: Mapping[str, str], allowed: Sequence[str]) -> Non
     raise Refused(403, "OTHER_ORIGIN", OTHER_ORIGIN.format(origin=shown, host=to, allow=_to_allow(name or "its name")))
 
 
-def _is_own_page(origin: str, site: str | None, headers: Mapping[str, str], allowed: Sequence[str]) -> bool:
+def _is_own_page(origin: str, site: str | None, headers: Mapping[str, str], allowed: tuple[str, ...]) -> bool:
     """Whether a page of this origin was loaded from this ComfyUI, also through a proxy with a ``Host`` of its own."""
     if is_same_host(origin, headers.get("Host", "")):
         return True
@@ -82,7 +82,7 @@ def is_same_host(origin: str, host: str) -> bool:
     return theirs.port == ours.port or None in (theirs.port, ours.port)
 
 
-def is_allowed(name: str, allowed: Sequence[str]) -> bool:
+def is_allowed(name: str, allowed: tuple[str, ...]) -> bool:
     """Whether the name of a host is this machine, an address, or configured: ``name`` or ``*.suffix``."""
     if config.is_loopback_host(name) or is_address(name) or name in allowed:
         return True

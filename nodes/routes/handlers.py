@@ -124,7 +124,7 @@ class Handlers:
             "today": {"evaluations": spent.evaluations, "credits": f"{spent.credits:f}", "unpriced": spent.unpriced},
             "limits": {
                 "evaluations": current.max_evaluations_per_day,
-                "credits": current.max_credits_per_day,
+                "credits": None if credits is None else float(credits),
             },
         }
 

@@ -10,7 +10,7 @@ import argparse
 import logging
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from .._version import VERSION
@@ -295,7 +295,7 @@ def _with_evaluator(
 
     def run(args: argparse.Namespace, terminal: Terminal) -> int:
         settings = config.load(locations.settings_directory(args.comfyui))
-        settings = replace(settings, max_evaluations_per_prompt=NO_LIMIT)
+        settings = settings.model_copy(update={"max_evaluations_per_prompt": NO_LIMIT})
         evaluator = Evaluator(settings, locations.journal_directory(args.comfyui))
         try:
             return command(args, terminal, evaluator)

@@ -61,6 +61,12 @@ def findings(settings_directory: Path, journal_directory: Path) -> Iterator[Find
         yield Finding("configuration", BAD, str(error), f"correct the environment, or {settings_directory}")
         return
     yield _configuration(settings, settings_directory)
+    if settings.trouble:
+        to_do = f"give yourself those rights, or name another user with the rights to {settings_directory}"
+        yield Finding("private folder", BAD, f"[FOLDER_UNUSABLE] {settings.trouble}", to_do)
+    if settings.unknown:
+        names = ", ".join(settings.unknown)
+        yield Finding("unknown settings", NOTE, names, "correct the spelling: docs/configuration.md has all names")
     yield _key(settings, settings_directory)
     yield _journal(settings, journal_directory)
     with _client(settings) as client:
@@ -90,7 +96,7 @@ def _key(settings: Config, directory: Path) -> Finding:
         return Finding("key", NOTE, "not set: images are checked locally", to_do)
     said = f"{settings.masked_key} from {settings.sources['api_key']}"
     path = directory / config.KEY_FILE
-    if os.name == "posix" and path.is_file() and path.stat().st_mode & 0o077:
+    if os.name == "posix" and os.path.isfile(path) and path.stat().st_mode & 0o077:
         return Finding("key", BAD, f"{said}; others can read {path}", f"chmod 600 {path}, and consider a new key")
     return Finding("key", GOOD, said)
 

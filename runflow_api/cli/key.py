@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import getpass
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -36,7 +37,8 @@ def _import(directory: Path, comfyui: Path | None, terminal: Terminal) -> None:
     source = comfyui or locations.comfyui_of()
     if source is None:
         raise InvalidInputError("--comfyui", "is needed to import: this pack is in no ComfyUI's custom_nodes folder.")
-    _stored(key_file.store(directory, key_file.official(source / key_file.OFFICIAL_SETTINGS)), directory, terminal)
+    settings = locations.user_directory(source) / key_file.OFFICIAL_SETTINGS
+    _stored(key_file.store(directory, key_file.official(settings)), directory, terminal)
     terminal.say(
         "The setting of the deploy pack stays where it is: every page in the browser can read it. Delete it in "
         "ComfyUI's settings if you no longer use that pack."
@@ -54,8 +56,10 @@ def _show(directory: Path, comfyui: Path | None, terminal: Terminal) -> None:
     where = f" · {source}" + (f" {directory / config.KEY_FILE}" if source == "key file" else "")
     text = f"{settings.masked_key}{where if source else f' · {config.WHERE_TO_SET_THE_KEY}, or: key set'}"
     terminal.result(text, {"key": settings.masked_key, "source": source or None})
+    if settings.trouble:
+        terminal.say(f"[FOLDER_UNUSABLE] {settings.trouble}")
     hidden = directory / config.KEY_FILE
-    if source.startswith("environment") and hidden.is_file():
+    if source.startswith("environment") and os.path.isfile(hidden):
         terminal.say(f"{config.KEY_VARIABLE} comes first: the key in {hidden} is not used.")
 
 

@@ -6,7 +6,6 @@ import argparse
 import json
 from collections.abc import Collection
 from datetime import datetime, timezone
-from decimal import Decimal
 from typing import Any
 
 from ..api.models import EVALUATION_EMBEDS, RUN_EMBEDS, RUN_TERMINAL, Evaluation, EvaluationSummary, JudgeOpinion
@@ -174,11 +173,17 @@ def cost(args: argparse.Namespace, terminal: Terminal, evaluator: Evaluator) -> 
         terminal.result(said, {"day": str(day.date), "evaluations": day.evaluations, "credits": str(day.credits)})
     today = journal.spent_today()
     limit = settings.max_credits_per_day
-    credits_limit = "none" if limit is None else f"{plain(today.credits)} of {plain(Decimal(str(limit)))}"
+    credits_limit = "none" if limit is None else f"{plain(today.credits)} of {plain(limit)}"
     terminal.result(
         f"limits per day (UTC): {today.evaluations} of {settings.max_evaluations_per_day} evaluations, "
         f"credits {credits_limit}",
-        {"limit": {"evaluations": settings.max_evaluations_per_day, "credits": limit}, "used": today.evaluations},
+        {
+            "limit": {
+                "evaluations": settings.max_evaluations_per_day,
+                "credits": None if limit is None else float(limit),
+            },
+            "used": today.evaluations,
+        },
     )
     if settings.api_key is None:
         terminal.say("Prices and balance need a key: python -m runflow_api key set")

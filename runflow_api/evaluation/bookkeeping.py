@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -24,18 +24,15 @@ from ..errors import BudgetError
 from ..journal.begin import RESERVED_S
 from ..journal.journal import Journal, JournalError, Limits, Request, Row, RowState
 from ..journal.spool import name_for
-from ..journal.stand_in import StandIn
+from ..journal.stand_in import Remembered, StandIn
 from ..settings.config import Config
 from . import polling
 from .job import Job
 from .question import request_hash
 
-LIMITS_OF_THE_DAY = ("max_evaluations_per_day", "max_credits_per_day")
 NOTHING_NEW = Limits(per_prompt=0, per_day=0)
 RETRY_S = 5.0
 """So long after it failed the journal is left alone, except by an evaluation that begins."""
-ROWS_REMEMBERED = 2_000
-"""What this process has begun or seen lately, for when the journal cannot be asked. A row takes a few kilobytes."""
 
 log = logging.getLogger("runflow_evaluate")
 P = ParamSpec("P")
@@ -55,7 +52,7 @@ class Bookkeeper:
         self._lock = threading.RLock()
         self._journal: Journal | None = None
         self._stand_in: StandIn | None = None
-        self._seen: OrderedDict[str, Row] = OrderedDict()
+        self._seen = Remembered()
         self._ids: dict[str, int] = {}
         self._waiting: Counter[tuple[str, str]] = Counter()
         self._billed: set[str] = set()
@@ -129,7 +126,7 @@ class Bookkeeper:
             return journal.estimate(self._with_account(journal, requests), self._limits())
         except JournalError as error:
             self._fail(error)
-            if self._is_limited:
+            if self._config.has_own_limits:
                 raise _unknown_limits(error) from error
             with self._lock:
                 journal = self._standing_in().journal
@@ -166,12 +163,12 @@ class Bookkeeper:
         ``None`` where nothing is to be sent from here: look at ``current(row)`` until the owner's id is there. Raises
         ``JournalError`` where that cannot be noted and the person has set a limit: nothing is to be sent then.
         """
-        if self._is_limited or not self._is_kept_elsewhere(row):
+        if self._config.has_own_limits or not self._is_kept_elsewhere(row):
             try:
                 fixed = self.journal().fix_body(self._at_home(row), body)
             except JournalError as error:
                 self._fail(error)
-                if self._is_limited:
+                if self._config.has_own_limits:
                     raise _unknown_limits(error) from error
             else:
                 self._remember([replace(row, spool=name_for(row.id, fixed or b""))])
@@ -272,10 +269,11 @@ class Bookkeeper:
         return polling.window(self._look(Journal.durations, job_class) or [])
 
     def _look(self, method: Callable[Concatenate[Journal, P], T], *args: P.args, **kwargs: P.kwargs) -> T | None:
+        """Use the journal where that can be done; its troubles are said elsewhere."""
         try:
             return method(self.journal(), *args, **kwargs)
         except JournalError as error:
-            log.warning("%s", error)
+            log.info("%s", error)
             return None
 
     # --- while the journal cannot be used ---------------------------------------------------------
@@ -284,7 +282,7 @@ class Bookkeeper:
         """Say what is the matter, in the log once, and leave the journal alone for a moment."""
         meanwhile = (
             "you have set a limit, so nothing new is paid until it can be used again"
-            if self._is_limited
+            if self._config.has_own_limits
             else "it is not known what was paid before; what is judged now is kept in memory until it can be used again"
         )
         trouble = f"{error} It is tried again at every evaluation; {meanwhile}."
@@ -300,11 +298,11 @@ class Bookkeeper:
         """What this process knows is given; anything new only where no limit of the person's could be passed."""
         with self._lock:
             stand_in = self._standing_in()
-            limits = NOTHING_NEW if self._is_limited else self._limits()
+            limits = NOTHING_NEW if self._config.has_own_limits else self._limits()
             try:
                 rows = stand_in.begin(self._with_account(stand_in.journal, requests), limits)
             except BudgetError:
-                if self._is_limited:
+                if self._config.has_own_limits:
                     raise _unknown_limits(error) from error
                 raise
             self._retry_soon()
@@ -338,14 +336,14 @@ class Bookkeeper:
         if self._stand_in is None:
             memory = Journal.in_memory(now=self._now, keep_prompts=self._config.keep_prompts)
             self._stand_in = StandIn(memory)
-            self._hold(list(self._seen.values()))
+            self._hold(self._seen)
         return self._stand_in
 
     def _hold(self, rows: Iterable[Row]) -> StandIn:
         """The stand-in, with these rows in it as they were last seen."""
         stand_in = self._standing_in()
         account = stand_in.journal.account(self._config.require_key(), self._config.organization_id)
-        held = [self._seen.get(row.idempotency_key, row) for row in rows]
+        held = [self._seen.latest(row) for row in rows]
         stand_in.know(held, account)
         for row in held:
             self._ids.setdefault(row.idempotency_key, row.id)
@@ -353,11 +351,7 @@ class Bookkeeper:
 
     def _remember(self, rows: Iterable[Row]) -> None:
         with self._lock:
-            for row in rows:
-                self._seen[row.idempotency_key] = row
-                self._seen.move_to_end(row.idempotency_key)
-            while len(self._seen) > ROWS_REMEMBERED:
-                self._seen.popitem(last=False)
+            self._seen.add(rows)
 
     # --- when it is back --------------------------------------------------------------------------
 
@@ -404,7 +398,7 @@ class Bookkeeper:
         if not is_back:
             self._ids.clear()
             stand_in = self._standing_in()
-            stand_in.changed.update(self._seen)
+            stand_in.changed.update(row.idempotency_key for row in self._seen)
         notice = (
             f"The journal ({journal.where}) was deleted or replaced while it was in use. What was still known was put "
             "into the one that is there now. To delete it for good, close ComfyUI first."
@@ -452,17 +446,11 @@ class Bookkeeper:
         account = journal.account(self._config.require_key(), self._config.organization_id)
         return [replace(request, account=account) for request in requests]
 
-    @property
-    def _is_limited(self) -> bool:
-        """Whether the person has set a limit per day or in credits; the defaults are not theirs."""
-        return any(name in self._config.sources for name in LIMITS_OF_THE_DAY)
-
     def _limits(self) -> Limits:
-        credits = self._config.max_credits_per_day
         return Limits(
             per_prompt=self._config.max_evaluations_per_prompt,
             per_day=self._config.max_evaluations_per_day,
-            credits_per_day=None if credits is None else Decimal(str(credits)),
+            credits_per_day=self._config.max_credits_per_day,
         )
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import sqlalchemy as sa
 
 from ..errors import InvalidInputError
 from .rows import OUTCOMES, Row, row_of
-from .schema import ANSWERS, PROMPTS, ROWS, WHOLE_ROWS, R, RowState, clean, page_size
+from .schema import ANSWERS, PROMPTS, ROWS, WHOLE_ROWS, R, RowState, chunks, clean, page_size
+from .spool import Spool
+from .store import Store
 
 
 def page(connection: sa.Connection, before: int | None, limit: int, outcome: str | None, search: str) -> list[Row]:
@@ -50,23 +50,22 @@ def durations(connection: sa.Connection, job_class: str, limit: int) -> list[flo
     return list(connection.scalars(wanted.order_by(R.id.desc()).limit(page_size(limit))))
 
 
-def forgettable(connection: sa.Connection, before: float, at_most: int, today: int, young: float) -> list[int]:
-    """The ids of rows created before ``before``, or beyond the newest ``at_most``.
+def prune(store: Store, spool: Spool, before: float, at_most: int, today: int, young: float) -> int:
+    """Forget rows created before ``before``, or beyond the newest ``at_most``, and bodies older than ``young``.
 
     Today's rows stay, because they are the budget, and so do open ones that are younger than ``young``.
     """
     keep = (R.day >= today) | ((R.state == RowState.OPEN) & (R.created_at > young))
-    over = connection.scalar(sa.select(R.id).order_by(R.id.desc()).limit(1).offset(max(at_most, 0))) or 0
-    old = (R.created_at < before) | (R.id <= over)
-    return list(connection.scalars(sa.select(R.id).where(old, sa.not_(keep))))
-
-
-def forget(connection: sa.Connection, ids: Sequence[int]) -> None:
-    connection.execute(ANSWERS.delete().where(ANSWERS.c.row_id.in_(ids)))
-    connection.execute(PROMPTS.delete().where(PROMPTS.c.row_id.in_(ids)))
-    connection.execute(ROWS.delete().where(R.id.in_(ids)))
-
-
-def spooled_since(connection: sa.Connection, young: float) -> set[str | None]:
-    """The names of the bodies that may still be resent."""
-    return set(connection.scalars(sa.select(R.spool).where(R.spool.is_not(None), R.created_at > young)))
+    with store.reading() as connection:
+        over = connection.scalar(sa.select(R.id).order_by(R.id.desc()).limit(1).offset(max(at_most, 0))) or 0
+        old = (R.created_at < before) | (R.id <= over)
+        ids = list(connection.scalars(sa.select(R.id).where(old, sa.not_(keep))))
+    for chunk in chunks(ids):
+        with store.writing() as connection:
+            connection.execute(ANSWERS.delete().where(ANSWERS.c.row_id.in_(chunk)))
+            connection.execute(PROMPTS.delete().where(PROMPTS.c.row_id.in_(chunk)))
+            connection.execute(ROWS.delete().where(R.id.in_(chunk)))
+    with store.reading() as connection:
+        spooled = sa.select(R.spool).where(R.spool.is_not(None), R.created_at > young)
+        spool.prune(set(connection.scalars(spooled)))
+    return len(ids)

@@ -376,17 +376,9 @@ class Journal:
 
         Today's rows stay, because they are the budget, and so do open ones younger than their body may be.
         """
-        young = self._now() - spool_older_than_days * DAY_S
-        before = self._now() - older_than_days * DAY_S
-        with self.store.reading() as connection:
-            ids = history.forgettable(connection, before, at_most, utc_day(self._now()), young)
-        for chunk in chunks(ids):
-            with self.store.writing() as connection:
-                history.forget(connection, chunk)
-        with self.store.reading() as connection:
-            referenced = history.spooled_since(connection, young)
-        self._spool.prune(referenced)
-        return len(ids)
+        now = self._now()
+        young = now - spool_older_than_days * DAY_S
+        return history.prune(self.store, self._spool, now - older_than_days * DAY_S, at_most, utc_day(now), young)
 
     # --- what was kept elsewhere ------------------------------------------------------------------
 

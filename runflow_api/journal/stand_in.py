@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Concatenate, ParamSpec, TypeVar
 
@@ -10,8 +11,32 @@ from .budget import Limits
 from .journal import Journal
 from .rows import Request, Row
 
+ROWS_REMEMBERED = 2_000
+"""For when the journal cannot be asked. A row takes a few kilobytes."""
+
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+class Remembered:
+    """The rows that this process has begun or seen lately, each as it was last seen. The caller lets one thread in."""
+
+    def __init__(self) -> None:
+        self._rows: OrderedDict[str, Row] = OrderedDict()
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(list(self._rows.values()))
+
+    def add(self, rows: Iterable[Row]) -> None:
+        for row in rows:
+            self._rows[row.idempotency_key] = row
+            self._rows.move_to_end(row.idempotency_key)
+        while len(self._rows) > ROWS_REMEMBERED:
+            self._rows.popitem(last=False)
+
+    def latest(self, row: Row) -> Row:
+        """What was seen last of ``row``, if it was."""
+        return self._rows.get(row.idempotency_key, row)
 
 
 class StandIn:

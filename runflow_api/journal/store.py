@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sqlite3
 import threading
@@ -134,7 +135,7 @@ def open_store(url: str | None, directory: Path) -> tuple[Store, Path]:
         file = _sqlite_file(location)
         if file is not None:
             _create_private(file)
-        engine = _engine(location)
+        engine = _engine(location, file)
         try:
             spool = _prepared(engine, file, directory)
             return Store(engine, where, file), spool
@@ -199,10 +200,26 @@ def _create_private(file: Path) -> None:
         write_private(file, b"")
 
 
-def _engine(location: sa.URL) -> sa.Engine:
+def _engine(location: sa.URL, file: Path | None) -> sa.Engine:
     if location.get_backend_name() != "sqlite":
         return sa.create_engine(location, hide_parameters=True, pool_pre_ping=True)
-    return _sqlite_engine(location)
+    if file is None or location.query or os.name == "nt":  # Windows deletes no file that is open
+        return _sqlite_engine(location)
+    return _sqlite_engine(location, creator=functools.partial(_connect, file.absolute(), _identity(file)))
+
+
+def _connect(file: Path, identity: tuple[int, int] | None) -> sqlite3.Connection:
+    """A connection to this file and to no other of its name: there its rows' ids would mean other rows.
+
+    It is not made anew where it was deleted.
+    """
+    connection = sqlite3.connect(
+        f"{file.as_uri()}?mode=rw", uri=True, timeout=BUSY_S, check_same_thread=False, isolation_level=None
+    )
+    if _identity(file) != identity:
+        connection.close()
+        raise sqlite3.OperationalError("unable to open: the file was replaced by another one")
+    return connection
 
 
 def _sqlite_engine(location: sa.URL, **options: Any) -> sa.Engine:

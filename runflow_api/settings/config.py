@@ -9,17 +9,28 @@ This is the only module that reads the environment, so that a reviewer has one p
 
 from __future__ import annotations
 
+import difflib
 import ipaddress
 import json
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+import re
+from collections.abc import Iterable, Mapping
+from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from pydantic import SecretStr
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+)
 
+from .._files import read_text, rights_trouble
 from ..errors import ConfigurationError
 
 KEY_VARIABLE = "RUNFLOW_API_KEY"
@@ -36,26 +47,80 @@ LONG_ENOUGH_TO_SHOW_SOME = 20
 """A masked key shows its last characters only where that leaves at least 16 unknown."""
 
 
-@dataclass(frozen=True)
-class Config:
-    """The settings in force. ``sources`` says for each name "environment", "config file" or "default"."""
+# --- what a value may be --------------------------------------------------------------------------
+
+
+def _check_base_url(url: str) -> str:
+    """https anywhere, http on this machine only: a key must not travel in the clear."""
+    url = url.rstrip("/").removesuffix("/v1")
+    parts = urlsplit(url)
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ValueError("the base URL must hold no user name, password, query or fragment")
+    if not parts.hostname or not (
+        parts.scheme == "https" or (parts.scheme == "http" and is_loopback_host(parts.hostname))
+    ):
+        raise ValueError("the base URL must be https://…, or http:// on this machine (127.0.0.1, localhost)")
+    return url
+
+
+def _check_text(text: str) -> str:
+    if not (text.isascii() and text.isprintable()):
+        raise ValueError("only printable ASCII characters are allowed")
+    return text
+
+
+def _split_hosts(raw: Any) -> Any:
+    """A list, or, as a variable of the environment has it, names between commas or blanks."""
+    return re.split(r"[\s,]+", raw.strip()) if isinstance(raw, str) else raw
+
+
+def _check_hosts(hosts: tuple[str, ...]) -> tuple[str, ...]:
+    """Names, or ``*.`` and a suffix; a port is left out, since the name is what is compared."""
+    names = tuple(re.sub(r":\d+$", "", host.strip().lower()) for host in hosts if host.strip())
+    for name in names:
+        if not re.fullmatch(r"(\*\.)?[a-z0-9_]([a-z0-9._-]*[a-z0-9_])?", name):
+            raise ValueError(f"{name[:80]} is neither a host name nor *. and the end of one, such as *.example.com")
+    return names
+
+
+def _refuse_bool(raw: Any) -> Any:
+    if isinstance(raw, bool):
+        raise ValueError(f"{str(raw).lower()} is not a number")
+    return raw
+
+
+Number = BeforeValidator(_refuse_bool)
+Text = Annotated[str, AfterValidator(_check_text)]
+Hosts = Annotated[tuple[str, ...], BeforeValidator(_split_hosts), AfterValidator(_check_hosts)]
+
+
+class Config(BaseModel):
+    """The settings in force. ``sources`` says for each name where it came from, unless it is the default.
+
+    ``unknown`` are names in ``config.json`` and in the environment that are no settings. ``trouble`` is one line where
+    the private folder cannot be read: what needs the key is refused with it, everything else goes on.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     api_key: SecretStr | None = None
-    base_url: str = DEFAULT_BASE_URL
-    organization_id: str | None = None
-    journal_url: str | None = None
-    max_evaluations_per_prompt: int = 20
-    max_evaluations_per_day: int = 1000
-    max_credits_per_day: float | None = None
-    concurrency: int = 8
-    callback_hosts: tuple[str, ...] = ()
-    retention_days: int = 365
-    retention_evaluations: int = 100_000
+    base_url: Annotated[str, AfterValidator(_check_base_url)] = DEFAULT_BASE_URL
+    organization_id: Text | None = None
+    journal_url: Text | None = None
+    max_evaluations_per_prompt: Annotated[int, Number, Field(ge=0, le=100_000)] = 20
+    max_evaluations_per_day: Annotated[int, Number, Field(ge=0, le=10_000_000)] = 1000
+    max_credits_per_day: Annotated[Decimal, Number, Field(ge=0, allow_inf_nan=False)] | None = None
+    concurrency: Annotated[int, Number, Field(ge=1, le=MAX_CONCURRENCY)] = 8
+    callback_hosts: Hosts = ()
+    retention_days: Annotated[int, Number, Field(ge=1, le=36_500)] = 365
+    retention_evaluations: Annotated[int, Number, Field(ge=1, le=10_000_000)] = 100_000
     keep_prompts: bool = True
     keep_thumbnails: bool = True
-    web_hosts: tuple[str, ...] = ()
+    web_hosts: Hosts = ()
     web_remote_settings: bool = False
-    sources: Mapping[str, str] = field(default_factory=dict)
+    sources: Mapping[str, str] = Field(default_factory=dict)
+    unknown: tuple[str, ...] = ()
+    trouble: str = ""
 
     @property
     def masked_key(self) -> str:
@@ -71,12 +136,19 @@ class Config:
         """Whether this is practice: the sandbox's own key, on this machine."""
         return self.is_loopback and self.api_key is not None and self.api_key.get_secret_value() == SANDBOX_KEY
 
+    @property
+    def has_own_limits(self) -> bool:
+        """Whether the person has set a limit per day or in credits; the defaults are not theirs."""
+        return "max_evaluations_per_day" in self.sources or "max_credits_per_day" in self.sources
+
     def journal_directory(self, directory: Path) -> Path:
         """Where the journal is, given the private directory. Practice must not use up the limits of the day."""
         return directory / "sandbox" if self.is_sandbox else directory
 
     def require_key(self) -> str:
-        """The key itself, for the one place that sends it."""
+        """The key itself, for the one place that sends it. Raises ``ConfigurationError`` where it is not known."""
+        if self.trouble:
+            raise ConfigurationError(f"{self.trouble} Nothing was sent and nothing was paid.", code="FOLDER_UNUSABLE")
         if self.api_key is None:
             raise ConfigurationError(
                 f"{KEY_VARIABLE} is not set, and this needs Runflow. Nothing was sent and nothing was paid. "
@@ -84,6 +156,143 @@ class Config:
                 code="MISSING_API_KEY",
             )
         return self.api_key.get_secret_value()
+
+
+SETTINGS = tuple(name for name in Config.model_fields if name not in ("api_key", "sources", "unknown", "trouble"))
+"""What ``config.json`` may hold."""
+_FILE_ONLY = {"callback_hosts", "retention_days", "retention_evaluations", "keep_prompts", "keep_thumbnails"}
+VARIABLES = {name: f"RUNFLOW_{name.upper()}" for name in SETTINGS if name not in _FILE_ONLY}
+"""The settings that the environment may set, and by which variable."""
+LIMITS = tuple(name for name in SETTINGS if name.startswith("max_"))
+
+
+# --- reading them ---------------------------------------------------------------------------------
+
+
+def load(directory: Path | None = None, environ: Mapping[str, str] | None = None) -> Config:
+    """Read the settings in force now.
+
+    Raises ``ConfigurationError`` naming the setting and its source: a bad value, or a misspelt limit, is never quietly
+    replaced. A folder that may not be read is no error yet, but is kept as ``trouble``.
+    """
+    environ = os.environ if environ is None else environ
+    values: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    trouble = ""
+    found: dict[str, Any] = {}
+    key, key_source = environ.get(KEY_VARIABLE, "").strip(), f"environment ({KEY_VARIABLE})"
+    try:
+        found = stored(directory) if directory else {}
+        if directory and not key:
+            key, key_source = _read_key(directory / KEY_FILE), "key file"
+    except OSError as error:
+        assert directory is not None
+        trouble = f"The settings cannot be read: {rights_trouble(directory, error)}."
+    for name in SETTINGS:
+        given = environ.get(VARIABLES.get(name, ""), "").strip()
+        raw, source = (given, f"environment ({VARIABLES[name]})") if given else (found.get(name), "config file")
+        if raw is not None:
+            values[name], sources[name] = _checked(name, raw, source), source
+    if key:
+        if not is_sendable(key):
+            # Told here, because an HTTP library would put the offending header into its error.
+            raise ConfigurationError(f"{key_source}: the API key holds characters that no key has. Copy it again.")
+        values["api_key"], sources["api_key"] = SecretStr(key), key_source
+    unknown = (*_misspelt(found, SETTINGS, "config file"), *_unknown_variables(environ))
+    return Config(**values, sources=sources, unknown=unknown, trouble=trouble)
+
+
+def stored(directory: Path) -> dict[str, Any]:
+    """What ``config.json`` holds, unchecked; empty where there is none.
+
+    Raises ``ConfigurationError`` where it is no JSON object, and ``OSError`` where it may not be read.
+    """
+    try:
+        found = json.loads(read_text(directory / CONFIG_FILE))
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except (ValueError, RecursionError) as error:
+        raise ConfigurationError(f"config file: {CONFIG_FILE} cannot be read ({type(error).__name__}).") from error
+    if not isinstance(found, dict):
+        raise ConfigurationError(f"config file: {CONFIG_FILE} must hold one JSON object.")
+    return found
+
+
+def parsed(name: str, raw: Any) -> Any:
+    """The value of one setting. Raises ``ValueError`` that says what is wrong with ``raw``."""
+    try:
+        return getattr(Config.model_validate({name: raw}), name)
+    except ValidationError as error:
+        raise ValueError(_in_words(name, raw, error)) from None
+
+
+def _checked(name: str, raw: Any, source: str) -> Any:
+    try:
+        return parsed(name, raw)
+    except ValueError as error:
+        raise ConfigurationError(f"{source}: {name}: {error}. Nothing was sent.") from error
+
+
+def _in_words(name: str, raw: Any, error: ValidationError) -> str:
+    """What pydantic found, as a person would say it. An address may hold a password and is not repeated."""
+    found = error.errors(include_url=False, include_input=False)[0]
+    if found["type"] == "value_error":
+        return str(found["ctx"]["error"])
+    default = Config.model_fields[name].default
+    shown = str(raw)[:60]
+    if name == "max_credits_per_day":
+        return f"{shown} is not an amount of credits from 0"
+    if isinstance(default, bool):
+        return f"{shown} is neither true nor false"
+    if isinstance(default, int):
+        low, high = (getattr(rule, limit) for limit in ("ge", "le") for rule in Config.model_fields[name].metadata
+                     if hasattr(rule, limit))  # fmt: skip
+        return f"{shown} is not a whole number between {low} and {high}"
+    return "a list of host names is needed" if isinstance(default, tuple) else "text is needed"
+
+
+def _read_key(path: Path) -> str:
+    try:
+        return read_text(path).strip()
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return ""
+    except ValueError as error:
+        raise ConfigurationError(f"key file: cannot be read ({type(error).__name__}).") from error
+
+
+# --- misspelt names -------------------------------------------------------------------------------
+
+
+def _misspelt(names: Iterable[str], known: Iterable[str], source: str) -> tuple[str, ...]:
+    """The names that are no settings. Raises ``ConfigurationError`` for one that was meant to be a limit."""
+    unknown = tuple(name for name in names if name not in known)
+    for name in unknown:
+        if limit := _limit_that_is_meant(name):
+            raise ConfigurationError(
+                f"{source}: {name[:60]} is not a setting; the limit is called {limit}. Nothing is sent until that is "
+                "corrected, because you would have no such limit."
+            )
+    return tuple(f"{name[:60]} ({source})" for name in unknown)
+
+
+def _limit_that_is_meant(name: str) -> str:
+    plain = re.sub(r"[^a-z]", "", name.lower()).removeprefix("runflow")
+    spelt = {limit.replace("_", ""): limit for limit in LIMITS}
+    close = difflib.get_close_matches(plain, spelt, n=1, cutoff=0.75)
+    if close:
+        return spelt[close[0]]
+    return " or ".join(LIMITS) if plain.startswith("max") or "limit" in plain or "perday" in plain else ""
+
+
+def _unknown_variables(environ: Mapping[str, str]) -> tuple[str, ...]:
+    ours = [name for name in environ if name.upper().startswith("RUNFLOW_") and not name.startswith(_NOT_OURS)]
+    return _misspelt(ours, {KEY_VARIABLE, *VARIABLES.values()}, "environment")
+
+
+_NOT_OURS = ("RUNFLOW_TEST_", "RUNFLOW_BENCHMARK", "RUNFLOW_MODEL_")
+
+
+# --- in pieces ------------------------------------------------------------------------------------
 
 
 def environment(name: str) -> str:
@@ -99,6 +308,11 @@ def mask(key: str) -> str:
     return f"{prefix}…{key[-SHOWN_OF_A_KEY:]}"
 
 
+def is_sendable(key: str) -> bool:
+    """Whether a header can carry the key: printable ASCII without spaces."""
+    return key.isascii() and key.isprintable() and " " not in key
+
+
 def is_loopback_host(host: str) -> bool:
     """Whether ``host`` is this machine: ``localhost``, 127.0.0.0/8 or ::1. Nothing is resolved."""
     if host.lower() == "localhost":
@@ -109,149 +323,7 @@ def is_loopback_host(host: str) -> bool:
         return False
 
 
-def load(directory: Path | None = None, environ: Mapping[str, str] | None = None) -> Config:
-    """Read the settings in force now.
-
-    Raises ``ConfigurationError`` naming the setting and its source; a bad value is never quietly replaced.
-    """
-    environ = os.environ if environ is None else environ
-    stored = _read_config_file(directory)
-    values: dict[str, Any] = {}
-    sources: dict[str, str] = {}
-    for name, (variable, parse) in _SETTINGS.items():
-        raw, source = _pick(environ.get(variable), stored.get(name), variable)
-        if raw is not None:
-            values[name] = _parsed(parse, raw, source)
-            sources[name] = source
-    key, source = _find_key(directory, environ)
-    if key:
-        values["api_key"], sources["api_key"] = SecretStr(key), source
-    return Config(**values, sources=sources)
-
-
-def parsed(name: str, raw: Any) -> Any:
-    """The value of one setting. Raises ``ValueError`` or ``TypeError`` that says what is wrong with ``raw``."""
-    return _SETTINGS[name][1](raw)
-
-
-def stored(directory: Path) -> dict[str, Any]:
-    """What ``config.json`` holds, unchecked."""
-    return _read_config_file(directory)
-
-
-def _pick(from_environment: str | None, from_file: Any, variable: str) -> tuple[Any, str]:
-    if from_environment is not None and from_environment.strip():
-        return from_environment.strip(), f"environment ({variable})"
-    return from_file, "config file"
-
-
-def _parsed(parse: Callable[[Any], Any], raw: Any, source: str) -> Any:
-    try:
-        return parse(raw)
-    except (TypeError, ValueError) as error:
-        raise ConfigurationError(f"{source}: {error}. Nothing was sent.") from error
-
-
-def _read_config_file(directory: Path | None) -> dict[str, Any]:
-    path = directory / CONFIG_FILE if directory else None
-    if path is None or not path.is_file():
-        return {}
-    try:
-        stored = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ConfigurationError(f"config file: {CONFIG_FILE} cannot be read ({type(error).__name__}).") from error
-    if not isinstance(stored, dict):
-        raise ConfigurationError(f"config file: {CONFIG_FILE} must hold one JSON object.")
-    return stored
-
-
-def _find_key(directory: Path | None, environ: Mapping[str, str]) -> tuple[str | None, str]:
-    key, source = environ.get(KEY_VARIABLE, "").strip(), f"environment ({KEY_VARIABLE})"
-    path = directory / KEY_FILE if directory else None
-    if not key and path is not None and path.is_file():
-        try:
-            key, source = path.read_text("utf-8").strip(), "key file"
-        except (OSError, ValueError) as error:
-            raise ConfigurationError(f"key file: cannot be read ({type(error).__name__}).") from error
-    if key and not is_sendable(key):
-        # Told here, because an HTTP library would put the offending header into its error.
-        raise ConfigurationError(f"{source}: the API key holds characters that no key has. Copy it again.")
-    return key or None, source
-
-
-def is_sendable(key: str) -> bool:
-    """Whether a header can carry the key: printable ASCII without spaces."""
-    return key.isascii() and key.isprintable() and " " not in key
-
-
-def _base_url(raw: Any) -> str:
-    """https anywhere, http on this machine only: a key must not travel in the clear."""
-    url = str(raw).rstrip("/").removesuffix("/v1")
-    parts = urlsplit(url)
-    if parts.username or parts.password or parts.query or parts.fragment:
-        raise ValueError("the base URL must hold no user name, password, query or fragment")
-    if not parts.hostname or not (
-        parts.scheme == "https" or (parts.scheme == "http" and is_loopback_host(parts.hostname))
-    ):
-        raise ValueError("the base URL must be https://…, or http:// on this machine (127.0.0.1, localhost)")
-    return url
-
-
-def _whole(low: int, high: int) -> Callable[[Any], int]:
-    def parse(raw: Any) -> int:
-        try:
-            number = int(str(raw))
-        except ValueError:
-            number = low - 1
-        if not low <= number <= high:
-            raise ValueError(f"{raw} is not a whole number between {low} and {high}")
-        return number
-
-    return parse
-
-
-def _credits(raw: Any) -> float:
-    try:
-        number = float(str(raw))
-    except ValueError:
-        number = -1.0
-    if not 0 <= number < float("inf"):
-        raise ValueError(f"{raw} is not an amount of credits from 0")
-    return number
-
-
-def _text(raw: Any) -> str:
-    text = str(raw)
-    if not (text.isascii() and text.isprintable()):
-        raise ValueError("only printable ASCII characters are allowed")
-    return text
-
-
-def _flag(raw: Any) -> bool:
-    if not isinstance(raw, bool):
-        raise ValueError(f"{raw!r} is neither true nor false")
-    return raw
-
-
-def _hosts(raw: Any) -> tuple[str, ...]:
-    if not isinstance(raw, list) or not all(isinstance(host, str) for host in raw):
-        raise ValueError("a list of host names is needed")
-    return tuple(host.lower() for host in raw)
-
-
-_SETTINGS: dict[str, tuple[str, Callable[[Any], Any]]] = {
-    "base_url": ("RUNFLOW_BASE_URL", _base_url),
-    "organization_id": ("RUNFLOW_ORGANIZATION_ID", _text),
-    "journal_url": ("RUNFLOW_JOURNAL_URL", _text),
-    "max_evaluations_per_prompt": ("RUNFLOW_MAX_EVALUATIONS_PER_PROMPT", _whole(0, 100_000)),
-    "max_evaluations_per_day": ("RUNFLOW_MAX_EVALUATIONS_PER_DAY", _whole(0, 10_000_000)),
-    "max_credits_per_day": ("RUNFLOW_MAX_CREDITS_PER_DAY", _credits),
-    "concurrency": ("RUNFLOW_CONCURRENCY", _whole(1, MAX_CONCURRENCY)),
-    "callback_hosts": ("", _hosts),
-    "retention_days": ("", _whole(1, 36_500)),
-    "retention_evaluations": ("", _whole(1, 10_000_000)),
-    "keep_prompts": ("", _flag),
-    "keep_thumbnails": ("", _flag),
-    "web_hosts": ("", _hosts),
-    "web_remote_settings": ("", _flag),
-}
+def is_host_among(name: str, hosts: Iterable[str]) -> bool:
+    """Whether ``name`` is one of ``hosts``, or ends as one of them that begins with ``*.`` says."""
+    name = name.lower()
+    return any(name == host or (host.startswith("*.") and name.endswith(host[1:])) for host in hosts)

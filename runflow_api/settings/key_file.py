@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
-import uuid
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from .._files import private_folder, read_text, replace_private, rights_trouble
 from ..errors import ConfigurationError, InvalidInputError
 from .config import KEY_FILE, is_sendable
 
-OFFICIAL_SETTINGS = Path("user", "default", "comfy.settings.json")
+OFFICIAL_SETTINGS = Path("default", "comfy.settings.json")
 OFFICIAL_SETTING = "Runflow.ApiKey"
-"""Where Runflow's deploy pack for ComfyUI keeps its key: a setting of the frontend, readable by every page."""
+"""Below ComfyUI's user directory. Runflow's deploy pack for ComfyUI keeps its key there: a setting of the frontend,
+readable by every page."""
 MAX_KEY_CHARACTERS = 512
-MAX_SETTINGS_BYTES = 16 * 1024 * 1024
 
 
 def store(directory: Path, key: str) -> Path:
@@ -28,15 +25,12 @@ def store(directory: Path, key: str) -> Path:
     """
     key = checked(key)
     target = directory / KEY_FILE
-    part = directory / f".{KEY_FILE}.{uuid.uuid4().hex}"
     try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_private(part, key.encode("ascii") + b"\n")
-        os.replace(part, target)
+        replace_private(private_folder(directory) / KEY_FILE, key.encode("ascii") + b"\n")
     except OSError as error:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
-        raise ConfigurationError(f"The key was not saved: {directory} cannot be written ({error.strerror}).") from error
+        raise ConfigurationError(
+            f"The key was not saved: {rights_trouble(directory, error)}.", code="FOLDER_UNUSABLE"
+        ) from error
     return target
 
 
@@ -44,10 +38,12 @@ def remove(directory: Path) -> bool:
     """Delete the key file; whether there was one."""
     try:
         (directory / KEY_FILE).unlink()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError as error:
-        raise ConfigurationError(f"The key file was not removed ({error.strerror}).") from error
+        raise ConfigurationError(
+            f"The key file was not removed: {rights_trouble(directory, error)}.", code="FOLDER_UNUSABLE"
+        ) from error
     return True
 
 
@@ -58,7 +54,7 @@ def official(path: Path) -> str:
     """
     try:
         key = _settings(path).get(OFFICIAL_SETTING)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         key = None
     except (OSError, ValueError, RecursionError) as error:
         raise ConfigurationError(f"{path} cannot be read ({type(error).__name__}). Nothing was imported.") from error
@@ -80,49 +76,15 @@ def setting(path: Path, name: str) -> object:
 
 
 def _settings(path: Path) -> dict[str, Any]:
-    if path.stat().st_size > MAX_SETTINGS_BYTES:
-        raise ValueError("too large")
-    settings = json.loads(path.read_text("utf-8"))
+    settings = json.loads(read_text(path))
     return settings if isinstance(settings, dict) else {}
 
 
 def checked(key: str) -> str:
-    """``key`` without the blanks around it. Raises ``InvalidInputError``, without quoting it."""
-    key = key.strip()
+    """``key`` without the blanks, or a byte order mark, around it. Raises ``InvalidInputError``, without quoting it."""
+    key = key.strip("\ufeff \t\r\n")
     if not key:
         raise InvalidInputError("key", "is empty. Nothing was saved.")
     if not is_sendable(key) or len(key) > MAX_KEY_CHARACTERS:
         raise InvalidInputError("key", "holds characters that no key has, or too many. Copy it again.")
     return key
-
-
-def write_private(path: Path, data: bytes) -> None:
-    """A new file that only its owner can read, on the disk when this returns. Raises ``FileExistsError``."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-    with os.fdopen(os.open(path, flags, 0o600), "wb") as file:
-        keep_to_owner(path)
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def keep_to_owner(path: Path) -> None:
-    """On Windows, where a mode means nothing: an access list with the owner alone, nothing inherited.
-
-    Through the system's own functions, because a started ``icacls`` could be anybody's program of that name. The
-    file is still empty when this is called. Elsewhere the mode that the file was made with says it all.
-    """
-    if sys.platform == "win32":
-        import ctypes
-
-        owner_only = "D:P(A;;FA;;;OW)"  # protected; allow: full access: owner rights (SDDL)
-        revision, dacl, protected = 1, 0x00000004, 0x80000000
-        api, descriptor = ctypes.WinDLL("advapi32", use_last_error=True), ctypes.c_void_p()
-        convert = api.ConvertStringSecurityDescriptorToSecurityDescriptorW
-        if not convert(ctypes.c_wchar_p(owner_only), revision, ctypes.byref(descriptor), None):
-            raise ctypes.WinError(ctypes.get_last_error())
-        try:
-            if not api.SetFileSecurityW(ctypes.c_wchar_p(str(path)), dacl | protected, descriptor):
-                raise ctypes.WinError(ctypes.get_last_error())
-        finally:
-            ctypes.WinDLL("kernel32").LocalFree(descriptor)

@@ -7,6 +7,7 @@ directory, unless ``--comfyui`` is given; then evaluations of the graph are reus
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -34,17 +35,28 @@ def journal_directory(comfyui: Path | None = None) -> Path:
 def comfyui_of(pack: Path = PACK) -> Path | None:
     """The ComfyUI (its base directory) in whose ``custom_nodes`` folder the pack is, if it is in one."""
     base = pack.parent.parent
-    return base if pack.parent.name == "custom_nodes" and (base / "user").is_dir() else None
+    return base if pack.parent.name == "custom_nodes" and os.path.isdir(base / "user") else None
+
+
+def user_directory(comfyui: Path) -> Path:
+    """ComfyUI's user directory: ``user`` in its folder, or the folder itself, as ``--user-directory`` may have it.
+
+    Raises ``InvalidInputError`` where ``comfyui`` is no ComfyUI that has been started once.
+    """
+    if os.path.isdir(comfyui / "user"):
+        return comfyui / "user"
+    if any(os.path.isdir(comfyui / name) for name in ("default", PRIVATE_FOLDER)):
+        return comfyui
+    raise InvalidInputError(
+        "--comfyui",
+        f"there is no folder “user” in {comfyui}. Give the folder of a ComfyUI that was started at least once, or its "
+        "--user-directory.",
+    )
 
 
 def private_directory(comfyui: Path) -> Path:
-    """Raises ``InvalidInputError`` where ``comfyui`` is no ComfyUI that has been started once."""
-    if not (comfyui / "user").is_dir():
-        raise InvalidInputError(
-            "--comfyui",
-            f"there is no folder “user” in {comfyui}. Give the folder of a ComfyUI that was started at least once.",
-        )
-    return comfyui / "user" / PRIVATE_FOLDER
+    """The pack's private folder in that ComfyUI. Raises ``InvalidInputError`` as ``user_directory`` does."""
+    return user_directory(comfyui) / PRIVATE_FOLDER
 
 
 def user_data_directory(

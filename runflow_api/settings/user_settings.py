@@ -7,19 +7,16 @@ the key goes.
 from __future__ import annotations
 
 import json
-import os
 import threading
-import uuid
 from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import fields
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from .._files import private_folder, replace_private, rights_trouble
 from ..errors import ConfigurationError, InvalidInputError
 from . import config
 from .config import CONFIG_FILE, Config
-from .key_file import write_private
 
 CHANGEABLE = (
     "max_evaluations_per_prompt",
@@ -31,7 +28,6 @@ CHANGEABLE = (
     "keep_prompts",
     "keep_thumbnails",
 )
-_DEFAULTS = {field.name: field.default for field in fields(Config)}
 _writing = threading.Lock()
 
 
@@ -43,8 +39,8 @@ def shown(current: Config) -> list[dict[str, Any]]:
     return [
         {
             "name": name,
-            "value": getattr(current, name),
-            "default": _DEFAULTS[name],
+            "value": _plain(getattr(current, name)),
+            "default": _plain(Config.model_fields[name].default),
             "source": current.sources.get(name, "default"),
             "fixed": current.sources.get(name, "").startswith("environment"),
         }
@@ -64,20 +60,19 @@ def change(directory: Path, changes: Mapping[str, Any]) -> None:
         if value is not None:
             try:
                 config.parsed(name, value)
-            except (TypeError, ValueError) as error:
+            except ValueError as error:
                 raise InvalidInputError(name, f"{error}. Nothing was saved.") from error
     with _writing:
-        stored = {**config.stored(directory), **changes}
-        _replace(directory, {name: value for name, value in stored.items() if value is not None})
+        try:
+            stored = {**config.stored(directory), **changes}
+            kept = {name: _plain(value) for name, value in stored.items() if value is not None}
+            replace_private(private_folder(directory) / CONFIG_FILE, json.dumps(kept, indent=2).encode() + b"\n")
+        except OSError as error:
+            raise ConfigurationError(
+                f"The settings were not saved: {rights_trouble(directory, error)}.", code="FOLDER_UNUSABLE"
+            ) from error
 
 
-def _replace(directory: Path, stored: Mapping[str, Any]) -> None:
-    part = directory / f".{CONFIG_FILE}.{uuid.uuid4().hex}"
-    try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_private(part, json.dumps(stored, indent=2).encode() + b"\n")
-        os.replace(part, directory / CONFIG_FILE)
-    except OSError as error:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
-        raise ConfigurationError(f"The settings were not saved: {error.strerror}.") from error
+def _plain(value: Any) -> Any:
+    """As JSON has it."""
+    return float(value) if isinstance(value, Decimal) else value

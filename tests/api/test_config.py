@@ -1,13 +1,26 @@
+"""Settings: where each comes from, what a value may be, and what is said where one cannot be used."""
+
 from __future__ import annotations
 
 import json
+import os
 import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
+from support.evaluators import judge
+from support.journals import posix
+from support.pictures import picture
 
+from runflow_api.cli import commands
 from runflow_api.errors import ConfigurationError
-from runflow_api.settings import config
+from runflow_api.evaluation.evaluator import Evaluator
+from runflow_api.settings import config, key_file, locations, user_settings
 
 SECRET = "rf_live_0123456789abcdefghij"
 
@@ -122,3 +135,158 @@ def test_only_config_reads_the_environment() -> None:
     package = Path(config.__file__).parents[1]
     reads = re.compile(r"os\.environ|getenv|from os import")
     assert [path.name for path in package.rglob("*.py") if reads.search(path.read_text("utf-8"))] == ["config.py"]
+
+
+# --- names and places -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name", ["max_credit_per_day", "MAX_CREDITS_PER_DAY", "maxCreditsPerDay", "max-credits-per-day", "credits_per_day",
+             "max_evaluation_per_day", "daily_limit", "max_evaluations_per_promt", "RUNFLOW_MAX_CREDITS_PER_DAY"]
+)  # fmt: skip
+def test_a_misspelt_limit_is_an_error_and_not_no_limit(tmp_path: Path, name: str) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({name: 5}))
+    with pytest.raises(ConfigurationError, match=rf"config file: {name} is not a setting; the limit is called \S*max_"):
+        loaded(tmp_path)
+
+
+def test_a_misspelt_limit_in_the_environment_is_one_too() -> None:
+    with pytest.raises(ConfigurationError, match="the limit is called max_credits_per_day"):
+        loaded(RUNFLOW_MAX_CREDIT_PER_DAY="5")
+
+
+def test_any_other_unknown_name_is_kept_for_the_doctor(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"concurency": 3}))
+    settings = loaded(tmp_path, RUNFLOW_BASEURL="https://elsewhere.example", RUNFLOW_MODEL_URL="http://localhost")
+    assert settings.unknown == ("concurency (config file)", "RUNFLOW_BASEURL (environment)")
+    assert settings.concurrency == 8
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+def test_key_and_settings_are_read_as_any_editor_saves_them(tmp_path: Path, encoding: str) -> None:
+    mark = "\ufeff" if encoding in ("utf-16-le", "utf-16-be") else ""
+    (tmp_path / "api_key").write_bytes(f"{mark}{SECRET}\r\n".encode(encoding))
+    (tmp_path / "config.json").write_bytes((mark + json.dumps({"concurrency": 3})).encode(encoding))
+    settings = loaded(tmp_path)
+    assert (settings.require_key(), settings.concurrency) == (SECRET, 3)
+
+
+@pytest.mark.parametrize(
+    ("given", "hosts"),
+    [
+        ("comfy.lan, *.Proxy.RunPod.net", ("comfy.lan", "*.proxy.runpod.net")),
+        ("comfy.lan:8188 pod-1.ts.net", ("comfy.lan", "pod-1.ts.net")),
+    ],
+)
+def test_hosts_of_the_environment_stand_between_commas_or_blanks(given: str, hosts: tuple[str, ...]) -> None:
+    assert loaded(RUNFLOW_WEB_HOSTS=given).web_hosts == hosts
+
+
+@pytest.mark.parametrize("host", ["*", "*.", "a*b.example", "https://comfy.lan", "comfy.lan/x", "*.*.example"])
+def test_a_wildcard_is_the_end_of_a_name_and_never_everything(host: str) -> None:
+    with pytest.raises(ConfigurationError, match="RUNFLOW_WEB_HOSTS"):
+        loaded(RUNFLOW_WEB_HOSTS=host)
+
+
+def test_a_suffix_takes_names_below_it_only() -> None:
+    hosts = ("comfy.lan", "*.proxy.example")
+    assert [config.is_host_among(name, hosts) for name in ("Comfy.lan", "a.proxy.example", "a.b.proxy.example")] == [
+        True
+    ] * 3
+    assert not any(config.is_host_among(name, hosts) for name in ("proxy.example", "evilproxy.example", "lan", ""))
+
+
+@pytest.mark.parametrize(("given", "value"), [("true", True), ("1", True), ("false", False), ("0", False)])
+def test_remote_settings_may_come_from_the_environment(given: str, value: bool) -> None:
+    assert loaded(RUNFLOW_WEB_REMOTE_SETTINGS=given).web_remote_settings is value
+
+
+def test_credits_are_exact(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"max_credits_per_day": 0.1}')
+    assert loaded(tmp_path).max_credits_per_day == Decimal("0.1")
+    assert loaded(RUNFLOW_MAX_CREDITS_PER_DAY="0.30").max_credits_per_day == Decimal("0.30")
+
+
+def test_an_address_with_a_password_is_never_repeated() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        loaded(RUNFLOW_JOURNAL_URL="postgresql://me:sécret@host/db")
+    assert "cret" not in str(caught.value)
+
+
+# --- foreign rights -------------------------------------------------------------------------------
+
+
+@contextmanager
+def foreign(folder: Path) -> Iterator[None]:
+    """A folder that only somebody else may enter."""
+    folder.mkdir(exist_ok=True)
+    folder.chmod(0o700)
+    if os.geteuid() == 0:
+        os.seteuid(65534)
+    else:
+        folder.chmod(0)
+    try:
+        yield
+    finally:
+        if os.getuid() == 0:
+            os.seteuid(0)
+        folder.chmod(0o700)
+
+
+@pytest.fixture
+def folder_of_another() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        with foreign(Path(name) / "private"):
+            yield Path(name) / "private"
+
+
+@posix
+def test_a_folder_of_somebody_else_is_said_by_what_needs_the_key_only(folder_of_another: Path) -> None:
+    settings = loaded(folder_of_another, RUNFLOW_API_KEY=SECRET)
+    assert settings.concurrency == 8 and str(folder_of_another) in settings.trouble
+    with pytest.raises(
+        ConfigurationError, match=r"^\[FOLDER_UNUSABLE\] .* belongs to another user.*Nothing was sent"
+    ) as one:
+        settings.require_key()
+    assert "\n" not in str(one.value)
+
+
+@posix
+def test_local_and_off_need_no_private_folder(folder_of_another: Path) -> None:
+    evaluator = Evaluator(loaded(folder_of_another), folder_of_another)
+    assert judge(evaluator, picture(), judge="local").outcome == "passed"
+    assert judge(evaluator, picture(), judge="off").outcome == "unknown"
+    for choice in ("auto", "runflow"):
+        with pytest.raises(ConfigurationError, match="FOLDER_UNUSABLE"):
+            judge(evaluator, picture(), judge=choice)
+    evaluator.close()
+
+
+@posix
+def test_what_cannot_be_saved_names_folder_and_right(folder_of_another: Path) -> None:
+    for save in (
+        lambda: key_file.store(folder_of_another, SECRET),
+        lambda: key_file.remove(folder_of_another),
+        lambda: user_settings.change(folder_of_another, {"concurrency": 3}),
+    ):
+        with pytest.raises(ConfigurationError, match=rf"\[FOLDER_UNUSABLE\] .*{folder_of_another}.*right") as caught:
+            save()
+        assert SECRET not in str(caught.value)
+
+
+@posix
+@pytest.mark.parametrize(("command", "code"), [(("key", "show"), 0), (("doctor",), 4)])
+def test_commands_that_look_end_in_one_line_and_no_traceback(
+    folder_of_another: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    command: Any,
+    code: int,
+) -> None:
+    monkeypatch.setattr(locations, "settings_directory", lambda *_: folder_of_another)
+    monkeypatch.setattr(locations, "journal_directory", lambda *_: folder_of_another)
+    monkeypatch.setenv("RUNFLOW_BASE_URL", "http://127.0.0.1:9")
+    assert commands.main(list(command)) == code
+    printed = capsys.readouterr()
+    assert "[FOLDER_UNUSABLE]" in printed.out + printed.err and "Traceback" not in printed.err

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from runflow_api._files import write_private
 from runflow_api.errors import ConfigurationError, InvalidInputError
 from runflow_api.settings import config, key_file
 
@@ -96,6 +97,6 @@ def test_no_key_to_import_is_a_clear_error(tmp_path: Path, settings: str | None)
 
 
 def test_a_private_file_is_never_written_over_another(tmp_path: Path) -> None:
-    key_file.write_private(tmp_path / "one", b"1")
+    write_private(tmp_path / "one", b"1")
     with pytest.raises(FileExistsError):
-        key_file.write_private(tmp_path / "one", b"2")
+        write_private(tmp_path / "one", b"2")

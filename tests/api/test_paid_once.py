@@ -3,28 +3,39 @@
 from __future__ import annotations
 
 import random
+import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
+import sqlalchemy as sa
 from support.evaluators import make_client
 from support.pictures import picture
 
 from runflow_api import background, images
 from runflow_api.errors import RunflowError
+from runflow_api.evaluation import bookkeeping
 from runflow_api.evaluation.evaluator import Evaluator, Job
 from runflow_api.evaluation.question import Options
 from runflow_api.evaluation.verdict import BatchVerdict
+from runflow_api.journal import store as journal_store
 from runflow_api.sandbox.app import Fault, Sandbox
 
 WORKER = Path(__file__).with_name("worker.py")
 STEPS = 2_000
 QUESTIONS = 150
+LIMIT = 100
+BAD_DAY_S = 0.6
+PLENTY_OF_PAGES = 1_000_000
 SEED = 20_261_122
 LONGER_S, STUCK_S = 120, 60
 """No wait may go on until its time-out: nothing here takes so long."""
@@ -37,24 +48,47 @@ def by_picture(sandbox: Sandbox) -> Counter[str]:
     return Counter(images.pixel_hash(stored.pixels()) for stored in sandbox.evaluations.values())
 
 
-class Life:
-    """One person's months with the pack: requests, faults, cancels, crashes and clocks that jump."""
+class Disk:
+    """Where journals in files are, with room for ``pages`` of each."""
 
-    def __init__(self, sandbox: Sandbox, directory: Path, seed: int) -> None:
-        self.sandbox, self.directory = sandbox, directory
+    def __init__(self) -> None:
+        self.pages = PLENTY_OF_PAGES
+
+    def __enter__(self) -> Disk:
+        sa.event.listen(sa.Engine, "begin", self.limit)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sa.event.remove(sa.Engine, "begin", self.limit)
+
+    def limit(self, connection: sa.Connection) -> None:
+        if connection.engine.url.database:
+            connection.exec_driver_sql(f"PRAGMA max_page_count = {self.pages}")
+
+
+class Life:
+    """One person's months with the pack: requests, faults, cancels, crashes, and a journal that has bad days.
+
+    With a ``limit`` of evaluations per day nothing may pass it, whatever happens, and the clock stands still for it.
+    Without, evaluations go on from memory while the journal cannot be used: what a crash then takes is lost, so the
+    journal is well again before one.
+    """
+
+    def __init__(self, sandbox: Sandbox, directory: Path, seed: int, limit: int | None = None) -> None:
+        self.sandbox, self.directory, self.limit = sandbox, directory, limit
         self.chance = random.Random(seed)
         self.clock_is_off_by = 0.0
         self.running: list[tuple[int, Future[BatchVerdict]]] = []
         self.answers = Counter[str]()
+        self.bad_days: list[threading.Thread] = []
+        self.disk = Disk()
         self.evaluator = self.start()
 
     def start(self) -> Evaluator:
-        client = make_client(
-            self.sandbox,
-            read_timeout=0.2,
-            RUNFLOW_MAX_EVALUATIONS_PER_DAY="1000000",
-            RUNFLOW_MAX_EVALUATIONS_PER_PROMPT="100000",
-        )
+        limits = {"RUNFLOW_MAX_EVALUATIONS_PER_PROMPT": "100000"}
+        if self.limit is not None:
+            limits["RUNFLOW_MAX_EVALUATIONS_PER_DAY"] = str(self.limit)
+        client = make_client(self.sandbox, read_timeout=0.2, **limits)
         return Evaluator(
             client.config,
             self.directory,
@@ -64,7 +98,11 @@ class Life:
         )
 
     def step(self, number: int) -> None:
-        what = self.chance.choices(["ask", "fault", "cancel", "crash", "jump", "wait"], [60, 15, 8, 2, 5, 10])[0]
+        steps = {"ask": 60, "fault": 15, "cancel": 8, "hurry": 4, "crash": 2, "wait": 10}
+        steps |= {"lock": 2, "fill": 2, "delete": 1, "damage": 3}
+        if self.limit is None:
+            steps["jump"] = 5
+        what = self.chance.choices(list(steps), list(steps.values()))[0]
         getattr(self, what)(number)
 
     def ask(self, number: int) -> None:
@@ -73,6 +111,71 @@ class Life:
     def ask_about(self, question: int, number: int) -> None:
         job = Job([PICTURES[question]], options=Options(timeout_s=LONGER_S), prompt_token=str(number))
         self.running.append((question, background.start(self.evaluator.evaluate(job))))
+
+    def hurry(self, number: int) -> None:
+        """Cancelled while its row is being reserved."""
+        self.ask(number)
+        self.running[-1][1].cancel()
+
+    def lock(self, _: int) -> None:
+        """Another process writes for longer than anybody waits."""
+        if not self.file.exists():
+            return
+        ready = threading.Event()
+
+        def hold() -> None:
+            with closing(sqlite3.connect(self.file, isolation_level=None, timeout=5)) as other:
+                other.execute("BEGIN IMMEDIATE")
+                ready.set()
+                time.sleep(BAD_DAY_S)  # longer than the evaluator waits
+                other.execute("ROLLBACK")
+
+        self.have_a_bad_day(hold)
+        ready.wait(10)
+
+    def fill(self, _: int) -> None:
+        """The disk has no room, and then has."""
+        self.disk.pages = 1
+
+        def empty() -> None:
+            time.sleep(BAD_DAY_S)  # for so long there is no room
+            self.disk.pages = PLENTY_OF_PAGES
+
+        self.have_a_bad_day(empty)
+
+    def delete(self, number: int) -> None:
+        """Somebody tidies up while the journal is open; the next evaluation notices."""
+        self.recover()
+        self.evaluator.journal()
+        for file in self.file.parent.glob("journal.sqlite3*"):
+            file.unlink(missing_ok=True)
+        self.ask(number)
+        self.wait(number)
+
+    def damage(self, _: int) -> None:
+        """One verdict in the journal cannot be read any more."""
+        if not self.file.exists():
+            return
+        finished = "SELECT id FROM runflow_evaluations WHERE state = 'completed' ORDER BY id"
+        with closing(sqlite3.connect(self.file, timeout=10)) as journal:
+            ids = [row_id for (row_id,) in journal.execute(finished)]
+            if ids:
+                row_id = self.chance.choice(ids)
+                journal.execute("UPDATE runflow_answers SET packed = X'0badc0de' WHERE row_id = ?", (row_id,))
+                journal.commit()
+
+    def have_a_bad_day(self, what: Callable[[], None]) -> None:
+        self.bad_days.append(threading.Thread(target=what))
+        self.bad_days[-1].start()
+
+    def recover(self) -> None:
+        for day in self.bad_days:
+            day.join()
+        self.bad_days = []
+
+    @property
+    def file(self) -> Path:
+        return self.directory / "sandbox" / "journal.sqlite3"
 
     def fault(self, _: int) -> None:
         """Sometimes trouble, sometimes so much that every attempt meets it."""
@@ -94,6 +197,8 @@ class Life:
         for _question, future in self.running:
             future.cancel()
         self.wait(0)
+        if self.limit is None:
+            self.recover()
         self.evaluator.close()
         self.evaluator = self.start()
 
@@ -120,26 +225,51 @@ class Life:
     def settle(self) -> None:
         """Peace at last: everything that was ever asked gets its verdict."""
         self.wait(0)
+        self.recover()
         self.sandbox.clear_faults()
         for question in range(QUESTIONS):
             self.ask_about(question, 10**6 + question)
         self.wait(0)
 
 
-def test_two_thousand_random_steps_pay_every_logical_evaluation_once(tmp_path: Path) -> None:
-    with Sandbox(latency=0.02, balance="100000", keep_bodies=True) as sandbox:
-        life = Life(sandbox, tmp_path, seed=SEED)
+@pytest.fixture
+def waits_are_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal_store, "BUSY_S", 0.2)
+    monkeypatch.setattr(journal_store, "QUICK_S", 0.1)
+    monkeypatch.setattr(bookkeeping, "RETRY_S", 0.2)
+
+
+def live(life: Life) -> None:
+    with life.disk:
         for number in range(STEPS):
             life.step(number)
             if len(life.running) > 12:
                 life.wait(number)
         life.settle()
         life.evaluator.close()
+
+
+@pytest.mark.usefixtures("waits_are_short")
+def test_two_thousand_random_steps_pay_every_logical_evaluation_once(tmp_path: Path) -> None:
+    with Sandbox(latency=0.02, balance="100000", keep_bodies=True) as sandbox:
+        life = Life(sandbox, tmp_path, seed=SEED)
+        live(life)
         assert set(by_picture(sandbox).values()) == {1}, life.answers
         assert len(sandbox.bills) == len(sandbox.evaluations) == QUESTIONS
         assert life.answers["verdict"] > QUESTIONS
         assert life.answers["cancelled"] > 10
         assert len(life.answers) > 3  # errors did come out on the way
+
+
+@pytest.mark.usefixtures("waits_are_short")
+def test_two_thousand_random_steps_never_pass_a_limit(tmp_path: Path) -> None:
+    with Sandbox(latency=0.02, balance="100000", keep_bodies=True) as sandbox:
+        life = Life(sandbox, tmp_path, seed=SEED + 1, limit=LIMIT)
+        live(life)
+        assert set(by_picture(sandbox).values()) == {1}, life.answers
+        assert len(sandbox.bills) == len(sandbox.evaluations) == LIMIT, life.answers
+        assert life.answers["BUDGET_EXCEEDED"] >= QUESTIONS - LIMIT
+        assert life.answers["JOURNAL_UNUSABLE"] > 0
 
 
 def worker(sandbox: Sandbox, directory: Path, token: str, numbers: list[int]) -> subprocess.Popen[str]:
