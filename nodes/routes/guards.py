@@ -84,10 +84,7 @@ def is_same_host(origin: str, host: str) -> bool:
 
 def is_allowed(name: str, allowed: tuple[str, ...]) -> bool:
     """Whether the name of a host is this machine, an address, or configured: ``name`` or ``*.suffix``."""
-    if config.is_loopback_host(name) or is_address(name) or name in allowed:
-        return True
-    suffixes = (each[1:] for each in allowed if each.startswith("*.") and len(each) > len("*."))
-    return any(name.endswith(suffix) and name != suffix for suffix in suffixes)
+    return config.is_loopback_host(name) or is_address(name) or config.is_host_among(name, allowed)
 
 
 def is_address(name: str) -> bool:
