@@ -6,6 +6,7 @@ import argparse
 import json
 from collections.abc import Collection
 from datetime import datetime, timezone
+from decimal import Decimal
 from typing import Any
 
 from ..api.models import EVALUATION_EMBEDS, RUN_EMBEDS, RUN_TERMINAL, Evaluation, EvaluationSummary, JudgeOpinion
