@@ -118,6 +118,7 @@ class Handlers:
         current = self.settings()
         from ...runflow_api.journal import views
 
+        credits = current.max_credits_per_day
         totals, spent = await in_thread(self._spent, days)
         return {
             "days": [views.day(total) for total in totals],
