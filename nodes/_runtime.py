@@ -21,7 +21,7 @@ from server import PromptServer
 
 from ..runflow_api import background, images
 from ..runflow_api.errors import BudgetError, ConfigurationError, RunflowError
-from ..runflow_api.evaluation.question import Options, Question
+from ..runflow_api.evaluation.question import JudgeChoice, Options, Question
 from ..runflow_api.evaluation.verdict import RUNFLOW, BatchVerdict, Policy, Subject, not_judged
 from ..runflow_api.settings import config
 from . import _image_batch, _thumbnails
@@ -75,7 +75,7 @@ async def judge(
     batch: torch.Tensor,
     question: Question,
     *,
-    judge: str,
+    judge: JudgeChoice,
     policy: Policy,
     options: Options,
     broken_limit: BudgetError | None = None,
@@ -91,6 +91,7 @@ async def judge(
     keeping = _keep_thumbnails(pictures)
     try:
         job = Job(pictures, question, judge, policy, options, running_prompt())
+        verdict: BatchVerdict
         if broken_limit is None:
             verdict = await run_cancellable(evaluator().evaluate(job, show.progress), show)
         else:

@@ -23,7 +23,7 @@ from ..runflow_api.errors import InvalidInputError, RunflowError
 from ..runflow_api.evaluation.question import require_choice
 from ..runflow_api.evaluation.verdict import BatchVerdict, Verdict
 from ..runflow_api.report.card import draw, language_of, same_size
-from ..runflow_api.report.html import AUDIENCES, Entry, html, records, thumbnail
+from ..runflow_api.report.html import AUDIENCES, Audience, Entry, html, records, thumbnail
 from ..runflow_api.report.labels import LANGUAGES, labels
 from ..runflow_api.settings import key_file
 from . import _image_batch, _runtime
@@ -111,7 +111,7 @@ class Look:
     """How a report is shown; an empty title is the language's own."""
 
     title: str
-    audience: str
+    audience: Audience
     language: str
 
 

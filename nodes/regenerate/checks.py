@@ -19,8 +19,9 @@ from ...runflow_api.errors import InvalidInputError, RunflowError
 from ...runflow_api.evaluation.verdict import RUNFLOW
 from .. import _runtime
 from .attempts import NO_ATTEMPT, PROMPT_OUT, SEED_OUT, LoopSettings, LoopState
-from .context import END, LoopContext
+from .context import LoopContext
 from .graph import Body, is_torn_by, link, links_read, repetitions
+from .saved_metadata import END
 
 PRICE_WITHIN_S = 3.0
 """The price is one small request; a loop does not wait longer for a network that hangs."""
@@ -210,7 +211,9 @@ async def _price(job_class: str | None) -> Decimal | None:
         prices = _runtime.evaluator().prices
     except RunflowError:
         return None  # Evaluate will say what is wrong with the configuration
-    return await run_with_timeout(background.call(prices.price, job_class, Deadline.after(PRICE_WITHIN_S)))
+    looking_up = background.call(prices.price, job_class, Deadline.after(PRICE_WITHIN_S))
+    price: Decimal | None = await run_with_timeout(looking_up)
+    return price
 
 
 async def run_with_timeout(answer: Future[Any]) -> Any:

@@ -13,7 +13,7 @@ from comfy_execution.graph import DynamicPrompt
 from comfy_execution.progress import NodeState, get_progress_state
 from comfy_execution.utils import get_executing_context
 
-import nodes as comfy_nodes
+import nodes as comfy_nodes  # type: ignore[import-not-found]  # ComfyUI's, not the pack's
 
 from ...runflow_api import images
 from .. import _image_batch, _runtime
@@ -68,7 +68,8 @@ class LoopContext:
     @cached_property
     def level(self) -> str | None:
         """The node whose expansion the loop is in, ``None`` for none."""
-        return self.dynprompt.get_parent_node_id(self._first_end)
+        parent: str | None = self.dynprompt.get_parent_node_id(self._first_end)
+        return parent
 
     @cached_property
     def graph(self) -> Graph:

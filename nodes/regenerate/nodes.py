@@ -41,8 +41,9 @@ from .attempts import (
     notes,
 )
 from .checks import check_loop
-from .context import END, LoopContext
+from .context import LoopContext
 from .graph import SEED_VALUES
+from .saved_metadata import END
 
 START, STAND_IN = "RunflowRegenerateStart", "RunflowRegenerateAttempt"
 NOT_KEPT = "[ATTEMPTS_NOT_KEPT] Regenerate End: switch keep_attempts on to get the images of all attempts."
@@ -210,11 +211,11 @@ class RunflowRegenerateEnd(io.ComfyNode):
         """Runs before the body: refuse what cannot work, say what the attempt may cost, then ask for its image."""
         context = LoopContext.of(cls)
         state, chosen = _state(loop, NO_ATTEMPT), _settings(settings)
-        if image[0] is None and context.handover is None:
-            await check_loop(context, state, chosen)
-        elif image[0] is None:
+        if image[0] is None and context.handover is not None:
             attempt = f"attempt {context.handover.number} of {context.max_attempts(chosen)}"
             context.say_on_start(context.body(state), attempt)
+        elif image[0] is None:
+            await check_loop(context, state, chosen)
         return [name for name in ("image", "evaluation") if name in context.inputs]
 
     @classmethod

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from ...runflow_api import background
 from ...runflow_api.api.transport import Deadline
 from ...runflow_api.errors import ApiError, InvalidInputError, NetworkError, RunflowError
+from ...runflow_api.evaluation.question import RATINGS, Rating
 from ...runflow_api.settings import config, key_file, user_settings
 from .. import _thumbnails
 from ..regenerate.graph import Graph, identities
@@ -150,13 +151,13 @@ class Handlers:
 
     async def feedback(self, params: Json, visitor: Visitor) -> Json:
         """Rate an evaluation; what Runflow has now."""
-        evaluation_id, rating = str(params.get("id", "")), str(params.get("rating", ""))
-        reason = str(params.get("reason", ""))
-        if rating not in ("good", "bad", "clear"):
-            raise InvalidInputError("rating", "must be good, bad or clear.")
         from ...runflow_api.evaluation import lookup
         from ...runflow_api.journal import views
 
+        evaluation_id, reason = str(params.get("id", "")), str(params.get("reason", ""))
+        rating: Rating | None = next((each for each in RATINGS if each == params.get("rating")), None)
+        if rating is None or rating == "none":
+            raise InvalidInputError("rating", "must be good, bad or clear.")
         sending = lookup.feedback(self._evaluator(), [evaluation_id], rating, reason)
         (now,) = await run_with_timeout(sending, CHECK_WITHIN_S)
         return {"feedback": views.feedback(now.to_json())}
@@ -260,7 +261,7 @@ def _name_of(account: Json) -> str:
     """Something that tells the person which account it is, wherever the API puts it."""
     for name in ("organization_name", "org_name", "name", "email", "org_id", "organization_id", "id"):
         if isinstance(account.get(name), str):
-            return account[name][:200]
+            return str(account[name])[:200]
     return ""
 
 

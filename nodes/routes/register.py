@@ -61,10 +61,9 @@ def add_to(table: web.RouteTableDef, handlers: Handlers) -> None:
         "history.csv": (handlers.history_csv, "text/csv"),
         "history.json": (handlers.history_json, "application/json"),
     }
-    for name, (method, kind) in files.items():
-        table.get(f"{PREFIX}/{name}")(
-            _answering(handlers, method, respond=partial(_file, name=f"runflow-{name}", kind=kind))
-        )
+    for name, (whole_history, kind) in files.items():
+        as_file = partial(_file, name=f"runflow-{name}", kind=kind)
+        table.get(f"{PREFIX}/{name}")(_answering(handlers, whole_history, respond=as_file))
     for name, method in changes.items():
         table.post(f"{PREFIX}/{name}")(_answering(handlers, method, changes=True))
     table.get(f"{PREFIX}/thumbnails/{{name}}")(_thumbnail(handlers))

@@ -154,7 +154,6 @@ EXPLAINED = {
     ("base64.b64decode", "runflow_api/sandbox/validation.py"),
     ("zlib", "runflow_api/journal/schema.py"),
     ("ctypes", "runflow_api/_files.py"),
-    ("importlib", "nodes/_late.py"),
     ("importlib", "runflow_api/_version.py"),
 }
 """What a scanner may point at, each explained in SECURITY.md."""

@@ -283,7 +283,7 @@ def test_without_reuse_every_queue_pays(server: ComfyUI, sandbox: Sandbox) -> No
 def test_without_a_key_the_local_judge_answers_and_says_so(comfyui: ComfyUI) -> None:
     shown = verdict(comfyui.run(gate(photo(comfyui))))
     assert (shown["judge"], shown["cost"]) == ("local", "0")
-    assert "content not judged" in " ".join(shown["issues"])
+    assert "content not judged" in " ".join(shown["notes"])
 
 
 def test_without_a_key_content_is_not_guessed(comfyui: ComfyUI) -> None:
