@@ -48,7 +48,7 @@ from .saved_metadata import END
 START, STAND_IN = "RunflowRegenerateStart", "RunflowRegenerateAttempt"
 NOT_KEPT = "[ATTEMPTS_NOT_KEPT] Regenerate End: switch keep_attempts on to get the images of all attempts."
 NOT_JUDGED = "[NOT_JUDGED] Regenerate End: nothing is connected to evaluation, so there is no verdict to pass on."
-A_LIST = "gets a list of {count} values, and a loop needs one. Make one batch of it before, or loop without it. {made}"
+A_LIST = "gets a list of {count} values, and a loop needs one. Make one batch of it before, or loop without it. {consequence}"
 GENERATED = "What ran before was generated once for each value."
 
 log = logging.getLogger("runflow_evaluate")
@@ -236,15 +236,15 @@ def _settings(inputs: dict[str, Any]) -> LoopSettings:
     return LoopSettings(**{name: _only(name, values) for name, values in inputs.items()})
 
 
-def _only(name: str, values: Any, made: str = GENERATED) -> Any:
+def _only(name: str, values: Any, consequence: str = GENERATED) -> Any:
     """The value of an input, which ComfyUI gives as a list; one that went through a list of one is fine."""
     if len(values) != 1:
-        raise InvalidInputError(name, A_LIST.format(count=len(values), made=made))
+        raise InvalidInputError(name, A_LIST.format(count=len(values), consequence=consequence))
     return values[0]
 
 
-def _state(values: Any, *made: str) -> LoopState:
-    state = _only("loop", values, *made)
+def _state(values: Any, *consequence: str) -> LoopState:
+    state = _only("loop", values, *consequence)
     if not isinstance(state, LoopState):
         raise InvalidInputError("loop", f"must come from Regenerate Until Passed: Start. {NO_ATTEMPT}")
     return state
@@ -313,13 +313,13 @@ async def _keep_if_unfinished(context: LoopContext, history: History) -> None:
 
 
 def _keep_best(context: LoopContext, history: History) -> None:
-    best, made = history.best, len(history.attempts)
+    best, count = history.best, len(history.attempts)
     context.publish_best(history)
     pictures = _image_batch.pictures(best.image) if best.image is not None else []
     where = _unjudged.save(pictures, _unjudged.BEST_FOLDER, context.dynprompt.original_prompt, context.extra_pnginfo)
     text = (
-        f"attempt {made + 1} did not reach End: a node of it failed, blocked what End reads, or was stopped · "
-        f"attempt {best.number} of {made} is the best so far · {where}"
+        f"attempt {count + 1} did not reach End: a node of it failed, blocked what End reads, or was stopped · "
+        f"attempt {best.number} of {count} is the best so far · {where}"
     )
     log.warning("Regenerate End %s: %s", context.node_id, text)
     context.say(text)
