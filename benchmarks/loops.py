@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 from measure import said, table
 
-NODES, ATTEMPTS, QUICK_NODES = 400, (1, 2, 5, 10), 50
+NODES, ATTEMPTS, QUICK_NODES = 400, (1, 2, 5, 10), 200
 GOAL = 1.3
 RUN_TIMEOUT_S = 1800
 
