@@ -31,6 +31,7 @@ PARTS = {
     "pending": "A hundred pending evaluations",
     "bookkeeping": "A journal of 100,000 rows",
     "growth": "Growth from 10 to 10,000 images",
+    "loops": "Growth from one attempt of a loop to ten",
 }
 RESULTS = HERE / "RESULTS.md"
 NOTES = HERE / "NOTES.md"

@@ -4,14 +4,13 @@ from comfy_api.latest import ComfyExtension, io
 
 from .evaluate import RunflowEvaluateImage, RunflowEvaluationOptions
 from .judges import RunflowJudgeModel
-from .lookup import RunflowGetEvaluation, RunflowSendFeedback
+from .lookup import RunflowGetEvaluation, RunflowGetRun, RunflowSendFeedback
 from .references import RunflowReferenceImage
 from .regenerate.nodes import RunflowRegenerateAttempt, RunflowRegenerateEnd, RunflowRegenerateStart
 from .report import RunflowVerdictCard
 from .results import RunflowEvaluationDetails, RunflowShowVerdict
-from .routes import handlers as _routes
+from .routes.register import register
 from .routing import RunflowPickBest, RunflowSplitByVerdict, RunflowVerdictSwitch
-from .runs import RunflowGetRun
 
 NODES: list[type[io.ComfyNode]] = [
     RunflowEvaluateImage,
@@ -38,4 +37,4 @@ class RunflowEvaluateExtension(ComfyExtension):
         return NODES
 
 
-_routes.register()
+register()

@@ -1,22 +1,46 @@
-"""Whether an evaluation belongs to the images given with it: one verdict for each, of these pixels."""
+"""IMAGE values as nodes meet them, and whether an evaluation belongs to the images given with it."""
 
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
+import numpy as np
 import torch
 
 from ..runflow_api import background, images
 from ..runflow_api.errors import InvalidInputError
 from ..runflow_api.evaluation.verdict import BatchVerdict
-from . import _runtime
 
 OTHER_PIXELS = "these are not the pixels that were judged"
+
+
+def check_images(name: str, value: Any) -> torch.Tensor:
+    """The IMAGE of the input ``name`` as [B, H, W, C]. Raises ``InvalidInputError`` for what other packs may send."""
+    if not isinstance(value, torch.Tensor):
+        kind = "nothing (None)" if value is None else f"a {type(value).__name__}"
+        raise InvalidInputError(name, f"gets {kind} where an image belongs. Look at the node that it comes from.")
+    if value.ndim not in (3, 4):
+        raise InvalidInputError(name, f"has {value.ndim} dimensions; an IMAGE has batch, height, width, channels.")
+    return batch(value)
 
 
 def batch(image: torch.Tensor) -> torch.Tensor:
     """An IMAGE as [B, H, W, C]; some nodes give a single image without its first axis."""
     return image.unsqueeze(0) if image.ndim == 3 else image
+
+
+def arrays(image: torch.Tensor) -> list[np.ndarray]:
+    """An IMAGE as B float arrays (H, W, C), without a copy where it is in main memory."""
+    whole = batch(image)
+    if not whole.is_floating_point() or whole.dtype == torch.bfloat16:
+        whole = whole.float()
+    return [picture.detach().cpu().numpy() for picture in whole]
+
+
+def pictures(image: torch.Tensor) -> list[images.Picture]:
+    """An IMAGE as B pictures, whose uint8 pixels and hash are made when they are first asked for."""
+    return [images.Picture(array) for array in arrays(image)]
 
 
 def check_count(image: torch.Tensor, evaluation: BatchVerdict) -> None:
@@ -31,9 +55,11 @@ def check_count(image: torch.Tensor, evaluation: BatchVerdict) -> None:
 
 async def pixel_hashes(image: torch.Tensor) -> tuple[str, ...]:
     """One hash of the uint8 pixels for each image, as evaluations carry them. Made beside the event loop."""
-    pictures = _runtime.arrays(image)
-    hashing = background.call(lambda: tuple(images.pixel_hash(images.to_pixels(each)) for each in pictures))
-    return await asyncio.wrap_future(hashing)
+    return await asyncio.wrap_future(background.call(_hashes, pictures(image)))
+
+
+def _hashes(judged: list[images.Picture]) -> tuple[str, ...]:
+    return tuple(picture.hash for picture in judged)
 
 
 def differ(hashes: tuple[str, ...], evaluation: BatchVerdict) -> bool:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -16,20 +14,18 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import comfy.model_management
 import comfy.utils
 import folder_paths
-import numpy as np
 import torch
-from comfy.cli_args import args
 from comfy_api.latest import io
 from comfy_execution.utils import get_executing_context
-from PIL.PngImagePlugin import PngInfo
 from server import PromptServer
 
 from ..runflow_api import background, images
-from ..runflow_api.errors import ConfigurationError, RunflowError
-from ..runflow_api.evaluation.question import Options, Question
-from ..runflow_api.evaluation.verdict import UNKNOWN, BatchVerdict, Policy
+from ..runflow_api.errors import BudgetError, ConfigurationError, RunflowError
+from ..runflow_api.evaluation.question import JudgeChoice, Options, Question
+from ..runflow_api.evaluation.verdict import RUNFLOW, BatchVerdict, Policy, Subject, not_judged
 from ..runflow_api.settings import config
-from . import _thumbnails
+from . import _image_batch, _thumbnails
+from ._unjudged import save_unjudged
 
 if TYPE_CHECKING:
     from ..runflow_api.evaluation.job import Person
@@ -40,7 +36,6 @@ THUMBNAILS_WITHIN_S = 2.0
 TYPICAL_EVALUATION_S = 15.0
 """Only shapes the bar: half-way after so many seconds, never full before the verdict."""
 BAR_STEPS = 1000
-UNJUDGED_FOLDER = "runflow-unjudged"
 
 log = logging.getLogger("runflow_evaluate")
 T = TypeVar("T")
@@ -51,6 +46,12 @@ def private_directory() -> Path:
     return Path(folder_paths.get_system_user_directory("runflow_evaluate"))
 
 
+def editor_settings_file(user: str = "default") -> Path:
+    """The file in which ComfyUI keeps what a user chose in the editor, wherever ``--user-directory`` put it."""
+    folder = folder_paths.get_public_user_directory(user) or folder_paths.get_public_user_directory("default")
+    return Path(folder, "comfy.settings.json")
+
+
 def settings() -> config.Config:
     return config.load(private_directory())
 
@@ -59,7 +60,7 @@ _evaluators: list[Any] = []
 _evaluators_lock = threading.Lock()
 
 
-def evaluator():
+def evaluator() -> Any:
     """The process-wide evaluator: one connection pool, one rate limit, one journal for all prompts.
 
     A changed configuration gets a new one.
@@ -73,37 +74,34 @@ def evaluator():
         return _evaluators[0]
 
 
-def arrays(batch: torch.Tensor) -> list[np.ndarray]:
-    """An IMAGE tensor [B, H, W, C] as B float arrays (H, W, C), without a copy where it is in main memory."""
-    if batch.ndim == 3:
-        batch = batch.unsqueeze(0)
-    if not batch.is_floating_point() or batch.dtype == torch.bfloat16:
-        batch = batch.float()
-    return [image.detach().cpu().numpy() for image in batch]
-
-
 async def judge(
     node: type[io.ComfyNode],
     batch: torch.Tensor,
     question: Question,
     *,
-    judge: str,
+    judge: JudgeChoice,
     policy: Policy,
     options: Options,
+    broken_limit: BudgetError | None = None,
     model: VisionModel | None = None,
     person: Person | None = None,
 ) -> BatchVerdict:
-    """Judge an IMAGE batch for ``node``, with progress on it; whatever stops saves the images first."""
+    """Judge an IMAGE batch for ``node``, with progress on it; whatever stops saves the images first.
+
+    ``broken_limit``: the batch is one value of a list that is not paid for, because a limit refuses it as a whole.
+    """
     from ..runflow_api.evaluation.evaluator import Job
 
-    pictures = [images.Picture(array) for array in arrays(batch)]
+    pictures = _image_batch.pictures(batch)
     show = NodeProgress(node.hidden.unique_id)
-    context = get_executing_context()
-    prompt_id = context.prompt_id if context else ""
     keeping = _keep_thumbnails(pictures)
     try:
-        job = Job(pictures, question, judge, policy, options, prompt_id, model=model, person=person)
-        verdict = await run_cancellable(evaluator().evaluate(job, show.progress), show)
+        job = Job(pictures, question, judge, policy, options, running_prompt(), model=model, person=person)
+        verdict: BatchVerdict
+        if broken_limit is None:
+            verdict = await run_cancellable(evaluator().evaluate(job, show.progress), show)
+        else:
+            verdict = _none_judged(broken_limit, job, await _image_batch.pixel_hashes(batch))
     except RunflowError as error:
         unjudged = [pictures[index] for index in error.unjudged_indices or range(len(pictures))]
         error.add_advice(await asyncio.wrap_future(background.call(save_unjudged, unjudged, node)))
@@ -118,6 +116,21 @@ async def judge(
     if keeping is not None:  # the panel asks for them as soon as it has the verdict
         await asyncio.wait({asyncio.wrap_future(keeping)}, timeout=THUMBNAILS_WITHIN_S)
     return verdict
+
+
+def _none_judged(error: RunflowError, job: Any, hashes: Sequence[str]) -> BatchVerdict:
+    """What a whole list gets for one error: *unknown*, if the person did not say stop."""
+    if job.policy.if_not_judged == "stop":
+        raise error
+    prompt = job.question.generation_prompt
+    subjects = [Subject(prompt, pixel_hash) for pixel_hash in hashes]
+    return BatchVerdict(tuple(not_judged(error, job.policy, subject, judge=RUNFLOW) for subject in subjects))
+
+
+def running_prompt() -> str:
+    """The id of the prompt that runs."""
+    running = get_executing_context()
+    return running.prompt_id if running is not None else ""
 
 
 def _keep_thumbnails(pictures: Sequence[images.Picture]) -> Future[None] | None:
@@ -142,18 +155,13 @@ async def run_cancellable(work: Coroutine[Any, Any, T], show: NodeProgress) -> T
         waiting.cancel()
 
 
-async def run_with_progress(
-    node: type[io.ComfyNode], work: Callable[[NodeProgress], Coroutine[Any, Any, T]], summary: Callable[[T], str]
-) -> T:
-    """Wait for work that costs nothing and has no image to save; what became of it stays on the node."""
-    show = NodeProgress(node.hidden.unique_id)
+async def run_with_progress(work: Coroutine[Any, Any, T], show: NodeProgress) -> T:
+    """Wait for work that costs nothing and has no image to save; the code of an error stays on the node."""
     try:
-        result = await run_cancellable(work(show), show)
+        return await run_cancellable(work, show)
     except RunflowError as error:
         show.text(error.code)
         raise
-    show.text(summary(result))
-    return result
 
 
 class NodeProgress:
@@ -182,79 +190,3 @@ class NodeProgress:
         if now - self._shown >= 1.0:
             self._shown, elapsed = now, now - self._started
             self._bar.update_absolute(round(BAR_STEPS * elapsed / (elapsed + TYPICAL_EVALUATION_S)))
-
-
-def save_unjudged(pictures: Sequence[images.Picture], node: type[io.ComfyNode]) -> str:
-    """Save images that have no verdict, with their workflow as SaveImage would; say where they are.
-
-    The name is the hash of the pixels, so that queueing again does not fill the folder with copies.
-    """
-    if not pictures:
-        return ""
-    folder = Path(folder_paths.get_output_directory()) / UNJUDGED_FOLDER
-    metadata = _metadata(node)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        names = [_save(folder, picture, metadata) for picture in pictures]
-    except (OSError, ValueError, TypeError) as error:  # what stopped the workflow may be what cannot be saved
-        log.warning("The images that were not judged could not be saved: %s", error)
-        return f"The images could not be saved ({type(error).__name__})."
-    return f"Saved to output/{UNJUDGED_FOLDER}/{', '.join(dict.fromkeys(names))}."
-
-
-def _save(folder: Path, picture: images.Picture, metadata: PngInfo | None) -> str:
-    path = folder / f"{picture.hash[:16]}.png"
-    if not path.exists():
-        part = path.with_suffix(f".{threading.get_ident()}.part")
-        images.to_pil(picture.pixels).save(part, "PNG", pnginfo=metadata, compress_level=1)
-        part.replace(path)
-    return path.name
-
-
-def _metadata(node: type[io.ComfyNode]) -> PngInfo | None:
-    if args.disable_metadata or node.hidden.prompt is None:
-        return None
-    metadata = PngInfo()
-    metadata.add_text("prompt", json.dumps(node.hidden.prompt))
-    for name, value in (node.hidden.extra_pnginfo or {}).items():
-        metadata.add_text(name, json.dumps(value))
-    return metadata
-
-
-# --- what ComfyUI caches ------------------------------------------------------------------------------
-
-_unknown_verdicts: Counter[str] = Counter()
-
-
-def fingerprint(judge: str | None, visible: dict[str, Any]) -> str:
-    """What ComfyUI compares, beside the inputs, to decide whether a verdict may come from its cache.
-
-    It holds who would answer, and how often these inputs went without a verdict: ComfyUI would cache a
-    non-answer for ever. The value is stored in saved images, so it is derived from no secret.
-    """
-    return f"{_resolved(judge or 'auto')}:{_unknown_verdicts[_visible_key(visible)]}"
-
-
-def rerun_if_unjudged(verdict: BatchVerdict, node: type[io.ComfyNode]) -> None:
-    """Let the next queue ask again where nobody judged."""
-    if verdict.outcome == UNKNOWN and any(each.error for each in verdict):
-        inputs = node.hidden.dynprompt.get_node(node.hidden.unique_id)["inputs"]
-        _unknown_verdicts[_visible_key(inputs)] += 1
-
-
-def _visible_key(inputs: dict[str, Any]) -> str:
-    """The inputs that are no links: all that ``fingerprint_inputs`` can see."""
-    constant = {name: value for name, value in inputs.items() if not isinstance(value, list | tuple | type(None))}
-    return json.dumps(constant, sort_keys=True, default=str)
-
-
-def _resolved(judge: str) -> str:
-    if judge != "auto":
-        return judge
-    try:
-        current = settings()
-        if current.api_key or current.trouble:
-            return "runflow"
-        return "model" if current.model_url else "local"
-    except ConfigurationError:
-        return "misconfigured"

@@ -18,14 +18,14 @@ from ..runflow_api._files import private_folder, replace_private
 FOLDER = "thumbnails"
 SIDE = 192
 QUALITY = 70
-MOST = 5_000
+MAX_THUMBNAILS = 5_000
 """About 5 kB each. The oldest go first."""
-LOOK_EVERY = 100
+CHECK_EVERY = 100
 _NAME = re.compile(r"[0-9a-f]{16,128}")
 
 log = logging.getLogger("runflow_evaluate")
-_kept = 0
-_tidying = threading.Lock()
+_kept_count = 0
+_counting = threading.Lock()
 
 
 def keep(directory: Path, pictures: Sequence[images.Picture]) -> None:
@@ -34,8 +34,8 @@ def keep(directory: Path, pictures: Sequence[images.Picture]) -> None:
     try:
         private_folder(folder)
         for picture in pictures:
-            _keep(folder, picture)
-        _tidy(folder, len(pictures))
+            _keep_one(folder, picture)
+        _remove_oldest(folder, len(pictures))
     except (OSError, ValueError) as error:
         log.warning("A thumbnail could not be kept: %s", error)
 
@@ -45,10 +45,13 @@ def find(directory: Path, name: str) -> Path | None:
     if not _NAME.fullmatch(name):
         return None
     file = directory / FOLDER / f"{name}.webp"
-    return file if file.is_file() else None
+    try:
+        return file if file.is_file() else None
+    except OSError:  # the folder of another user
+        return None
 
 
-def _keep(folder: Path, picture: images.Picture) -> None:
+def _keep_one(folder: Path, picture: images.Picture) -> None:
     file = folder / f"{picture.hash}.webp"
     if file.exists():
         return
@@ -59,13 +62,13 @@ def _keep(folder: Path, picture: images.Picture) -> None:
     replace_private(file, encoded.getvalue())
 
 
-def _tidy(folder: Path, added: int) -> None:
-    """Once in a while forget the oldest."""
-    global _kept
-    with _tidying:
-        due = _kept == 0 or (_kept + added) // LOOK_EVERY > _kept // LOOK_EVERY
-        _kept += added
+def _remove_oldest(folder: Path, added: int) -> None:
+    """Once in a while delete the oldest."""
+    global _kept_count
+    with _counting:
+        due = _kept_count == 0 or (_kept_count + added) // CHECK_EVERY > _kept_count // CHECK_EVERY
+        _kept_count += added
     if due:
         files = sorted(folder.glob("*.webp"), key=lambda file: file.stat().st_mtime)
-        for file in files[: max(0, len(files) - MOST)]:
+        for file in files[: max(0, len(files) - MAX_THUMBNAILS)]:
             file.unlink(missing_ok=True)

@@ -1,10 +1,17 @@
 """Ask for a verdict: Evaluate Image Quality, and the options that few people need."""
 
+import asyncio
+from dataclasses import fields, replace
+from typing import Any
+
+import torch
 from comfy_api.latest import io
 
+from ..runflow_api import background
+from ..runflow_api.errors import InvalidInputError
 from ..runflow_api.evaluation.question import JUDGES, PREFLIGHTS, UPLOADS, Options, Question
-from ..runflow_api.evaluation.verdict import IF_NOT_JUDGED, Policy
-from . import _runtime
+from ..runflow_api.evaluation.verdict import IF_NOT_JUDGED, BatchVerdict, Policy
+from . import _cache_key, _image_batch, _image_list, _runtime
 from ._ask import Editor
 from ._schema import (
     JudgeModelType,
@@ -17,6 +24,8 @@ from ._schema import (
     verdict_outputs,
     verdict_result,
 )
+from ._unjudged import save_unjudged
+from .regenerate.context import is_between_start_and_end, is_later_attempt
 
 
 class RunflowEvaluateImage(io.ComfyNode):
@@ -91,7 +100,13 @@ class RunflowEvaluateImage(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, judge=None, **visible) -> str:
-        return _runtime.fingerprint(judge, {"judge": judge, **visible})
+        return _cache_key.fingerprint(judge, {"judge": judge, **visible})
+
+    @classmethod
+    def check_lazy_status(cls, image, judge="auto", options=None, **inputs) -> list[str]:
+        """No input is lazy. ComfyUI calls this for every value of a list before it runs the node for the first."""
+        _image_list.collect(image, _question(inputs), options or Options(), judge)
+        return []
 
     @classmethod
     async def execute(
@@ -108,6 +123,10 @@ class RunflowEvaluateImage(io.ComfyNode):
         options=None,
         judge_model=None,
     ) -> io.NodeOutput:
+        images = _image_batch.check_images("image", image)
+        listed = _image_list.collected()
+        if len(listed.values) > 1 and is_between_start_and_end(cls):
+            raise InvalidInputError("image", _image_list.IN_A_LOOP.format(count=len(listed.values)))
         question = Question(
             generation_prompt=generation_prompt,
             evaluation_instructions=evaluation_instructions,
@@ -115,18 +134,35 @@ class RunflowEvaluateImage(io.ComfyNode):
             task_description=task_description,
             references=references or (),
         )
+        policy, keeps = Policy(min_score, if_not_judged), if_not_judged == "stop" and is_later_attempt(cls)
+        if keeps:  # what stops here would lose the attempts before: the loop ends with the best of them instead
+            policy = replace(policy, if_not_judged="fail")
         verdict = await _runtime.judge(
             cls,
-            image,
+            images,
             question,
             judge=judge,
-            policy=Policy(min_score, if_not_judged),
+            policy=policy,
             options=options or Options(),
             model=judge_model.bind() if judge_model else None,
             person=Editor(cls.hidden.unique_id),
+            broken_limit=await listed.broken_limit(_runtime.running_prompt()),
         )
-        _runtime.rerun_if_unjudged(verdict, cls)
+        if keeps:
+            await _save_unjudged(cls, images, verdict)
+        _cache_key.rerun_if_unjudged(verdict, cls)
         return verdict_result(verdict)
+
+
+def _question(inputs: dict[str, Any]) -> Question:
+    """What is asked, from the inputs that Question has; ``None`` where a link gives nothing."""
+    names = {field.name for field in fields(Question)}
+    return Question(**{name: value for name, value in inputs.items() if name in names and value is not None})
+
+
+async def _save_unjudged(node: type[io.ComfyNode], images: torch.Tensor, verdict: BatchVerdict) -> None:
+    pictures = [picture for picture, each in zip(_image_batch.pictures(images), verdict, strict=True) if each.error]
+    await asyncio.wrap_future(background.call(save_unjudged, pictures, node))
 
 
 class RunflowEvaluationOptions(io.ComfyNode):

@@ -1,12 +1,13 @@
-"""What was asked earlier: Get Evaluation, by id, and Send Feedback."""
+"""What was asked earlier: Get Evaluation and Get Run, by id, and Send Feedback."""
+
+import json
 
 from comfy_api.latest import io
 
-from ..runflow_api.api.models import EVALUATION_EMBEDS
+from ..runflow_api.api.models import EVALUATION_EMBEDS, Run
 from ..runflow_api.evaluation.question import RATINGS
 from ..runflow_api.evaluation.verdict import RUNFLOW, Policy
 from . import _runtime
-from ._late import follow_up
 from ._schema import (
     EvaluationType,
     if_not_judged_input,
@@ -18,7 +19,7 @@ from ._schema import (
 )
 
 _ended: set[str] = set()
-"""Ids that were terminal when a node of this process read them: only these may come from ComfyUI's cache."""
+"""Evaluations and runs that had ended when a node of this process read them: only they may be cached."""
 
 
 class RunflowGetEvaluation(io.ComfyNode):
@@ -52,33 +53,106 @@ class RunflowGetEvaluation(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, evaluation_ids=None, **_visible) -> float | str:
         """Never equal until all have ended; nor where the ids come over a link, and cannot be seen here."""
-        ids = follow_up.split_ids(evaluation_ids) if isinstance(evaluation_ids, str) else []
+        from ..runflow_api.evaluation import lookup
+
+        ids = lookup.split_ids(evaluation_ids) if isinstance(evaluation_ids, str) else []
         return "ended" if ids and _ended.issuperset(ids) else float("nan")
 
     @classmethod
     async def execute(
         cls, evaluation_ids, wait=True, min_score=0.0, if_not_judged="stop", timeout_s=600
     ) -> io.NodeOutput:
-        ids = follow_up.split_ids(evaluation_ids)
-        verdict = await _runtime.run_with_progress(
-            cls,
-            lambda show: follow_up.evaluations(
-                _runtime.evaluator(),
-                ids,
-                Policy(min_score, if_not_judged),
-                wait=wait,
-                timeout_s=timeout_s,
-                embed=sorted(EVALUATION_EMBEDS),
-                report=show.progress,
-            ),
-            lambda verdict: verdict.summary,
+        from ..runflow_api.evaluation import lookup
+
+        ids, show = lookup.split_ids(evaluation_ids), _runtime.NodeProgress(cls.hidden.unique_id)
+        reading = lookup.evaluations(
+            _runtime.evaluator(),
+            ids,
+            Policy(min_score, if_not_judged),
+            wait=wait,
+            timeout_s=timeout_s,
+            embed=sorted(EVALUATION_EMBEDS),
+            report=show.progress,
         )
+        verdict = await _runtime.run_with_progress(reading, show)
+        show.text(verdict.summary)
         _ended.update(
             evaluation_id
             for evaluation_id, each in zip(ids, verdict, strict=True)
             if each.evaluation.is_terminal and each.error is None
         )
         return verdict_result(verdict)
+
+
+class RunflowGetRun(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="RunflowGetRun",
+            display_name="Get Run",
+            description=(
+                "Reads one of your Runflow runs: how it ended, its current verdict, its output, why it failed. Costs "
+                "nothing. Media in the output are addresses that expire."
+            ),
+            inputs=[
+                io.String.Input("run_id", default="", tooltip="The run's id (UUID)."),
+                io.Boolean.Input(
+                    "wait",
+                    optional=True,
+                    default=True,
+                    tooltip="Wait until the run has ended. Off: take it as it is, and ask again next time.",
+                ),
+                timeout_input("How long to wait, in seconds."),
+            ],
+            outputs=[
+                io.String.Output(
+                    "status",
+                    display_name="status",
+                    tooltip="succeeded, failed, cancelled or partial_succeeded; before: queued, dispatching, running.",
+                ),
+                io.Boolean.Output(
+                    "passed", display_name="passed", tooltip="Whether the run's current evaluation passed."
+                ),
+                io.Float.Output("score", display_name="score", tooltip="Its score, 0 to 1; 0 where there is none."),
+                io.String.Output("output_json", display_name="output_json", tooltip="The run's output as JSON."),
+                io.String.Output("failure", display_name="failure", tooltip="Why it failed; empty where it did not."),
+            ],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, run_id=None, **_visible) -> float | str:
+        """Never equal until the run has ended, nor where its id comes over a link."""
+        return "ended" if isinstance(run_id, str) and run_id.strip() in _ended else float("nan")
+
+    @classmethod
+    async def execute(cls, run_id, wait=True, timeout_s=600) -> io.NodeOutput:
+        from ..runflow_api.evaluation import lookup
+
+        run_id, show = run_id.strip(), _runtime.NodeProgress(cls.hidden.unique_id)
+        reading = lookup.run(_runtime.evaluator(), run_id, wait=wait, timeout_s=timeout_s, report=show.progress)
+        run = await _runtime.run_with_progress(reading, show)
+        failure = lookup.run_failure(run)
+        show.text(" · ".join(part for part in (run.status_code, _judged(run), failure) if part))
+        if run.is_terminal:
+            _ended.add(run_id)
+        verdict = run.current_evaluation_summary
+        return io.NodeOutput(
+            run.status_code or "",
+            bool(verdict and verdict.passed),
+            verdict.score if verdict and verdict.score is not None else 0.0,
+            json.dumps(run.output, ensure_ascii=False, indent=2),
+            failure,
+        )
+
+
+def _judged(run: Run) -> str:
+    """ "passed 0.90": the run's current verdict."""
+    verdict = run.current_evaluation_summary
+    if verdict is None:
+        return "not evaluated"
+    outcome = {None: "no verdict", True: "passed", False: "failed"}[verdict.passed]
+    return outcome if verdict.score is None else f"{outcome} {verdict.score:.2f}"
 
 
 class RunflowSendFeedback(io.ComfyNode):
@@ -117,19 +191,18 @@ class RunflowSendFeedback(io.ComfyNode):
 
     @classmethod
     async def execute(cls, evaluation, rating="none", reason="") -> io.NodeOutput:
-        follow_up.check_feedback(rating, reason)
+        from ..runflow_api.evaluation import lookup
+
+        lookup.check_feedback(rating, reason)
+        show = _runtime.NodeProgress(cls.hidden.unique_id)
         rated = [each.evaluation.id for each in evaluation if each.judge == RUNFLOW and each.evaluation.id]
         ids = list(dict.fromkeys(rated))
         skipped = len(evaluation) - len(rated)
         left_out = f", {skipped} skipped: not judged by Runflow" if skipped else ""
         if rating == "none" or not ids:
-            said = "nothing sent: rating is none" if rating == "none" else f"nothing sent{left_out}"
-            _runtime.NodeProgress(cls.hidden.unique_id).text(said)
+            show.text("nothing sent: rating is none" if rating == "none" else f"nothing sent{left_out}")
             return io.NodeOutput()
+        sent = await _runtime.run_with_progress(lookup.feedback(_runtime.evaluator(), ids, rating, reason), show)
         done = "feedback cleared" if rating == "clear" else f"{rating} sent"
-        await _runtime.run_with_progress(
-            cls,
-            lambda show: follow_up.feedback(_runtime.evaluator(), ids, rating, reason),
-            lambda sent: f"{done} for {len(sent)} evaluation{'s' if len(sent) > 1 else ''}{left_out}",
-        )
+        show.text(f"{done} for {len(sent)} evaluation{'s' if len(sent) > 1 else ''}{left_out}")
         return io.NodeOutput()

@@ -4,7 +4,7 @@ from comfy_api.latest import io
 
 from ..runflow_api.errors import InvalidInputError
 from ..runflow_api.evaluation.question import Reference
-from . import _runtime
+from . import _image_batch
 from ._schema import ReferencesType, schema
 
 
@@ -47,6 +47,9 @@ class RunflowReferenceImage(io.ComfyNode):
         url = url.strip()
         if (image is None) == (not url):
             raise InvalidInputError("references", "give an image or a URL to Reference Image, one of the two.")
-        sources = [{"url": url}] if image is None else [{"pixels": pixels} for pixels in _runtime.arrays(image)]
-        added = tuple(Reference(**source, kind=kind, description=description) for source in sources)
+        if image is None:
+            added = [Reference(url=url, kind=kind, description=description)]
+        else:
+            pictures = _image_batch.arrays(_image_batch.check_images("image", image))
+            added = [Reference(pixels=pixels, kind=kind, description=description) for pixels in pictures]
         return io.NodeOutput((*(references or ()), *added))

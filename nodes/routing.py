@@ -85,8 +85,9 @@ class RunflowSplitByVerdict(io.ComfyNode):
 
     @classmethod
     async def execute(cls, image, evaluation) -> io.NodeOutput:
+        image = _image_batch.check_images("image", image)
         note = await _checked(image, evaluation)
-        groups = divided(evaluation)
+        groups = positions_by_verdict(evaluation)
         counts = zip((len(group) for group in groups), ("passed", "failed", "not judged"), strict=True)
         said = [f"{count} {name}" + ("" if count else ", nothing sent on") for count, name in counts]
         _say(cls, " · ".join([*said, *note]))
@@ -124,6 +125,7 @@ class RunflowPickBest(io.ComfyNode):
 
     @classmethod
     async def execute(cls, image, evaluation) -> io.NodeOutput:
+        image = _image_batch.check_images("image", image)
         note = await _checked(image, evaluation)
         ranked = evaluation.ranked
         best = evaluation[ranked[0]]
@@ -138,7 +140,7 @@ class RunflowPickBest(io.ComfyNode):
         )
 
 
-def divided(evaluation: BatchVerdict) -> tuple[list[int], list[int], list[int]]:
+def positions_by_verdict(evaluation: BatchVerdict) -> tuple[list[int], list[int], list[int]]:
     """The positions of what passed, what failed, and what nobody judged and does not count as passed."""
     passed = [index for index, verdict in enumerate(evaluation) if verdict.passed]
     failed = [i for i, verdict in enumerate(evaluation) if not verdict.passed and verdict.outcome == FAILED]

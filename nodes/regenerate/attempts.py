@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -9,9 +11,8 @@ import torch
 
 from ...runflow_api.errors import InvalidInputError
 from ...runflow_api.evaluation.question import LONGEST, require_choice
-from ...runflow_api.evaluation.verdict import UNKNOWN, BatchVerdict, Verdict, credits_text, total_cost
-from .. import _image_batch
-from . import graph as _loop
+from ...runflow_api.evaluation.verdict import RUNFLOW, UNKNOWN, BatchVerdict, Verdict, credits_text, total_cost
+from .graph import Body, Graph, next_seed
 
 LOOP_OUT, PROMPT_OUT, SEED_OUT, ATTEMPT_OUT, ISSUES_OUT, ORIGINAL_OUT = range(6)
 """Start's outputs, which its stand-in has in the same order."""
@@ -23,11 +24,13 @@ KEEP_WITH_KEEP = (
     f"to improved. {NO_ATTEMPT}"
 )
 LONGEST_PROMPT = LONGEST["generation_prompt"]
+MAX_PREVIOUS_ISSUES, MAX_PREVIOUS_CHARACTERS = 12, 1_000
+"""Of previous_issues, which people join to the next prompt: more is no help to a model, and has to be judged too."""
 
 
 @dataclass(frozen=True)
 class LoopState:
-    """What the loop socket carries: whose turn it is. ``start`` is the id of Start or of its stand-in.
+    """What the loop socket carries: prompt and seed of an attempt. ``start`` is the id of Start or of its stand-in.
 
     ``memory`` is Start's: what was made, for each End. ComfyUI has Start's outputs in its cache for as long as
     neither Start changes nor /free is called, and what it has of clones for a shorter time: by default a recent
@@ -38,6 +41,13 @@ class LoopState:
     prompt: str
     seed: int
     memory: dict[str, RememberedAttempts] = field(default_factory=dict, compare=False, repr=False)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "prompt": self.prompt,
+            "seed": self.seed,
+            "seed_digits": str(self.seed),  # a number of more than 53 bits loses some in JavaScript
+        }
 
 
 @dataclass(frozen=True)
@@ -69,10 +79,10 @@ class LoopSettings:
 
 @dataclass(frozen=True)
 class Attempt:
-    """One attempt: what it was made from, and what came out. ``hashes`` stay when the image is let go of."""
+    """One attempt: what it was made from, and what came out. ``hashes`` stay when the image is dropped."""
 
     number: int
-    turn: LoopState
+    state: LoopState
     image: torch.Tensor | None
     verdict: BatchVerdict | None
     hashes: tuple[str, ...]
@@ -80,13 +90,18 @@ class Attempt:
     """What loops inside the body chose in this attempt, for the metadata."""
     output_nodes: frozenset[str] = frozenset()
     """What previewed and saved in this attempt, by the identity of each."""
-    recalled: bool = False
+    remembered: bool = False
     """Made in an earlier run: nothing of it was made or paid again."""
 
     @property
-    def rank(self) -> tuple[bool, bool, float]:
-        """What passed, then what was judged, then by score."""
-        return self.passed, self.outcome != UNKNOWN, self.score
+    def rank(self) -> tuple[bool, bool, bool, float]:
+        """By who judged, then what passed, then what was judged, then by score.
+
+        A score of the local judge says nothing about content: it is never compared with one of Runflow's.
+        """
+        counts = self.passed or self.outcome != UNKNOWN
+        by_runflow = counts and all(each.judge == RUNFLOW for each in self.verdict or ())
+        return by_runflow, self.passed, self.outcome != UNKNOWN, self.score
 
     @property
     def passed(self) -> bool:
@@ -108,27 +123,34 @@ class Attempt:
 
     @property
     def others_were_judged(self) -> bool:
-        return self.verdict is not None and _image_batch.differ(self.hashes, self.verdict)
+        """Whether pixels were judged that are not among these, for example before an upscaler."""
+        judged = {each.subject.pixel_hash for each in self.verdict or ()} - {""}
+        return not judged <= set(self.hashes)
 
     @property
     def cost(self) -> str:
         """What this run paid for it in credits, "" where nobody knows."""
-        return "0" if self.recalled else credits_text(total_cost(self.verdict or ()))
+        return "0" if self.remembered else credits_text(total_cost(self.verdict or ()))
+
+    @property
+    def issues_for_the_next(self) -> str:
+        """What was wrong, as the next attempt may read it: whole lines, and few enough to stand in a prompt."""
+        lines = self.verdict.issues.splitlines()[:MAX_PREVIOUS_ISSUES] if self.verdict else []
+        while lines and len("\n".join(lines)) > MAX_PREVIOUS_CHARACTERS:
+            lines = lines[:-1] if len(lines) > 1 else [f"{lines[0][: MAX_PREVIOUS_CHARACTERS - 1]}…"]
+        return "\n".join(lines)
 
     def to_json(self) -> dict[str, Any]:
         """As the panel shows it and API clients read it."""
-        members = [_member(each, image) for each, image in zip(self.verdict or (), self.hashes, strict=False)]
-        return {**self.recipe(), "cost": self.cost, "members": members}
+        return {**self.recipe(), "cost": self.cost, "members": [_member(each) for each in self.verdict or ()]}
 
     def recipe(self) -> dict[str, Any]:
         """How it was made and what was said of it, for the metadata of what is saved."""
         verdict = self.verdict
         return {
             "attempt": self.number,
-            "prompt": self.turn.prompt,
-            "seed": self.turn.seed,
-            "seed_digits": str(self.turn.seed),  # a number of more than 53 bits loses some in JavaScript
-            "verdict": self.outcome,
+            **self.state.to_json(),
+            "verdict": str(self.outcome),
             "passed": self.passed,
             "score": self.score,
             "issues": verdict.issues.splitlines() if verdict else [],
@@ -137,11 +159,11 @@ class Attempt:
         }
 
 
-def _member(verdict: Verdict, image: str) -> dict[str, Any]:
-    """One image of an attempt, for those who look at it or rate it."""
+def _member(verdict: Verdict) -> dict[str, Any]:
+    """One judged image of an attempt, for those who look at it or rate it."""
     return {
         "id": verdict.evaluation.id,
-        "image": image,
+        "image": verdict.subject.pixel_hash,
         "verdict": str(verdict.outcome),
         "score": verdict.score,
         "judge": verdict.judge,
@@ -157,73 +179,93 @@ class RememberedAttempts:
     """
 
     identity: str
-    made: list[Attempt]
+    attempts: list[Attempt]
     beyond: list[Attempt]
 
 
-class History:
-    """The attempts so far. Images: of the best and of the latest one, and of all only where they are kept.
+@dataclass(frozen=True)
+class Loop:
+    """What stays the same at every attempt, worked out once.
 
-    ``identity`` is that of ``RememberedAttempts``. ``output_nodes`` preview and save in each attempt. ``reaching`` are
-    Start's outputs that the image depends on.
+    ``graph`` holds the nodes beside the first attempt, ``body`` those of it that are repeated. ``identity`` is that of
+    ``RememberedAttempts``. ``output_nodes`` preview and save in each attempt. ``reaching`` are Start's outputs that the
+    image depends on.
     """
 
-    def __init__(
-        self, body: _loop.Body, first: LoopState, identity: str, output_nodes: frozenset[str], reaching: frozenset[int]
-    ) -> None:
-        self.body, self.first, self.output_nodes, self.reaching = body, first, output_nodes, reaching
-        self.made: list[Attempt] = []
-        known = first.memory.get(body.end)
-        self._beyond = [*known.made, *known.beyond] if known and known.identity == identity else []
-        first.memory[body.end] = RememberedAttempts(identity, self.made, self._beyond)
+    graph: Graph
+    body: Body
+    identity: str
+    output_nodes: frozenset[str]
+    reaching: frozenset[int]
+
+
+class History:
+    """The attempts so far. Images: of the best and of the latest one, and of all only where they are kept."""
+
+    def __init__(self, loop: Loop, first: LoopState) -> None:
+        self.loop, self.first = loop, first
+        self.attempts: list[Attempt] = []
+        self.has_ended = False
+        self.keeper: asyncio.Task[None] | None = None
+        """Saves the best attempt if the prompt ends before the loop does."""
+        remembered = first.memory.get(loop.body.end)
+        if remembered is not None and remembered.identity == loop.identity:
+            self._beyond = [*remembered.attempts, *remembered.beyond]
+        else:
+            self._beyond = []
+        first.memory[loop.body.end] = RememberedAttempts(loop.identity, self.attempts, self._beyond)
 
     @property
     def best(self) -> Attempt:
-        return max(self.made, key=lambda made: made.rank)  # the earliest of equals
+        return best_of(self.attempts)
 
     @property
     def latest(self) -> Attempt:
-        return self.made[-1]
+        return self.attempts[-1]
 
     @property
     def repeated(self) -> bool:
-        return len(self.made) > 1 and self.made[-2].hashes == self.latest.hashes
+        return len(self.attempts) > 1 and self.attempts[-2].hashes == self.latest.hashes
 
-    def would_change(self, turn: LoopState) -> bool:
-        """Whether an image made from ``turn`` can be another one than the latest."""
-        now = self.latest.turn
+    def would_change(self, state: LoopState) -> bool:
+        """Whether an image made from ``state`` can be another one than the latest."""
+        now = self.latest.state
         changed = {ATTEMPT_OUT, ISSUES_OUT}
-        changed |= {PROMPT_OUT} if turn.prompt != now.prompt else set()
-        changed |= {SEED_OUT} if turn.seed != now.seed else set()
-        return bool(changed & self.reaching)
+        changed |= {PROMPT_OUT} if state.prompt != now.prompt else set()
+        changed |= {SEED_OUT} if state.seed != now.seed else set()
+        return bool(changed & self.loop.reaching)
 
-    def add(self, made: Attempt, rules: LoopSettings) -> None:
+    def add(self, attempt: Attempt, settings: LoopSettings) -> None:
         """One more, in the place of the one that was made from the same before."""
-        same = bool(self._beyond) and self._beyond[0].hashes == made.hashes
+        same = bool(self._beyond) and self._beyond[0].hashes == attempt.hashes
         self._beyond[:] = self._beyond[1:] if same else []
-        self.made.append(made)
-        self.drop_images(rules, but_for=made)
+        self.attempts.append(attempt)
+        self.drop_images(settings, but_for=attempt)
 
-    def drop_images(self, rules: LoopSettings, but_for: Attempt | None = None) -> None:
+    def drop_images(self, settings: LoopSettings, but_for: Attempt | None = None) -> None:
         """Drop the images that nobody asks for any more."""
-        if rules.keep_attempts:
+        if settings.keep_attempts:
             return
-        best_known = max([*self.made, *self._beyond], key=lambda made: made.rank)
-        needed = {id(self.best), id(best_known), id(but_for)}
-        for attempts in (self.made, self._beyond):
-            attempts[:] = [made if id(made) in needed else replace(made, image=None) for made in attempts]
+        needed = {id(self.best), id(best_of([*self.attempts, *self._beyond])), id(but_for)}
+        for attempts in (self.attempts, self._beyond):
+            attempts[:] = [each if id(each) in needed else replace(each, image=None) for each in attempts]
 
-    def recall(self, rules: LoopSettings) -> None:
+    def reuse_remembered(self, settings: LoopSettings) -> None:
         """Add the attempts that were made before and would be made again, if what is needed of them is at hand."""
-        fresh, known = len(self.made), list(self._beyond)
-        while self._beyond and self.output_nodes <= self._beyond[0].output_nodes:
-            turn = following(self, rules)
-            made = self._beyond[0].turn
-            if not isinstance(turn, LoopState) or (turn.prompt, turn.seed) != (made.prompt, made.seed):
+        fresh, remembered = len(self.attempts), list(self._beyond)
+        while self._beyond and self.loop.output_nodes <= self._beyond[0].output_nodes:
+            state = next_attempt(self, settings)
+            known = self._beyond[0].state
+            if not isinstance(state, LoopState) or (state.prompt, state.seed) != (known.prompt, known.seed):
                 break
-            self.made.append(replace(self._beyond.pop(0), recalled=True))
-        if any(made.image is None for made in (self.made if rules.keep_attempts else [self.best])):
-            self.made[fresh:], self._beyond[:] = [], known
+            self.attempts.append(replace(self._beyond.pop(0), remembered=True))
+        if any(each.image is None for each in (self.attempts if settings.keep_attempts else [self.best])):
+            self.attempts[fresh:], self._beyond[:] = [], remembered
+
+
+def best_of(attempts: Iterable[Attempt]) -> Attempt:
+    """The best; of equals the earliest."""
+    return max(attempts, key=lambda attempt: attempt.rank)
 
 
 class Handover:
@@ -233,7 +275,7 @@ class Handover:
     """
 
     def __init__(self, history: History) -> None:
-        self.body, self.number = history.body, len(history.made) + 1
+        self.loop, self.number = history.loop, len(history.attempts) + 1
         self._history: History | None = history
 
     def take(self) -> History | None:
@@ -241,45 +283,49 @@ class Handover:
         return history
 
 
-def following(history: History, rules: LoopSettings) -> LoopState | str:
+def next_attempt(history: History, settings: LoopSettings) -> LoopState | str:
     """The prompt and seed of the next attempt, or why there is none."""
-    made, verdict, number = history.latest, history.latest.verdict, history.latest.number
+    latest, verdict, number = history.latest, history.latest.verdict, history.latest.number
     if verdict is None:
         return "not judged, nothing is connected to evaluation"
     if verdict.outcome == UNKNOWN:
-        return f"nobody judged attempt {number}"
-    if verdict.passed and rules.stop_on_pass:
+        codes = dict.fromkeys(f" [{each.error.code}]" for each in verdict if each.error)
+        return f"nobody judged attempt {number}{''.join(codes)}"
+    if verdict.passed and settings.stop_on_pass:
         return "passed"
-    if number >= rules.max_attempts:
+    if number >= settings.max_attempts:
         return "all attempts made"
     if history.repeated:
         return f"attempt {number} came out like attempt {number - 1}"
-    seed = _loop.next_seed(rules.next_seed, history.first.seed, made.turn.seed, number + 1)
-    turn = LoopState("", _next_prompt(made, rules), seed)
-    if not history.would_change(turn):
-        same = (turn.prompt, turn.seed) == (made.turn.prompt, made.turn.seed)
+    seed = next_seed(settings.next_seed, history.first.seed, latest.state.seed, number + 1)
+    state = LoopState("", _next_prompt(latest, settings), seed)
+    if not history.would_change(state):
+        same = (state.prompt, state.seed) == (latest.state.prompt, latest.state.seed)
         why = "no other prompt was suggested and the seed is kept" if same else "what changes does not reach the image"
         return f"{why}: the next attempt would be the same"
-    return turn
+    return state
 
 
-def _next_prompt(made: Attempt, rules: LoopSettings) -> str:
+def _next_prompt(attempt: Attempt, settings: LoopSettings) -> str:
     """The improvement, where there is one that can be judged."""
-    kept = rules.next_prompt == "keep" or len(made.suggestion) > LONGEST_PROMPT
-    return made.turn.prompt if kept else made.suggestion or made.turn.prompt
+    kept = settings.next_prompt == "keep" or len(attempt.suggestion) > LONGEST_PROMPT
+    return attempt.state.prompt if kept else attempt.suggestion or attempt.state.prompt
 
 
-def notes(history: History, rules: LoopSettings) -> list[str]:
+def notes(history: History, settings: LoopSettings) -> list[str]:
     """What the attempts changed in vain, and what was suggested in vain."""
-    said = []
+    lines = []
     for name, socket in (("prompt", PROMPT_OUT), ("seed", SEED_OUT)):
-        changed = {getattr(made.turn, name) for made in history.made}
-        if len(changed) > 1 and socket not in history.reaching:
-            said.append(f"the {name} of the attempts changed, but current_{name} does not reach the image")
-    for made in history.made[:-1] if rules.next_prompt != "keep" else []:
-        if (length := len(made.suggestion)) > LONGEST_PROMPT:
-            said.append(
-                f"the prompt suggested after attempt {made.number} has {length} characters, and Runflow takes "
+        changed = {getattr(attempt.state, name) for attempt in history.attempts}
+        if len(changed) > 1 and socket not in history.loop.reaching:
+            lines.append(f"the {name} of the attempts changed, but current_{name} does not reach the image")
+    for attempt in history.attempts[:-1] if settings.next_prompt != "keep" else []:
+        if (length := len(attempt.suggestion)) > LONGEST_PROMPT:
+            lines.append(
+                f"the prompt suggested after attempt {attempt.number} has {length} characters, and Runflow takes "
                 f"{LONGEST_PROMPT}: it was not used"
             )
-    return said
+    best = history.best
+    if best.verdict is not None and len(best.verdict) != len(best.hashes):
+        lines.append(f"{len(best.verdict)} images were judged for the {len(best.hashes)} that came out")
+    return lines

@@ -43,27 +43,28 @@ def links(node: Node) -> Iterator[tuple[str, Link]]:
 
 def upstream(graph: Graph, nodes: Iterable[str]) -> set[str]:
     """The nodes themselves and all that they depend on, inside the graph."""
-    return _reached(nodes, lambda node: (source for _, (source, _) in links(graph[node]) if source in graph))
+    sources = {node: [source for _, (source, _) in links(graph[node]) if source in graph] for node in graph}
+    return _reached(nodes, sources)
 
 
 def downstream(graph: Graph, node: str, but: Collection[Link] = ()) -> set[str]:
     """All that depends on ``node``, without it, other than by the links ``but``."""
-    children = defaultdict(list)
-    for child in graph:
-        for _, source in links(graph[child]):
+    readers: dict[str, list[str]] = defaultdict(list)
+    for reader in graph:
+        for _, source in links(graph[reader]):
             if source not in but:
-                children[source[0]].append(child)
-    return _reached([node], lambda each: children[each]) - {node}
+                readers[source[0]].append(reader)
+    return _reached([node], readers) - {node}
 
 
-def _reached(start: Iterable[str], following: Callable[[str], Iterable[str]]) -> set[str]:
+def _reached(start: Iterable[str], neighbours: Mapping[str, Iterable[str]]) -> set[str]:
     found: set[str] = set()
     waiting = list(start)
     while waiting:
         node = waiting.pop()
         if node not in found:
             found.add(node)
-            waiting.extend(following(node))
+            waiting.extend(neighbours.get(node, ()))
     return found
 
 
@@ -86,10 +87,10 @@ class Body:
 def find_body(
     graph: Graph, start: str, end: str, is_output_node: Callable[[str], bool], constant: Collection[int] = ()
 ) -> Body:
-    """The nodes after ``start`` that reach ``end``, or reach a sink that comes after no end.
+    """The nodes after ``start`` that reach ``end``, or reach an output node that comes after no end.
 
-    A sink is an output node, such as one that previews or saves. ``constant`` are the outputs of the start that
-    are the same at every attempt: what depends on nothing else of the start is not repeated.
+    An output node is one that previews or saves, for example. ``constant`` are the outputs of the start that are the
+    same at every attempt: what depends on nothing else of the start is not repeated.
     """
     same = {(start, socket) for socket in constant}
     after_end = downstream(graph, end)
@@ -136,26 +137,6 @@ def links_read(graph: Graph, body: Body, name: str, chooses: Callable[[str], boo
     return found
 
 
-def list_links(graph: Graph, makes_list: Callable[[str, int], bool], takes_list: Callable[[str], bool]) -> set[Link]:
-    """The links that carry a list of values, and not one value, by what the nodes declare.
-
-    A node runs once for each value of a list and makes a list of its results, unless it takes lists whole.
-    """
-    readers = defaultdict(list)
-    for node in graph:
-        for _, source in links(graph[node]):
-            readers[source[0]].append((source, node))
-    found = {source for readings in readers.values() for source, _ in readings if makes_list(*source)}
-    waiting = list(found)
-    while waiting:
-        source = waiting.pop()
-        mapped = (node for each, node in readers[source[0]] if each == source and not takes_list(node))
-        new = {each for node in mapped for each, _ in readers[node]} - found
-        found |= new
-        waiting.extend(new)
-    return found
-
-
 def repetitions(body: Body, inner: Mapping[str, Body], attempts: Callable[[str], int]) -> dict[str, int]:
     """How often each node of ``body`` runs at most in one attempt: loops inside multiply.
 
@@ -167,6 +148,12 @@ def repetitions(body: Body, inner: Mapping[str, Body], attempts: Callable[[str],
             if node in times:
                 times[node] *= attempts(end)
     return times
+
+
+def is_torn_by(body: Body, other: Body) -> bool:
+    """Whether the loop ``other`` repeats only one of the two ends of ``body``."""
+    repeats_end = body.end in other.nodes and other.end not in body.nodes
+    return (body.start in other.nodes) != repeats_end
 
 
 # --- clones -------------------------------------------------------------------------------------------
@@ -188,7 +175,7 @@ def clone(
     """
     names = {node: prefix + local(node) for node in (body.start, *body.nodes, body.end)}
 
-    def moved(value: Any) -> Any:
+    def renamed(value: Any) -> Any:
         source = link(value)
         return [names[source[0]], source[1]] if source and source[0] in names else value
 
@@ -196,7 +183,7 @@ def clone(
     for node in (*body.nodes, body.end):
         expansion[names[node]] = {
             "class_type": graph[node]["class_type"],
-            "inputs": {name: moved(value) for name, value in graph[node]["inputs"].items()},
+            "inputs": {name: renamed(value) for name, value in graph[node]["inputs"].items()},
             "override_display_id": shown_on(node),
         }
     return expansion, names[body.end]
@@ -206,9 +193,10 @@ def clone(
 
 
 def next_seed(how: str, first: int, current: int, attempt: int) -> int:
-    """The seed of attempt ``attempt`` (counted from 1). ``random`` follows from the first seed: the same graph
+    """The seed of attempt ``attempt``, counted from 1.
 
-    queued again, or with more attempts allowed, makes the same attempts and does not pay for others.
+    ``random`` follows from the first seed: the same graph queued again, or with more attempts allowed, makes the same
+    attempts and does not pay for others.
     """
     if how == "increment":
         return (current + 1) % SEED_VALUES
@@ -217,21 +205,28 @@ def next_seed(how: str, first: int, current: int, attempt: int) -> int:
     return current
 
 
-def identity(graph: Graph, node: str, also: Callable[[Node], Any] = lambda node: None) -> str:
-    """A hash of all that a node depends on, whatever the ids of that are, as ComfyUI's cache sees it.
+def identity(graph: Graph, node: str) -> str:
+    """A hash of all that a node depends on, whatever the ids of that are, as ComfyUI's cache sees it."""
+    return identities(graph, [node])[node]
 
-    ``also`` gives more to be compared of each node. Where that is not equal to itself (NaN), no two hashes are.
+
+def identities(graph: Graph, nodes: Iterable[str], more: Callable[[Node], Any] | None = None) -> dict[str, str]:
+    """``identity`` of each of these nodes and of all that they depend on, each worked out once.
+
+    ``more`` gives more to be compared of each node. Where that is not equal to itself (NaN), no two hashes are.
     """
     hashes: dict[str, str] = {}
-    waiting = [node]
+    waiting = list(nodes)
     while waiting:
-        each = waiting[-1]
-        unknown = [source for _, (source, _) in links(graph[each]) if source in graph and source not in hashes]
+        node = waiting[-1]
+        unknown = [source for _, (source, _) in links(graph[node]) if source in graph and source not in hashes]
         if unknown:
             waiting.extend(unknown)
+        elif node not in hashes:
+            hashes[waiting.pop()] = _content_hash(graph[node], hashes, more(graph[node]) if more else None)
         else:
-            hashes[waiting.pop()] = _content_hash(graph[each], hashes, also(graph[each]))
-    return hashes[node]
+            waiting.pop()
+    return hashes
 
 
 def _content_hash(node: Node, hashes: Mapping[str, str], more: Any) -> str:

@@ -14,71 +14,52 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
-from concurrent.futures import Future
-from decimal import Decimal
 from typing import Any
 
-import comfy.model_management
 import comfy.utils
 import torch
 from comfy_api.latest import io
 from comfy_execution.graph_utils import ExecutionBlocker
 
-from ...runflow_api import background
-from ...runflow_api.errors import InvalidInputError, RunflowError
+from ...runflow_api.errors import InvalidInputError
 from ...runflow_api.evaluation.verdict import BatchVerdict
-from .. import _image_batch, _runtime
+from .. import _image_batch, _unjudged
 from .._schema import EvaluationType, LoopType, schema
-from . import attempts as _attempts
-from . import context as _place
-from . import graph as _loop
-from . import saved_metadata as _winners
+from . import context as loop_context
+from . import saved_metadata
 from .attempts import (
     KEEP_WITH_KEEP,
     MAX_ATTEMPTS,
     NEXT_PROMPT,
     NEXT_SEED,
     NO_ATTEMPT,
-    PROMPT_OUT,
-    SEED_OUT,
     Attempt,
     History,
     LoopSettings,
     LoopState,
+    next_attempt,
+    notes,
 )
-from .context import END, LoopContext
+from .checks import check_loop
+from .context import LoopContext
+from .graph import SEED_VALUES
+from .saved_metadata import END
 
 START, STAND_IN = "RunflowRegenerateStart", "RunflowRegenerateAttempt"
-PRICE_WITHIN_S = 3.0
-"""The price is one small request; a loop does not wait longer for a network that hangs."""
 NOT_KEPT = "[ATTEMPTS_NOT_KEPT] Regenerate End: switch keep_attempts on to get the images of all attempts."
 NOT_JUDGED = "[NOT_JUDGED] Regenerate End: nothing is connected to evaluation, so there is no verdict to pass on."
-NO_EFFECT = (
-    "is the same at every attempt: it depends on nothing that changes. Connect current_seed to your sampler's seed "
-    f"and current_prompt to your text encoder{{kept}}. {NO_ATTEMPT}"
+A_LIST = (
+    "gets a list of {count} values, and a loop needs one. Make one batch of it before, or loop without it. "
+    "{consequence}"
 )
-A_LIST = "gets a list of values, and a loop needs one. Make one batch of it before, or loop without it. {made}"
-FOREIGN = (
-    "does not come from this loop: every attempt would read the same verdict. Connect an Evaluate Image Quality "
-    f"that judges the loop's image. {NO_ATTEMPT}"
-)
-SENDS_NOTHING = (
-    "comes through node {node}, {why}: then the loop would end with nothing. "
-    f"Connect what was judged to End, and put that node behind it. {NO_ATTEMPT}"
-)
-ELSEWHERE = f"Start is not in the same loop as End{{node}}: put both inside, or both outside. {NO_ATTEMPT}"
-UNUSED = {
-    PROMPT_OUT: "current_prompt does not reach the image: connect it to your text encoder, or set next_prompt to keep",
-    SEED_OUT: "current_seed does not reach the image: connect it to your sampler's seed, or set next_seed to keep",
-}
+GENERATED = "What ran before was generated once for each value."
 
 log = logging.getLogger("runflow_evaluate")
 
 # --- the nodes ----------------------------------------------------------------------------------------
 
 
-def _turn_outputs() -> list[io.Output]:
+def _state_outputs() -> list[io.Output]:
     return [
         LoopType.Output("loop", display_name="loop", tooltip="To Regenerate Until Passed: End."),
         io.String.Output("current_prompt", display_name="current_prompt", tooltip="This attempt's prompt."),
@@ -107,13 +88,13 @@ class RunflowRegenerateStart(io.ComfyNode):
                     "seed",
                     default=0,
                     min=0,
-                    max=_loop.SEED_VALUES - 1,
+                    max=SEED_VALUES - 1,
                     # A seed that changes after every run would make, and pay for, new attempts at every Run.
                     control_after_generate=getattr(io, "ControlAfterGenerate", _Always).fixed,
                     tooltip="Of attempt 1. Keep it fixed: with another seed every Run makes and pays new attempts.",
                 ),
             ],
-            outputs=_turn_outputs(),
+            outputs=_state_outputs(),
             hidden=[io.Hidden.unique_id],
             not_idempotent=True,  # its output says its id: a Start of another workflow, though equal, is another one
         )
@@ -121,8 +102,8 @@ class RunflowRegenerateStart(io.ComfyNode):
     @classmethod
     async def execute(cls, prompt, seed) -> io.NodeOutput:
         """Asynchronous nodes run first: so End refuses what cannot work before a sampler beside it runs."""
-        turn = LoopState(cls.hidden.unique_id, prompt, seed % _loop.SEED_VALUES)
-        return io.NodeOutput(turn, turn.prompt, turn.seed, 1, "", prompt)
+        state = LoopState(cls.hidden.unique_id, prompt, seed % SEED_VALUES)
+        return io.NodeOutput(state, state.prompt, state.seed, 1, "", prompt)
 
 
 class _Always:
@@ -142,12 +123,12 @@ class RunflowRegenerateAttempt(io.ComfyNode):
             description="Made by Regenerate Until Passed: End while it runs. There is no use for it in a workflow.",
             inputs=[
                 io.String.Input("prompt"),
-                io.Int.Input("seed", max=_loop.SEED_VALUES - 1),
+                io.Int.Input("seed", max=SEED_VALUES - 1),
                 io.Int.Input("number"),
                 io.String.Input("issues"),
                 io.String.Input("original"),
             ],
-            outputs=_turn_outputs(),
+            outputs=_state_outputs(),
             hidden=[io.Hidden.unique_id],
             not_idempotent=True,
             is_deprecated=True,  # out of the editor's search, on every version
@@ -226,250 +207,183 @@ class RunflowRegenerateEnd(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, **_inputs) -> str:
-        return _place.fingerprint()
+        return loop_context.fingerprint()
 
     @classmethod
     async def check_lazy_status(cls, loop, image=(None,), evaluation=(None,), **settings) -> list[str]:
         """Runs before the body: refuse what cannot work, say what the attempt may cost, then ask for its image."""
-        place = LoopContext.of(cls)
-        if image[0] is None:
-            await _before_attempt(place, _turn(loop, NO_ATTEMPT), _rules(settings))
-        return [name for name in ("image", "evaluation") if name in place.inputs]
+        context = LoopContext.of(cls)
+        state, chosen = _state(loop, NO_ATTEMPT), _settings(settings)
+        if image[0] is None and context.handover is not None:
+            attempt = f"attempt {context.handover.number} of {context.max_attempts(chosen)}"
+            context.say_on_start(context.body(state), attempt)
+        elif image[0] is None:
+            await check_loop(context, state, chosen)
+        return [name for name in ("image", "evaluation") if name in context.inputs]
 
     @classmethod
     async def execute(cls, loop, image, evaluation=(None,), **settings) -> io.NodeOutput:
-        place, rules, turn = LoopContext.of(cls), _rules(settings), _turn(loop)
-        history = _history(place, turn)
-        made = await _made(place, history, turn, _only("image", image), _verdicts(evaluation))
-        history.add(made, rules)
-        history.recall(rules)
-        _show(place, history, rules)
-        following = _attempts.following(history, rules)
+        context, state, chosen = LoopContext.of(cls), _state(loop), _settings(settings)
+        history = context.handover.take() if context.handover else None
+        history = history or History(context.loop(state), state)
+        history.add(await _attempt(context, history, state, image, evaluation), chosen)
+        history.reuse_remembered(chosen)
+        _show(context, history, chosen)
+        following = next_attempt(history, chosen)
         if isinstance(following, LoopState):
-            return _expanded(place, history, following)
-        return _finished(place, history, rules, following)
+            return _expanded(context, history, following)
+        return _finished(context, history, chosen, following)
 
 
-def _rules(settings: dict[str, Any]) -> LoopSettings:
-    return LoopSettings(**{name: _only(name, values) for name, values in settings.items()})
+def _settings(inputs: dict[str, Any]) -> LoopSettings:
+    return LoopSettings(**{name: _only(name, values) for name, values in inputs.items()})
 
 
-def _only(name: str, values: Any, made: str = "What ran before was generated, and paid, once for each value.") -> Any:
-    """The value of an input, which ComfyUI gives as a list."""
+def _only(name: str, values: Any, consequence: str = GENERATED) -> Any:
+    """The value of an input, which ComfyUI gives as a list; one that went through a list of one is fine."""
     if len(values) != 1:
-        raise InvalidInputError(name, A_LIST.format(made=made))
+        raise InvalidInputError(name, A_LIST.format(count=len(values), consequence=consequence))
     return values[0]
 
 
-def _turn(values: Any, *made: str) -> LoopState:
-    turn = _only("loop", values, *made)
-    if not isinstance(turn, LoopState):
+def _state(values: Any, *consequence: str) -> LoopState:
+    state = _only("loop", values, *consequence)
+    if not isinstance(state, LoopState):
         raise InvalidInputError("loop", f"must come from Regenerate Until Passed: Start. {NO_ATTEMPT}")
-    return turn
-
-
-def _verdicts(values: Any) -> BatchVerdict | None:
-    verdict = _only("evaluation", values)
-    if not isinstance(verdict, BatchVerdict | None):
-        raise InvalidInputError("evaluation", "must come from Evaluate Image Quality.")
-    return verdict
-
-
-# --- before an attempt --------------------------------------------------------------------------------
-
-
-async def _before_attempt(place: LoopContext, turn: LoopState, rules: LoopSettings) -> None:
-    body = place.body(turn)
-    if place.handover is not None:
-        place.say_on_start(body, f"attempt {place.handover.number} of {place.most(rules)}")
-        return
-    rules.check()
-    _refuse(place, body, rules)
-    place.retract(body)
-    for warning in place.warnings(body):
-        log.warning("Regenerate End %s: %s.", place.node_id, warning)
-    cost = await _worst_case(place, body, rules)
-    unused = _unused(place, body, rules) if cost else []
-    for warning in unused:
-        log.warning("Regenerate End %s: %s.", place.node_id, warning)
-    place.say_on_start(body, " · ".join([f"attempt 1 of {place.most(rules)}", *([cost] if cost else []), *unused]))
-
-
-def _unused(place: LoopContext, body: _loop.Body, rules: LoopSettings) -> list[str]:
-    """What is to change from attempt to attempt, and would not change the image."""
-    in_vain = rules.changing - place.reaching(body) if place.most(rules) > 1 else set()
-    return [said for socket, said in UNUSED.items() if socket in in_vain]
-
-
-def _refuse(place: LoopContext, body: _loop.Body, rules: LoopSettings) -> None:
-    """Everything that is wrong with how the loop is wired, before the first attempt."""
-    if body.start not in place.graph:
-        raise InvalidInputError("loop", ELSEWHERE.format(node=""))
-    lists = place.lists()
-    for name in ("image", "evaluation"):
-        if _loop.link(place.inputs.get(name)) in lists:
-            raise InvalidInputError(name, A_LIST.format(made=NO_ATTEMPT))
-    if place.most(rules) > 1:
-        if (inner := place.without_start(body)) is not None:
-            raise InvalidInputError("loop", ELSEWHERE.format(node=f" {inner}, which is inside this loop"))
-        _refuse_equal_attempts(place, body, rules)
-        _refuse_blocked_attempts(place, body)
-
-
-def _refuse_equal_attempts(place: LoopContext, body: _loop.Body, rules: LoopSettings) -> None:
-    read = place.reaching(body)
-    if not read & rules.changing:
-        kept = [name for name, socket in (("prompt", PROMPT_OUT), ("seed", SEED_OUT)) if socket in read]
-        kept_now = "".join(f"; the {name} is connected, but next_{name} is keep" for name in kept)
-        raise InvalidInputError("image", NO_EFFECT.format(kept=kept_now))
-    evaluation = _loop.link(place.inputs["evaluation"])
-    if evaluation is not None and evaluation[0] not in body.nodes:
-        raise InvalidInputError("evaluation", FOREIGN)
-
-
-def _refuse_blocked_attempts(place: LoopContext, body: _loop.Body) -> None:
-    """ComfyUI does not run an End whose image is blocked, and says nothing: no other attempt would be made."""
-    for name in ("image", "evaluation"):
-        for node, why in place.senders_of_nothing(body, name):
-            raise InvalidInputError(name, SENDS_NOTHING.format(node=node, why=why))
-
-
-async def _worst_case(place: LoopContext, body: _loop.Body, rules: LoopSettings) -> str:
-    """ "at most 3 evaluations, 0.30 credits …": what all attempts may cost, as far as that is known."""
-    counts, most = place.paid_evaluations(body), place.most(rules)
-    evaluations = sum(counts.values()) * most
-    if not evaluations:
-        return ""
-    prices = {job_class: await _price(job_class) for job_class in counts}
-    credits = ""
-    if None not in prices.values():
-        credits = f", {sum(prices[job_class] * count for job_class, count in counts.items()) * most:f} credits"
-    limit = _runtime.settings().max_evaluations_per_prompt
-    stopped = f" · your limit of {limit} for one prompt would end it before" if evaluations > limit else ""
-    return f"at most {evaluations} evaluations{credits} for each image of a batch{stopped}"
-
-
-async def _price(job_class: str | None) -> Decimal | None:
-    """The price of one evaluation in credits; ``None`` where it cannot be known, or not soon."""
-    if job_class is None:
-        return None
-    try:
-        return await run_with_timeout(background.call(lambda: _runtime.evaluator().prices.price(job_class)))
-    except RunflowError as error:
-        log.info("The price of an evaluation is not known: %s", error)
-        return None
-
-
-async def run_with_timeout(answer: Future[Any]) -> Any:
-    """The answer, ``None`` where it takes too long; Cancel is heard meanwhile."""
-    waiting, give_up = asyncio.wrap_future(answer), time.monotonic() + PRICE_WITHIN_S
-    while not waiting.done() and time.monotonic() < give_up:
-        comfy.model_management.throw_exception_if_processing_interrupted()
-        await asyncio.wait({waiting}, timeout=_runtime.LOOK_FOR_CANCEL_S)
-    return waiting.result() if waiting.done() else None
+    return state
 
 
 # --- after an attempt ---------------------------------------------------------------------------------
 
 
-def _history(place: LoopContext, turn: LoopState) -> History:
-    history = place.handover.take() if place.handover else None
-    if history is not None:
-        return history
-    body = place.body(turn)
-    return History(body, turn, place.inputs_identity(), place.output_nodes(body), place.reaching(body))
+async def _attempt(context: LoopContext, history: History, state: LoopState, image: Any, evaluation: Any) -> Attempt:
+    """What came out of the body. A verdict of some images of a clip counts for all of them."""
+    pictures = _image_batch.check_images("image", _only("image", image))
+    verdict = _only("evaluation", evaluation)
+    if not isinstance(verdict, BatchVerdict | None):
+        raise InvalidInputError("evaluation", "must come from Evaluate Image Quality.")
+    number, loop = len(history.attempts) + 1, history.loop
+    hashes = await _image_batch.pixel_hashes(pictures)
+    inside = context.best_inside(loop.body, number)
+    return Attempt(number, state, pictures, verdict, hashes, inside, loop.output_nodes)
 
 
-async def _made(
-    place: LoopContext, history: History, turn: LoopState, image: torch.Tensor, verdict: BatchVerdict | None
-) -> Attempt:
-    if verdict is not None:
-        _image_batch.check_count(image, verdict)
-    number = len(history.made) + 1
-    hashes = await _image_batch.pixel_hashes(image)
-    return Attempt(
-        number, turn, image, verdict, hashes, place.winners_inside(history.body, number), history.output_nodes
-    )
-
-
-def _show(place: LoopContext, history: History, rules: LoopSettings) -> None:
+def _show(context: LoopContext, history: History, settings: LoopSettings) -> None:
     """ "attempt 2 of 4 · 0.41 · hands" on Start, and the attempt's image on End."""
-    made, most = history.latest, place.most(rules)
-    said = [f"attempt {made.number} of {most}"]
-    if made.verdict is not None:
-        said += [f"{made.verdict.score:.2f}", *(made.verdict.issues.splitlines()[:1] or [made.verdict.outcome])]
-    place.say_on_start(history.body, " · ".join(said))
-    if made.image is not None:
-        place.preview(made.image, made.number, most)
+    attempt, most = history.latest, context.max_attempts(settings)
+    parts = [f"attempt {attempt.number} of {most}"]
+    if attempt.verdict is not None:
+        first_issue = attempt.verdict.issues.splitlines()[:1]
+        parts += [f"{attempt.verdict.score:.2f}", *(first_issue or [str(attempt.verdict.outcome)])]
+    context.say_on_start(history.loop.body, " · ".join(parts))
+    if attempt.image is not None:
+        context.preview(attempt.image, attempt.number, most)
 
 
-def _expanded(place: LoopContext, history: History, turn: LoopState) -> io.NodeOutput:
+def _expanded(context: LoopContext, history: History, state: LoopState) -> io.NodeOutput:
+    number = len(history.attempts) + 1
     stand_in = {
         "class_type": STAND_IN,
         "inputs": {
-            "prompt": turn.prompt,
-            "seed": turn.seed,
-            "number": len(history.made) + 1,
-            "issues": history.latest.verdict.issues,
+            "prompt": state.prompt,
+            "seed": state.seed,
+            "number": number,
+            "issues": history.latest.issues_for_the_next,
             "original": history.first.prompt,
         },
     }
-    expansion, end = place.expansion(history, stand_in)
-    return io.NodeOutput(*([end, index] for index in range(len(RunflowRegenerateEnd.RETURN_TYPES))), expand=expansion)
+    context.forget_progress(history.loop.body)
+    context.add_attempt_metadata(history.loop.body, state, number)
+    if history.keeper is None:
+        history.keeper = asyncio.create_task(_keep_if_unfinished(context, history))
+    expansion, end = context.expansion(history, stand_in)
+    outputs = ([end, index] for index in range(len(RunflowRegenerateEnd.RETURN_TYPES)))
+    return io.NodeOutput(*outputs, expand=expansion)
 
 
-def _finished(place: LoopContext, history: History, rules: LoopSettings, reason: str) -> io.NodeOutput:
-    history.drop_images(rules)
+async def _keep_if_unfinished(context: LoopContext, history: History) -> None:
+    """Save the best attempt where the loop has no end, and say so.
+
+    A node of a later attempt may raise, or block what End reads: then ComfyUI never runs that End. When a prompt ends,
+    however it ends, ComfyUI closes its event loop, which cancels what still waits in it.
+    """
+    try:
+        await asyncio.Event().wait()
+    except asyncio.CancelledError:
+        if history.attempts and not history.has_ended:
+            _keep_best(context, history)
+        raise
+
+
+def _keep_best(context: LoopContext, history: History) -> None:
+    best, count = history.best, len(history.attempts)
+    context.publish_best(history)
+    pictures = _image_batch.pictures(best.image) if best.image is not None else []
+    where = _unjudged.save(pictures, _unjudged.BEST_FOLDER, context.dynprompt.original_prompt, context.extra_pnginfo)
+    text = (
+        f"attempt {count + 1} did not reach End: a node of it failed, blocked what End reads, or was stopped · "
+        f"attempt {best.number} of {count} is the best so far · {where}"
+    )
+    log.warning("Regenerate End %s: %s", context.node_id, text)
+    context.say(text)
+
+
+def _finished(context: LoopContext, history: History, settings: LoopSettings, reason: str) -> io.NodeOutput:
+    history.has_ended = True
+    if history.keeper is not None:
+        history.keeper.cancel()
+    history.drop_images(settings)
     best, verdict = history.best, history.best.verdict
-    place.publish(history)
+    context.publish_best(history)
     if best is not history.latest:
-        place.preview(best.image, len(history.made), place.most(rules))
-    summary = _summary(place, history, rules, reason)
-    place.say(_in_a_line(history, summary))
+        context.preview(best.image, len(history.attempts), context.max_attempts(settings))
+    summary = _summary(context, history, settings, reason)
+    context.say(_in_a_line(history, summary))
     return io.NodeOutput(
         best.image,
         best.passed,
         best.score,
         verdict.issues if verdict else reason,
-        best.turn.prompt,
-        best.turn.seed,
-        len(history.made),
+        best.state.prompt,
+        best.state.seed,
+        len(history.attempts),
         verdict or ExecutionBlocker(NOT_JUDGED),
-        _same_size(history) if rules.keep_attempts else ExecutionBlocker(NOT_KEPT),
-        ui={"runflow": [each.to_ui() for each in verdict or ()], _winners.KEY: [summary]},
+        _same_size(history) if settings.keep_attempts else ExecutionBlocker(NOT_KEPT),
+        ui={"runflow": [each.to_ui() for each in verdict or ()], saved_metadata.KEY: [summary]},
     )
 
 
-def _summary(place: LoopContext, history: History, rules: LoopSettings, reason: str) -> dict[str, Any]:
+def _summary(context: LoopContext, history: History, settings: LoopSettings, reason: str) -> dict[str, Any]:
     """The loop as the graph's panel and API clients read it: every attempt, the winner's number, why it ended."""
     other = ["other pixels were judged than those that came out"] if history.best.others_were_judged else []
     return {
-        **place.names(history.body),
-        "attempts": [made.to_json() for made in history.made],
+        **context.names(history.loop.body),
+        "attempts": [attempt.to_json() for attempt in history.attempts],
         "winner": history.best.number,
         "reason": reason,
-        "warnings": [*other, *_attempts.notes(history, rules), *place.warnings(history.body)],
+        "warnings": [*other, *notes(history, settings), *context.warnings(history.loop.body)],
     }
 
 
 def _in_a_line(history: History, summary: dict[str, Any]) -> str:
     best = history.best
-    judged = [best.verdict.outcome, f"{best.verdict.score:.2f}"] if best.verdict else []
+    judged = [str(best.verdict.outcome), f"{best.verdict.score:.2f}"] if best.verdict else []
     reason = [summary["reason"]] if summary["reason"] not in judged else []
-    out = f"attempt {best.number} of {len(history.made)} came out"
+    out = f"attempt {best.number} of {len(history.attempts)} came out"
     return " · ".join([out, *judged, *reason, *summary["warnings"]])
 
 
 def _same_size(history: History) -> torch.Tensor:
     """All attempts as one batch of the best one's size, and of the channels that all have."""
-    attempts = [_image_batch.batch(made.image) for made in history.made]
-    height, width = _image_batch.batch(history.best.image).shape[1:3]
-    channels = min(image.shape[-1] for image in attempts)
+    batches = [_image_batch.batch(attempt.image) for attempt in history.attempts if attempt.image is not None]
+    best = history.best.image
+    height, width = _image_batch.batch(batches[-1] if best is None else best).shape[1:3]
+    channels = min(images.shape[-1] for images in batches)
 
-    def fitted(image: torch.Tensor) -> torch.Tensor:
-        if image.shape[1:3] != (height, width):
-            scaled = comfy.utils.common_upscale(image.movedim(-1, 1), width, height, "bilinear", "disabled")
-            image = scaled.movedim(1, -1)
-        return image[..., :channels]
+    def fitted(images: torch.Tensor) -> torch.Tensor:
+        if images.shape[1:3] != (height, width):
+            scaled = comfy.utils.common_upscale(images.movedim(-1, 1), width, height, "bilinear", "disabled")
+            images = scaled.movedim(1, -1)
+        return images[..., :channels]
 
-    return torch.cat([fitted(image) for image in attempts])
+    return torch.cat([fitted(images) for images in batches])

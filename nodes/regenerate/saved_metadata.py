@@ -1,35 +1,32 @@
-"""What is saved behind a loop says which attempt it is: the winner's prompt, seed and verdict, in its metadata.
+"""What is saved says which attempt it is: its prompt, seed and, behind the loop, its verdict, in the file's metadata.
 
-ComfyUI's savers write each entry of ``extra_pnginfo`` into the file, and share one dictionary per prompt, so the
-loop's end adds ``runflow_regenerate`` to it: ``{id of the end: entry}``. API jobs that send no ``extra_pnginfo``
-get the entry in ``_meta`` of the end in the saved prompt instead.
+ComfyUI's savers write each entry of ``extra_pnginfo`` into the file, as JSON, and share one dictionary per prompt.
+When a prompt is posted, ``runflow_regenerate`` is added to it: a ``PromptMetadata``, ``{id of the end: entry}``. It
+shows each saver what belongs to it: a saver in a loop's body its own attempt, whenever it runs, and a saver behind the
+loop the best attempt. API jobs that send no ``extra_pnginfo`` have the entry in ``_meta`` of the end in the saved
+prompt instead.
 
-When ComfyUI has the end's result in its cache the end does not run, but what hangs on it may. So winners are
-remembered in this process, and put back when ComfyUI asks for the end's fingerprint, which it does for every
-prompt before anything runs. It gives a fingerprint neither the prompt nor ``extra_pnginfo``: ``_place`` finds the
-prompt in the progress registry, and the entries' dictionary by a token that is put into it when the prompt is posted
-(ComfyUI's queue shows copies of what it runs).
+When ComfyUI has the end's result in its cache the end does not run, but what hangs on it may. So the best attempts are
+remembered in this process, and put back when ComfyUI asks for the end's fingerprint, which it does for every prompt
+before anything runs.
 """
 
 from __future__ import annotations
 
-import uuid
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import ItemsView, Iterable, Mapping
 from typing import Any
-from weakref import WeakValueDictionary
 
+from comfy_execution.progress import get_progress_state
+from comfy_execution.utils import get_executing_context
 from server import PromptServer
-
-from . import graph as _loop
 
 END = "RunflowRegenerateEnd"
 KEY = "runflow_regenerate"
 PICKED = "runflow_picked"
 """A property of an end in the editor: the hash of the image that a person took instead of the judge's choice."""
-REMEMBERED = 256
+MAX_REMEMBERED = 256
 """Entries are a few hundred bytes; one for each loop in the workflows of a long session."""
-
 MAX_NAME = 100
 """Characters of a workflow's id, which is a UUID."""
 
@@ -37,79 +34,125 @@ Entries = dict[str, dict[str, Any]]
 _remembered: OrderedDict[str, Entries] = OrderedDict()
 
 
-def identity(graph: _loop.Graph, end: str) -> str:
-    """One end and all its inputs."""
-    return f"{end}:{_loop.identity(graph, end)}"
+class PromptMetadata(dict[str, dict[str, Any]]):
+    """The entries of the best attempts of one prompt, by the id of the loop's end.
+
+    ``items``, which is what JSON is made of, gives them as the node that is running has to save them. ``picked``: the
+    images that a person took instead of the judge's choice, by hash.
+    """
+
+    def __init__(self, picked: Iterable[str] = ()) -> None:
+        super().__init__()
+        self.picked = frozenset(picked)
+        self._of_nodes: dict[str, Entries] = {}
+        self._of_expansions: dict[str, Entries] = {}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> PromptMetadata:
+        """Itself: ComfyUI's queue holds a copy of what it runs, and entries are put back through that."""
+        return self
+
+    def publish(self, entries: Entries) -> None:
+        """Say these from here on, with those of loops inside."""
+        for end, entry in entries.items():
+            picked = self.picked.intersection(entry.get("images", ()))
+            self[end] = {**entry, "picked_by_person": True} if picked else entry
+
+    def retract(self, ends: Iterable[str]) -> None:
+        """These loops are running. (An empty entry stays: of an empty dictionary JSON would not ask the items.)"""
+        self.update({end: {} for end in ends})
+
+    def add_first_attempt(self, end: str, nodes: Iterable[str], entry: dict[str, Any]) -> None:
+        """What these nodes, the body of this end's loop, save is of its first attempt."""
+        for node in nodes:
+            self._of_nodes.setdefault(node, {})[end] = entry
+
+    def add_attempt(self, end: str, expanded_by: str, entry: dict[str, Any]) -> None:
+        """What the clones save that ``expanded_by`` expands into is of this attempt."""
+        self._of_expansions[expanded_by] = {end: entry}
+
+    def items(self) -> ItemsView[str, dict[str, Any]]:  # type: ignore[override]
+        entries = {end: self[end] for end in self if self[end]}
+        running = get_executing_context()
+        return {**entries, **(self._of_attempt(running.node_id) if running is not None else {})}.items()
+
+    def _of_attempt(self, node: str | None) -> Entries:
+        """The attempts that a node is in; of one loop the latest, which is the innermost expansion."""
+        found: Entries = {}
+        while node is not None:
+            parent = get_progress_state().dynprompt.get_parent_node_id(node)
+            found = {**self._of_nodes.get(node, {}), **self._of_expansions.get(parent, {}), **found}
+            node = parent
+        return found
+
+
+class EndMetadata(dict[str, Any]):
+    """The entry of one end, where a prompt was posted without ``extra_pnginfo``."""
+
+    def __init__(self, shared: PromptMetadata, end: str) -> None:
+        super().__init__(attempt=0)  # never empty: of an empty dictionary JSON would not ask the items
+        self.shared, self._end = shared, end
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> EndMetadata:
+        return self
+
+    def items(self) -> ItemsView[str, Any]:  # type: ignore[override]
+        return dict(self.shared.items()).get(self._end, {}).items()
+
+
+def add_prompt_metadata(posted: dict[str, Any]) -> dict[str, Any]:
+    """Called by ComfyUI with every prompt that is posted, which may hold anything."""
+    nodes = _dict(posted.get("prompt"))
+    ends = [node for node, info in nodes.items() if _dict(info).get("class_type") == END]
+    extra_pnginfo = _dict(posted.get("extra_data")).get("extra_pnginfo")
+    if ends and isinstance(extra_pnginfo, dict):
+        extra_pnginfo[KEY] = PromptMetadata(_picked(extra_pnginfo.get("workflow")))
+    elif ends:
+        shared = PromptMetadata()
+        for end in ends:
+            if isinstance(nodes[end].setdefault("_meta", {}), dict):
+                nodes[end]["_meta"][KEY] = EndMetadata(shared, end)
+    return posted
+
+
+def metadata_of(prompt: Mapping[str, Any], extra_pnginfo: Any) -> PromptMetadata:
+    """What is saved of a prompt; something that nobody reads where ComfyUI did not tell that it was posted."""
+    found = _dict(extra_pnginfo).get(KEY)
+    if isinstance(found, PromptMetadata):
+        return found
+    of_ends = (_dict(_dict(node).get("_meta")).get(KEY) for node in prompt.values())
+    return next((each.shared for each in of_ends if isinstance(each, EndMetadata)), PromptMetadata())
 
 
 def remember(identity: str, entries: Entries) -> None:
     """Keep the entries of a loop and of those inside it, by the identity of the loop's end."""
     _remembered[identity] = entries
     _remembered.move_to_end(identity)
-    while len(_remembered) > REMEMBERED:
+    while len(_remembered) > MAX_REMEMBERED:
         _remembered.popitem(last=False)
 
 
-def recall(identity: str) -> Entries:
+def remembered(identity: str) -> Entries:
     return _remembered.get(identity, {})
 
 
-def publish(prompt: Mapping[str, Any], extra_pnginfo: Any, entries: Entries) -> None:
-    """Add the entries to what savers write from here on."""
-    for end, entry in entries.items():
-        place, name = _place(prompt, extra_pnginfo, end)
-        place[name] = _marked(entry, extra_pnginfo)
-
-
-def retract(prompt: Mapping[str, Any], extra_pnginfo: Any, ends: Iterable[str]) -> None:
-    """Take entries back: these loops are running, and what is saved inside them is no winner."""
-    for end in ends:
-        place, name = _place(prompt, extra_pnginfo, end)
-        place.pop(name, None)
-
-
-def restore(prompt: Mapping[str, Any], node_id: str, prompt_id: str, identity: str) -> None:
+def restore(node_id: str, prompt_id: str, identity: str) -> None:
     """Publish what is remembered of a loop that may come out of ComfyUI's cache."""
-    metadata = _prompt_metadata_of(prompt_id)
-    extra_pnginfo = None if metadata is None else {KEY: metadata}
-    for end, entry in recall(identity).items():
-        place, name = _place(prompt, extra_pnginfo, end)
+    item = running_item(prompt_id)
+    if item is None:
+        return
+    metadata = metadata_of(item[2], _dict(item[3]).get("extra_pnginfo"))
+    for end, entry in remembered(identity).items():
         # A loop inside another one has remembered its first run only; the outer loop knows which run was chosen.
-        if end != node_id or "chosen_by" not in place.get(name, {}):
-            place[name] = _marked(entry, extra_pnginfo)
+        if end != node_id or "chosen_by" not in metadata.get(end, {}):
+            metadata.publish({end: entry})
 
 
-class PromptMetadata(dict[str, dict[str, Any]]):
-    """The dictionary of entries of one prompt; a copy of it has the same ``token``.
-
-    ``picked``: the images that a person took instead of the judge's choice, by hash.
-    """
-
-    token: str
-    picked: frozenset[str]
-
-
-_prompt_metadata: WeakValueDictionary[str, PromptMetadata] = WeakValueDictionary()
-
-
-def add_prompt_metadata(posted: dict[str, Any]) -> dict[str, Any]:
-    """Called by ComfyUI with every prompt that is posted."""
-    nodes, extra_data = posted.get("prompt"), posted.get("extra_data")
-    extra_pnginfo = extra_data.get("extra_pnginfo") if isinstance(extra_data, dict) else None
-    if isinstance(nodes, dict) and isinstance(extra_pnginfo, dict):
-        if any(isinstance(node, dict) and node.get("class_type") == END for node in nodes.values()):
-            metadata = extra_pnginfo[KEY] = PromptMetadata()
-            metadata.token, metadata.picked = uuid.uuid4().hex, _picked(extra_pnginfo.get("workflow"))
-            _prompt_metadata[metadata.token] = metadata
-    return posted
-
-
-def _picked(workflow: Any) -> frozenset[str]:
+def _picked(workflow: Any) -> Iterable[str]:
     """What is noted on the nodes of a workflow and of its subgraphs, which may be anything."""
     graphs = [workflow, *_list(_dict(_dict(workflow).get("definitions")).get("subgraphs"))]
     nodes = [node for graph in graphs for node in _list(_dict(graph).get("nodes"))]
     noted = (_dict(_dict(node).get("properties")).get(PICKED) for node in nodes)
-    return frozenset(name for name in noted if isinstance(name, str) and name)
+    return [name for name in noted if isinstance(name, str) and name]
 
 
 def _dict(value: Any) -> dict[str, Any]:
@@ -120,37 +163,16 @@ def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def _marked(entry: dict[str, Any], extra_pnginfo: Any) -> dict[str, Any]:
-    """The entry, which says so where a person chose this attempt."""
-    picked = getattr(_dict(extra_pnginfo).get(KEY), "picked", frozenset())
-    return {**entry, "picked_by_person": True} if picked.intersection(entry.get("images", ())) else entry
-
-
-def _prompt_metadata_of(prompt_id: str) -> PromptMetadata | None:
-    item = running(prompt_id)
-    extra_pnginfo = item[3].get("extra_pnginfo") if item else None
-    copied = extra_pnginfo.get(KEY) if isinstance(extra_pnginfo, dict) else None
-    return _prompt_metadata.get(copied.token) if isinstance(copied, PromptMetadata) else None
-
-
-def _place(prompt: Mapping[str, Any], extra_pnginfo: Any, end: str) -> tuple[dict[str, Any], str]:
-    """The dictionary, and the name in it, that hold a loop's entry."""
-    holder, name = (extra_pnginfo, KEY) if isinstance(extra_pnginfo, dict) else (prompt.get(end, {}), "_meta")
-    if not isinstance(holder.get(name), dict):
-        holder[name] = {}
-    return (holder[name], end) if name == KEY else (holder[name], KEY)
-
-
 def workflow_of(prompt_id: str) -> str:
     """The id of the workflow that a running or finished prompt was queued from, "" where it is not known."""
     past = PromptServer.instance.prompt_queue.get_history(prompt_id).get(prompt_id, {})
-    item = running(prompt_id) or past.get("prompt")
+    item = running_item(prompt_id) or past.get("prompt")
     extra_pnginfo = _dict(_dict(item[3]).get("extra_pnginfo")) if item else {}
     name = _dict(extra_pnginfo.get("workflow")).get("id")
     return name[:MAX_NAME] if isinstance(name, str) else ""
 
 
-def running(prompt_id: str) -> tuple[Any, ...] | None:
+def running_item(prompt_id: str) -> tuple[Any, ...] | None:
     """A copy of a running prompt's queue item: (number, id, prompt, extra_data, outputs to execute, …)."""
     items, _ = PromptServer.instance.prompt_queue.get_current_queue_volatile()
     return next((item for item in items if item[1] == prompt_id), None)

@@ -37,7 +37,8 @@ def _import(directory: Path, comfyui: Path | None, terminal: Terminal) -> None:
     source = comfyui or locations.comfyui_of()
     if source is None:
         raise InvalidInputError("--comfyui", "is needed to import: this pack is in no ComfyUI's custom_nodes folder.")
-    _stored(key_file.store(directory, key_file.official(locations.user_directory(source))), directory, terminal)
+    settings = locations.user_directory(source) / key_file.OFFICIAL_SETTINGS
+    _stored(key_file.store(directory, key_file.official(settings)), directory, terminal)
     terminal.say(
         "The setting of the deploy pack stays where it is: every page in the browser can read it. Delete it in "
         "ComfyUI's settings if you no longer use that pack."

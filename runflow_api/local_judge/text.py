@@ -26,7 +26,7 @@ from .pixels import Bytes
 INSTALL = "pip install runflow-evaluate[text]"
 LONGEST_TEXT = 120
 """Characters of a quotation that is looked for; longer ones are speech or a quoted prompt."""
-RETRY_SHARE = 0.6
+RETRY_SHARE = 0.34
 """Share of wrong letters up to which the place is looked at again, enlarged."""
 RETRY_HEIGHTS = (48, 72)
 """Pixels to which the lines of a near miss are enlarged or reduced."""

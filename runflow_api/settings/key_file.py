@@ -47,12 +47,11 @@ def remove(directory: Path) -> bool:
     return True
 
 
-def official(user_directory: Path) -> str:
-    """The key that Runflow's deploy pack stored in ComfyUI's settings. It is only copied, never moved.
+def official(path: Path) -> str:
+    """The key that Runflow's deploy pack stored in ComfyUI's settings file. It is only copied, never moved.
 
     Raises ``ConfigurationError`` where there is none.
     """
-    path = user_directory / OFFICIAL_SETTINGS
     try:
         key = _settings(path).get(OFFICIAL_SETTING)
     except (FileNotFoundError, NotADirectoryError):
@@ -68,10 +67,10 @@ def official(user_directory: Path) -> str:
     return checked(key)
 
 
-def setting(user_directory: Path, name: str) -> object:
-    """A setting of ComfyUI's editor, by its id; ``None`` where it was never changed or cannot be read."""
+def setting(path: Path, name: str) -> object:
+    """A setting in ComfyUI's settings file, by its id; ``None`` where it was never changed or cannot be read."""
     try:
-        return _settings(user_directory / OFFICIAL_SETTINGS).get(name)
+        return _settings(path).get(name)
     except (OSError, ValueError, RecursionError):
         return None
 

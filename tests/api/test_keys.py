@@ -82,7 +82,7 @@ def test_the_key_of_the_deploy_pack_is_read_from_comfyuis_settings(tmp_path: Pat
     path = tmp_path / key_file.OFFICIAL_SETTINGS
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps({"Comfy.Locale": "en", "Runflow.ApiKey": f" {KEY} "}))
-    assert key_file.official(tmp_path) == KEY
+    assert key_file.official(path) == KEY
     assert json.loads(path.read_text())["Runflow.ApiKey"] == f" {KEY} "
 
 
@@ -93,7 +93,7 @@ def test_no_key_to_import_is_a_clear_error(tmp_path: Path, settings: str | None)
     if settings is not None:
         path.write_text(settings, "latin-1")
     with pytest.raises(ConfigurationError, match="imported"):
-        key_file.official(tmp_path)
+        key_file.official(path)
 
 
 def test_a_private_file_is_never_written_over_another(tmp_path: Path) -> None:

@@ -151,7 +151,6 @@ EXPLAINED = {
     ("socket", "runflow_api/api/transport.py"),
     ("zlib", "runflow_api/journal/schema.py"),
     ("ctypes", "runflow_api/_files.py"),
-    ("importlib", "nodes/_late.py"),
     ("importlib", "runflow_api/_version.py"),
 }
 """What a scanner may point at, each explained in SECURITY.md."""

@@ -27,7 +27,10 @@ loop = _load()
 
 def graph(**nodes: dict[str, Any]) -> dict[str, Any]:
     """``a={"x": ["b", 0]}`` is a node a of class A with one link."""
-    return {node: {"class_type": node.rstrip("0123456789").upper(), "inputs": inputs} for node, inputs in nodes.items()}
+    return {
+        node: {"class_type": node.rstrip("0123456789").upper(), "inputs": dict(inputs)}
+        for node, inputs in nodes.items()
+    }
 
 
 def body(nodes: dict[str, Any], output_nodes: str = "preview", **options: Any) -> Any:
@@ -138,20 +141,6 @@ def test_a_link_is_an_id_and_an_output(value: Any, is_link: bool) -> None:
     assert (loop.link(value) is not None) == is_link
 
 
-def test_a_list_spreads_until_a_node_takes_it_whole() -> None:
-    nodes = graph(
-        many={}, each={"x": ["many", 0]}, after={"x": ["each", 0]}, whole={"x": ["after", 0]}, end={"x": ["whole", 0]}
-    )
-    found = loop.list_links(nodes, lambda node, socket: node == "many", lambda node: node == "whole")
-    assert found == {("many", 0), ("each", 0), ("after", 0)}
-
-
-def test_a_list_of_one_output_leaves_the_others_alone() -> None:
-    nodes = graph(detail={}, a={"x": ["detail", 0]}, b={"x": ["detail", 1]}, end={"x": ["a", 0], "y": ["b", 0]})
-    found = loop.list_links(nodes, lambda node, socket: (node, socket) == ("detail", 1), lambda node: False)
-    assert found == {("detail", 1), ("b", 0)}
-
-
 def test_loops_inside_multiply() -> None:
     outer = loop.Body("start", "end", ("start2", "sampler", "evaluate", "end2", "judge"), ())
     inner = loop.Body("start2", "end2", ("sampler", "evaluate"), ())
@@ -189,10 +178,24 @@ def test_an_identity_does_not_depend_on_ids_and_does_on_everything_else() -> Non
 
 def test_an_identity_with_what_is_never_equal_is_never_equal() -> None:
     nodes = graph(**SIMPLE)
-    assert loop.identity(nodes, "end", lambda node: 1) == loop.identity(nodes, "end", lambda node: 1)
-    assert loop.identity(nodes, "end", lambda node: [float("nan")]) != loop.identity(
-        nodes, "end", lambda node: [float("nan")]
-    )
+
+    def identity(more: Any) -> Any:
+        return loop.identities(nodes, ["end"], lambda node: more)["end"]
+
+    assert identity(1) == identity(1) != identity(2)
+    assert identity([float("nan")]) != identity([float("nan")])
+
+
+def test_a_loop_is_torn_by_another_one_that_repeats_only_one_of_its_ends() -> None:
+    nodes = graph(**{**SIMPLE, "round": {}, "last": {"flow": ["round", 0], "value": ["end", 0]}})
+    outer = loop.find_body(nodes, "round", "last", lambda node: False)
+    assert not loop.is_torn_by(body(nodes), outer)
+    nodes["text"]["inputs"]["round"] = ["round", 1]
+    outer = loop.find_body(nodes, "round", "last", lambda node: False)
+    assert loop.is_torn_by(body(nodes), outer)
+    nodes["start"]["inputs"]["seed"] = ["round", 1]
+    outer = loop.find_body(nodes, "round", "last", lambda node: False)
+    assert not loop.is_torn_by(body(nodes), outer)
 
 
 def test_a_long_graph_is_no_problem() -> None:

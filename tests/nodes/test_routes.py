@@ -18,7 +18,7 @@ from pydantic import SecretStr
 from support.server import ComfyUI, start_comfyui
 
 from runflow_api.api.client import RunflowClient, encode_request
-from runflow_api.api.models import COMPLETED, EvaluationRequest
+from runflow_api.api.models import EvaluationRequest, EvaluationStatus
 from runflow_api.journal.journal import Journal, Limits, Request
 from runflow_api.sandbox.app import Sandbox, ScriptedVerdict
 from runflow_api.settings.config import Config
@@ -351,7 +351,7 @@ def test_a_rating_reaches_runflow_and_the_journal(server: ComfyUI, private: Path
     with Journal.open(None, private) as journal:
         (row,) = journal.begin([_ask("rated", Decimal("0.10"))], Limits(10_000, 10_000))
         journal.record_submission(row, made, "org")
-        answer = {"id": made, "status_code": COMPLETED, "overall_passed": True}
+        answer = {"id": made, "status_code": EvaluationStatus.COMPLETED, "overall_passed": True}
         journal.record_result(row, answer, completed=True, cost="0.10", failure_code=None, duration_s=1.0)
     rated = ask(server, "POST", "feedback", {"id": made, "rating": "bad", "reason": "no"})
     assert rated == (200, {"feedback": {"rating": "bad", "reason": "no"}})

@@ -17,6 +17,7 @@ import numpy as np
 import psutil
 import torch
 from aiohttp import web
+from comfy_execution.graph_utils import ExecutionBlocker, GraphBuilder, is_link
 from server import PromptServer
 
 PIXELS = {"width": ("INT", {"default": 64, "max": 4096}), "batch": ("INT", {"default": 1})}
@@ -85,6 +86,137 @@ class TestRaise:
         return (image,)
 
 
+class TestBlock:
+    """Passes an image on, and blocks what reads it where the number is the one to block at."""
+
+    INPUT_TYPES = TestRaise.INPUT_TYPES
+    RETURN_TYPES, FUNCTION, CATEGORY = ("IMAGE",), "run", "testing"
+
+    def run(self, image, number, at):
+        return (ExecutionBlocker(None) if number == at else image,)
+
+
+class TestNothing:
+    """An IMAGE output that gives ``None``, as some packs do where they have no image."""
+
+    INPUT_TYPES = classmethod(lambda cls: {"required": {}})
+    RETURN_TYPES, FUNCTION, CATEGORY = ("IMAGE",), "run", "testing"
+
+    def run(self):
+        return (None,)
+
+
+class TestChoose:
+    """One of two values: the first where the number is 1."""
+
+    INPUT_TYPES = classmethod(lambda cls: {"required": {"number": ("INT", {}), "first": ("*", {}), "other": ("*", {})}})
+    RETURN_TYPES, FUNCTION, CATEGORY = ("*",), "run", "testing"
+
+    @classmethod
+    def VALIDATE_INPUTS(cls, input_types):
+        return True
+
+    def run(self, number, first, other):
+        return (first if number == 1 else other,)
+
+
+class TestShowText:
+    """Passes texts on as Show Text nodes do: it takes a list, and gives a list."""
+
+    INPUT_TYPES = classmethod(lambda cls: {"required": {"text": ("STRING", {"forceInput": True})}})
+    RETURN_TYPES, FUNCTION, CATEGORY = ("STRING",), "run", "testing"
+    INPUT_IS_LIST, OUTPUT_IS_LIST, OUTPUT_NODE = True, (True,), True
+
+    def run(self, text):
+        return {"ui": {"text": text}, "result": (text,)}
+
+
+class TestCount:
+    """How many characters a text has."""
+
+    INPUT_TYPES = classmethod(lambda cls: {"required": {"text": ("STRING", {})}})
+    RETURN_TYPES, FUNCTION, CATEGORY = ("INT",), "run", "testing"
+
+    def run(self, text):
+        return (len(text),)
+
+
+class TestForOpen:
+    """The first node of a loop that counts its rounds, as packs build them by expansion."""
+
+    INPUT_TYPES = classmethod(
+        lambda cls: {
+            "required": {"rounds": ("INT", {})},
+            "optional": {"round": ("INT", {"default": 1}), "value": ("*", {})},
+        }
+    )
+    RETURN_TYPES, FUNCTION, CATEGORY = ("TEST_FLOW", "INT", "*"), "run", "testing"
+
+    @classmethod
+    def VALIDATE_INPUTS(cls, input_types):
+        return True
+
+    def run(self, rounds, round=1, value=None):
+        return ("flow", round, value)
+
+
+class TestForClose:
+    """Its last node: expands into clones of what lies between, once for each further round."""
+
+    INPUT_TYPES = classmethod(
+        lambda cls: {
+            "required": {"flow": ("TEST_FLOW", {"rawLink": True}), "value": ("*", {})},
+            "hidden": {"dynprompt": "DYNPROMPT", "unique_id": "UNIQUE_ID"},
+        }
+    )
+    RETURN_TYPES, FUNCTION, CATEGORY = ("*",), "run", "testing"
+
+    @classmethod
+    def VALIDATE_INPUTS(cls, input_types):
+        return True
+
+    def run(self, flow, value, dynprompt, unique_id):
+        first = flow[0]
+        inputs = dynprompt.get_node(first)["inputs"]
+        round = inputs.get("round", 1) + 1
+        if round > inputs["rounds"]:
+            return (value,)
+        repeated = [*_between(dynprompt, first, unique_id), first, unique_id]
+        graph = GraphBuilder()
+        for node_id in repeated:
+            clone = graph.node(dynprompt.get_node(node_id)["class_type"], node_id)
+            clone.set_override_display_id(node_id)
+        for node_id in repeated:
+            for name, given in dynprompt.get_node(node_id)["inputs"].items():
+                inside = is_link(given) and given[0] in repeated
+                given = graph.lookup_node(given[0]).out(given[1]) if inside else given
+                graph.lookup_node(node_id).set_input(name, given)
+        graph.lookup_node(first).set_input("round", round)
+        graph.lookup_node(first).set_input("value", value)
+        return {"result": (graph.lookup_node(unique_id).out(0),), "expand": graph.finalize()}
+
+
+def _between(dynprompt: Any, first: str, last: str) -> list[str]:
+    """What comes after ``first`` and before ``last``."""
+    after, before, waiting = {first}, [], [last]
+    while waiting:
+        node_id = waiting.pop()
+        for given in dynprompt.get_node(node_id)["inputs"].values():
+            if is_link(given) and given[0] not in before:
+                before.append(given[0])
+                waiting.append(given[0])
+    grown = True
+    while grown:
+        found = {
+            node_id
+            for node_id in before
+            if any(is_link(given) and given[0] in after for given in dynprompt.get_node(node_id)["inputs"].values())
+        }
+        grown = not found <= after
+        after |= found
+    return [node_id for node_id in before if node_id in after and node_id != first]
+
+
 class TestSleep:
     """Passes an image on after some seconds where the number is the one to sleep at; Cancel wakes it."""
 
@@ -146,5 +278,8 @@ async def memory(request: web.Request) -> web.Response:
     return web.json_response({"tensors": sum(sizes.values()), "process": psutil.Process().memory_info().rss})
 
 
-KINDS = (TestGenerate, TestRecord, TestRaise, TestSleep, TestList, TestStrings, TestJoin)
+KINDS = (
+    TestGenerate, TestRecord, TestRaise, TestBlock, TestNothing, TestChoose, TestSleep, TestList, TestStrings, TestJoin,
+    TestShowText, TestCount, TestForOpen, TestForClose,
+)  # fmt: skip
 NODE_CLASS_MAPPINGS = {kind.__name__: kind for kind in KINDS}

@@ -1,0 +1,225 @@
+"""Before the first attempt of a loop: refuse what cannot work, and say what it may cost."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
+from decimal import Decimal
+from typing import Any
+
+import comfy.model_management
+
+from ...runflow_api import background
+from ...runflow_api.api.transport import Deadline
+from ...runflow_api.errors import InvalidInputError, RunflowError
+from ...runflow_api.evaluation.verdict import RUNFLOW
+from .. import _runtime
+from .attempts import NO_ATTEMPT, PROMPT_OUT, SEED_OUT, LoopSettings, LoopState
+from .context import LoopContext
+from .graph import Body, is_torn_by, link, links_read, repetitions
+from .saved_metadata import END
+
+PRICE_WITHIN_S = 3.0
+"""The price is one small request; a loop does not wait longer for a network that hangs."""
+EVALUATE, SPLIT, SWITCH = "RunflowEvaluateImage", "RunflowSplitByVerdict", "RunflowVerdictSwitch"
+EVALUATION_OUT, KEPT_OUT = 7, 8
+"""End's outputs best_evaluation and attempt_images, which are blocked where there is nothing to send."""
+SPLIT_COUNTS = range(3, 6)
+"""The outputs of Split Passed / Failed that always have a value."""
+
+NO_EFFECT = (
+    "is the same at every attempt: it depends on nothing that changes. Connect current_seed to your sampler's seed "
+    f"and current_prompt to your text encoder{{kept}}. {NO_ATTEMPT}"
+)
+FOREIGN_EVALUATION = (
+    "does not come from this loop: every attempt would read the same verdict. Connect an Evaluate Image Quality "
+    f"that judges the loop's image. {NO_ATTEMPT}"
+)
+SENDS_NOTHING = (
+    "comes through node {node}, {why}: then the loop would end with nothing. "
+    f"Connect what was judged to End, and put that node behind it. {NO_ATTEMPT}"
+)
+START_ELSEWHERE = (
+    "Start is not in the same loop as End{node}: another loop repeats only one of them. To repeat both, connect an "
+    "output of that loop's own first node to Start's prompt or seed; otherwise put both outside of it. "
+    f"{NO_ATTEMPT}"
+)
+ONLY_END_INSIDE = (
+    "the loop from node {first} to node {last} ({kind}) repeats End {end}, but not Start {start}. To repeat both, "
+    "connect an output of node {first} to Start's prompt or seed; otherwise take what comes out of node {last} to End. "
+    f"{NO_ATTEMPT}"
+)
+ONLY_START_INSIDE = (
+    "the loop from node {first} to node {last} ({kind}) repeats Start {start}, but not End {end}. To repeat both, "
+    "connect End's best_image to node {last}; otherwise do not connect node {first} to Start. "
+    f"{NO_ATTEMPT}"
+)
+UNUSED = {
+    PROMPT_OUT: "current_prompt does not reach the image: connect it to your text encoder, or set next_prompt to keep",
+    SEED_OUT: "current_seed does not reach the image: connect it to your sampler's seed, or set next_seed to keep",
+}
+
+log = logging.getLogger("runflow_evaluate")
+
+
+async def check_loop(context: LoopContext, state: LoopState, settings: LoopSettings) -> None:
+    """Runs before the first attempt: says on Start what the loop may cost.
+
+    Raises ``InvalidInputError`` for a loop that cannot work.
+    """
+    body = context.body(state)
+    settings.check()
+    refuse_wiring(context, body, settings)
+    context.begin_metadata(body, state)
+    cost = await worst_case(context, body, settings)
+    unused = _unused_outputs(context, body, settings) if cost else []
+    for warning in [*context.warnings(body), *unused]:
+        log.warning("Regenerate End %s: %s.", context.node_id, warning)
+    attempt = f"attempt 1 of {context.max_attempts(settings)}"
+    context.say_on_start(body, " · ".join([attempt, *([cost] if cost else []), *unused]))
+
+
+# --- what is refused ----------------------------------------------------------------------------------
+
+
+def refuse_wiring(context: LoopContext, body: Body, settings: LoopSettings) -> None:
+    """Raise ``InvalidInputError`` for what is wrong with how the loop is wired."""
+    if body.start not in context.graph:
+        raise InvalidInputError("loop", START_ELSEWHERE.format(node=""))
+    _refuse_half_repeated(context, body)
+    if context.max_attempts(settings) > 1:
+        for node in body.nodes:
+            inner = context.body_inside(node)
+            if inner is not None and inner.start not in (body.start, *body.nodes):
+                where = f" {context.shown_on(node)}, which is inside this loop"
+                raise InvalidInputError("loop", START_ELSEWHERE.format(node=where))
+        _refuse_equal_attempts(context, body, settings)
+        for name in ("image", "evaluation"):
+            for node, why in _senders_of_nothing(context, body, name):
+                # ComfyUI does not run an End whose image is blocked, and says nothing.
+                raise InvalidInputError(name, SENDS_NOTHING.format(node=node, why=why))
+
+
+def _refuse_half_repeated(context: LoopContext, body: Body) -> None:
+    """A loop of another pack that repeats Start or End alone: from its second round on one has no other."""
+    for other in context.foreign_loops():
+        if is_torn_by(body, other):
+            text = ONLY_START_INSIDE if body.start in other.nodes else ONLY_END_INSIDE
+            nodes = {"first": other.start, "last": other.end, "start": body.start, "end": body.end}
+            shown = {name: context.shown_on(node) for name, node in nodes.items()}
+            raise InvalidInputError("loop", text.format(kind=context.class_of(other.end), **shown))
+
+
+def _refuse_equal_attempts(context: LoopContext, body: Body, settings: LoopSettings) -> None:
+    read = context.reaching(body)
+    if not read & settings.changing:
+        kept = [name for name, socket in (("prompt", PROMPT_OUT), ("seed", SEED_OUT)) if socket in read]
+        kept_now = "".join(f"; the {name} is connected, but next_{name} is keep" for name in kept)
+        raise InvalidInputError("image", NO_EFFECT.format(kept=kept_now))
+    evaluation = link(context.inputs["evaluation"])
+    if evaluation is not None and evaluation[0] not in body.nodes:
+        raise InvalidInputError("evaluation", FOREIGN_EVALUATION)
+
+
+def _senders_of_nothing(context: LoopContext, body: Body, name: str) -> Iterator[tuple[str, str]]:
+    """(node, why) for each node of the body that may block what End's input ``name`` reads."""
+    switches = {node for node in body.nodes if context.class_of(node) == SWITCH}
+    for node, socket in sorted(links_read(context.graph, body, name, switches.__contains__)):
+        inputs, shown, kind = context.graph[node]["inputs"], context.shown_on(node), context.class_of(node)
+        if kind == SPLIT and socket not in SPLIT_COUNTS:
+            yield shown, "Split Passed / Failed, which sends nothing on if its side is empty"
+        elif kind == SWITCH and not {"on_pass", "on_fail"} <= inputs.keys():
+            yield shown, "a Quality Switch that sends nothing on if a side is not connected"
+        elif kind == END and socket == KEPT_OUT and inputs.get("keep_attempts", False) is False:
+            yield shown, "whose attempt_images are not sent on while its keep_attempts is off"
+        elif kind == END and socket == EVALUATION_OUT and "evaluation" not in inputs:
+            yield shown, "an End that has no evaluation to send on, because none is connected to it"
+
+
+def _unused_outputs(context: LoopContext, body: Body, settings: LoopSettings) -> list[str]:
+    """What is to change from attempt to attempt, and would not change the image."""
+    in_vain = settings.changing - context.reaching(body) if context.max_attempts(settings) > 1 else set()
+    return [text for socket, text in UNUSED.items() if socket in in_vain]
+
+
+# --- what it may cost ---------------------------------------------------------------------------------
+
+
+async def worst_case(context: LoopContext, body: Body, settings: LoopSettings) -> str:
+    """ "at most 3 evaluations, 0.30 credits …": what all attempts may cost, as far as that is known."""
+    counts, most = paid_evaluations(context, body), context.max_attempts(settings)
+    evaluations = sum(counts.values()) * most
+    if not evaluations:
+        return ""
+    prices = {job_class: await _price(job_class) for job_class in counts}
+    credits = ""
+    if None not in prices.values():
+        credits = f", {sum((prices[job_class] or 0) * count for job_class, count in counts.items()) * most:f} credits"
+    limit = _runtime.settings().max_evaluations_per_prompt
+    stopped = f" · your limit of {limit} for one prompt would end it before" if evaluations > limit else ""
+    each = "".join(["for each image of a batch", *_rounds(context, body, counts)])
+    return f"at most {evaluations} evaluations{credits} {each}{stopped}"
+
+
+def paid_evaluations(context: LoopContext, body: Body) -> Counter[str | None]:
+    """How many evaluations one attempt may pay for, for each priced class; ``None`` is an unknown class."""
+    inner = {node: found for node in body.nodes if (found := context.body_inside(node)) is not None}
+    times = repetitions(body, inner, context.max_attempts_inside)
+    counts: Counter[str | None] = Counter()
+    for node in body.nodes:
+        if context.class_of(node) == EVALUATE and _may_cost(context.graph[node]["inputs"]):
+            counts[_job_class(context, node)] += times[node]
+    return counts
+
+
+def _rounds(context: LoopContext, body: Body, counts: Counter[str | None]) -> Iterator[str]:
+    """Loops of other packs repeat this as often as they like: how often is not known here."""
+    for other in context.foreign_loops():
+        evaluates = any(context.class_of(node) == EVALUATE for node in other.nodes)
+        if body.end in other.nodes or (other.end in body.nodes and evaluates):
+            yield f" and each round of the loop that ends at node {context.shown_on(other.end)}"
+
+
+def _may_cost(evaluate: Mapping[str, Any]) -> bool:
+    """Whether Runflow may answer; a judge that comes over a link may be any."""
+    judge = evaluate.get("judge", "auto")
+    try:
+        return not isinstance(judge, str) or _runtime.evaluator().resolve(judge) == RUNFLOW
+    except RunflowError:
+        return False  # Evaluate will say what is wrong with the configuration
+
+
+def _job_class(context: LoopContext, evaluate: str) -> str | None:
+    source = link(context.graph[evaluate]["inputs"].get("options"))
+    if source is None:
+        return "standard"
+    options = context.everything.get(source[0], {})
+    known = options.get("class_type") == "RunflowEvaluationOptions"
+    job_class = options["inputs"].get("job_class", "standard") if known else None
+    return job_class if isinstance(job_class, str) else None
+
+
+async def _price(job_class: str | None) -> Decimal | None:
+    """The price of one evaluation in credits; ``None`` where it cannot be known, or not soon."""
+    if job_class is None:
+        return None
+    try:
+        prices = _runtime.evaluator().prices
+    except RunflowError:
+        return None  # Evaluate will say what is wrong with the configuration
+    looking_up = background.call(prices.price, job_class, Deadline.after(PRICE_WITHIN_S))
+    price: Decimal | None = await run_with_timeout(looking_up)
+    return price
+
+
+async def run_with_timeout(answer: Future[Any]) -> Any:
+    """The answer, ``None`` where it takes too long; Cancel is heard meanwhile."""
+    waiting, give_up = asyncio.wrap_future(answer), time.monotonic() + PRICE_WITHIN_S
+    while not waiting.done() and time.monotonic() < give_up:
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        await asyncio.wait({waiting}, timeout=_runtime.LOOK_FOR_CANCEL_S)
+    return waiting.result() if waiting.done() else None

@@ -1,0 +1,151 @@
+"""Where people run ComfyUI: pods, tunnels, proxies and containers. Who is refused is told what to set."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.process import free_port
+from support.server import ComfyUI, start_comfyui
+
+NGINX = shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/bin:/opt/homebrew/bin")
+HOSTS = "my.box, *.proxy.example"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyUI]:
+    env = {"RUNFLOW_WEB_HOSTS": HOSTS}
+    with start_comfyui(tmp_path_factory.mktemp("comfyui"), env=env, args=("--listen", "0.0.0.0")) as running:
+        yield running
+
+
+def ask(port: int, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any]:
+    """Status and answer; ``headers`` in Python's spelling."""
+    sent = {"Content-Type": "application/json", **{name.replace("_", "-"): value for name, value in headers.items()}}
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    try:
+        connection.request(method, f"/runflow-evaluate/{path}", json.dumps(body) if body is not None else None, sent)
+        answer = connection.getresponse()
+        raw = answer.read()
+        return answer.status, json.loads(raw) if raw.startswith(b"{") else None
+    finally:
+        connection.close()
+
+
+def change(port: int, **headers: str) -> tuple[int, Any]:
+    return ask(port, "POST", "settings", {"concurrency": 4}, **headers)
+
+
+@pytest.mark.parametrize(
+    ("host", "allow"),
+    [
+        ("abc123-8188.pods.example", "abc123-8188.pods.example, or *.pods.example for all names of that kind"),
+        ("workstation", "workstation"),
+        ("workstation.tail1234.ts.net:8188", "workstation.tail1234.ts.net, or *.tail1234.ts.net"),
+        ("proxy.example", "proxy.example"),
+    ],
+)
+def test_a_name_that_is_not_known_is_told_what_to_set(server: ComfyUI, host: str, allow: str) -> None:
+    status, answer = ask(server.port, "GET", "status", Host=host)
+    assert (status, answer["error"]["code"]) == (403, "HOST_NOT_ALLOWED")
+    assert f"set the environment variable RUNFLOW_WEB_HOSTS to {allow}" in answer["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "host", ["abc123-8188.proxy.example", "ABC.Proxy.Example:443", "my.box:8188", "192.168.1.5", "[::1]"]
+)
+def test_names_and_kinds_of_names_that_are_set_are_known(server: ComfyUI, host: str) -> None:
+    assert ask(server.port, "GET", "status", Host=host)[0] == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Host": "my.box", "Origin": "https://my.box"},
+        {"Host": "my.box", "Origin": "http://my.box:8080"},  # nginx with Host $host leaves the port out
+        {"Host": "my.box:8188", "Origin": "http://my.box:8188"},
+        {"Host": "my.box:443", "Origin": "https://my.box"},
+        {"Host": "192.168.1.5:8188", "Origin": "https://my.box", "X_Forwarded_Host": "my.box"},
+        {"Host": "192.168.1.5:8188", "Origin": "https://a.proxy.example", "Sec_Fetch_Site": "same-origin"},
+    ],
+)
+def test_comfyuis_own_page_is_known_whatever_a_proxy_makes_of_its_name(
+    server: ComfyUI, headers: dict[str, str]
+) -> None:
+    status, answer = change(server.port, **headers)
+    assert (status, answer["error"]["code"]) == (403, "THIS_MACHINE_ONLY")  # the page is known, the machine is not
+    assert "RUNFLOW_WEB_REMOTE_SETTINGS" in answer["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Host": "my.box:8188", "Origin": "http://my.box:9999"},
+        {"Host": "my.box", "Origin": "https://attacker.example"},
+        {"Host": "192.168.1.5:8188", "Origin": "https://attacker.example", "Sec_Fetch_Site": "same-origin"},
+        {"Host": "192.168.1.5:8188", "Origin": "https://attacker.example", "X_Forwarded_Host": "attacker.example"},
+        {"Host": "127.0.0.1:8188", "Origin": "http://127.0.0.1", "Sec_Fetch_Site": "same-site"},
+        {"Host": "my.box", "Origin": "null"},
+    ],
+)
+def test_other_pages_are_not(server: ComfyUI, headers: dict[str, str]) -> None:
+    status, answer = change(server.port, **headers)
+    assert status == 403  # ComfyUI itself refuses some of them, without words
+    assert answer is None or answer["error"]["code"] == "OTHER_ORIGIN"
+
+
+def test_a_visitor_of_a_proxy_that_says_nothing_but_its_name_is_not_this_machine(server: ComfyUI) -> None:
+    assert ask(server.port, "GET", "settings")[1]["may_change"] is True
+    for headers in ({"Host": "my.box"}, {"Referer": "https://my.box/"}, {"X_Forwarded_Proto": "https"}):
+        assert ask(server.port, "GET", "settings", **headers)[1]["may_change"] is False
+
+
+@pytest.mark.skipif(NGINX is None, reason="needs nginx")
+@pytest.mark.parametrize(
+    ("lines", "status", "code"),
+    [
+        ("proxy_set_header Host $host;", 403, "THIS_MACHINE_ONLY"),
+        ("proxy_set_header Host $http_host;", 403, "THIS_MACHINE_ONLY"),
+        ("", 403, None),  # ComfyUI itself refuses every change then: a workflow cannot be queued either
+    ],
+)
+def test_behind_nginx(server: ComfyUI, tmp_path: Path, lines: str, status: int, code: str | None) -> None:
+    port = free_port()
+    config = tmp_path / "nginx.conf"
+    config.write_text(
+        f"pid {tmp_path}/pid; error_log {tmp_path}/error; daemon off; master_process off; events {{}}\n"
+        f"http {{ access_log off; client_body_temp_path {tmp_path}/body; proxy_temp_path {tmp_path}/proxy;\n"
+        f"fastcgi_temp_path {tmp_path}/f; uwsgi_temp_path {tmp_path}/u; scgi_temp_path {tmp_path}/s;\n"
+        f"server {{ listen 127.0.0.1:{port};\n"
+        f"location / {{ proxy_pass http://127.0.0.1:{server.port}; {lines} }} }} }}\n"
+    )
+    assert NGINX is not None
+    nginx = subprocess.Popen([NGINX, "-c", str(config), "-p", str(tmp_path)])
+    try:
+        name = f"my.box:{port}"
+        _wait_for(port, name)
+        assert ask(port, "GET", "status", Host=name)[0] == 200
+        answer = change(port, Host=name, Origin=f"http://{name}")
+        assert (answer[0], answer[1] and answer[1]["error"]["code"]) == (status, code)
+        assert ask(port, "GET", "settings", Host=name, Referer=f"http://{name}/")[1]["may_change"] is False
+    finally:
+        nginx.terminate()
+        nginx.wait(10)
+
+
+def _wait_for(port: int, name: str) -> None:
+    give_up = time.monotonic() + 10
+    while time.monotonic() < give_up:
+        try:
+            ask(port, "GET", "status", Host=name)
+            return
+        except OSError:
+            time.sleep(0.1)
+    raise AssertionError("nginx does not answer")
