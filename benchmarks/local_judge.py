@@ -54,12 +54,13 @@ Where it falls short:
 - A gain on 8-bit tones leaves evenly spaced gaps in the histogram, which tell it from a white background. A gain on
   continuous tones (straight from a VAE, or after a resize in floats, as in the table of widths) leaves none; then
   grey pictures, dark pictures and light neutral ones pass as high-key or well lit where few colours are cut off.
-- A few pictures with strongly saturated large areas (a channel at its end over 40 % of the picture) fail untouched.
-- Sharp lettering or a sharp frame over a blurred picture counts as its sharpest detail, so such a blur passes; so does
-  motion blur along one direction.
+- Sharp lettering or a sharp frame over a blurred picture counts as its sharpest detail, so such a blur passes.
 - Compression is found on the 8 px grid of the file that was compressed: after a resize it is not. Very smooth or dark
   pictures, and drawings full of hard edges, hide the grid.
 - Soft abstract graphics with no edge narrower than 0.7 % of their side read as blurred."""
+
+CAME_APART = "## Pictures that came apart"
+"""This section of the page is measured and written by hand: it is kept when the rest is written anew."""
 
 
 # --- damages: (H, W, C) float32 of 0..1 in and out ------------------------------------------------
@@ -238,6 +239,12 @@ def sources(paths: list[Path], folders: list[Path]) -> str:
     return ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
 
 
+def kept_by_hand(page: Path) -> list[str]:
+    """The lines of the section ``CAME_APART``, as the page has them."""
+    text = page.read_text("utf-8") if page.is_file() else ""
+    return text[text.index(CAME_APART) :].splitlines() if CAME_APART in text else []
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("folders", nargs="*", type=Path)
@@ -282,7 +289,8 @@ def main() -> None:
         "",
         *(list(mistakes("picture", native)) + list(mistakes("graphic", drawn)) or ["- none"]),
     ]
-    options.output.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    lines += ["", *kept_by_hand(options.output)]
+    options.output.write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
     print("\n".join(lines))
     for index, damage in enumerate(DAMAGES):
         print(damage.name, [o.path.name[-50:] for o in native if not o.named[index]], file=sys.stderr)

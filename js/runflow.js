@@ -1,66 +1,103 @@
-/** The pack's page: registers what ComfyUI's editor shows of it. Everything else is in `lib/`. */
+/** The pack's page: registers what ComfyUI's editor shows of it, and waits for nothing. The rest is in `lib/`. */
 import { api } from '../../scripts/api.js'
 import { app } from '../../scripts/app.js'
-import { Gestures } from './lib/gestures.mjs'
-import { History } from './lib/history.mjs'
-import { Memory } from './lib/memory.mjs'
-import { Panels } from './lib/panels.mjs'
-import { Server } from './lib/server.mjs'
-import { applyDefaults, settings } from './lib/settings.mjs'
-import { speak, t } from './lib/text.mjs'
+import { open, setting } from './lib/comfy/app.mjs'
+import { onSetting, remindOfTexts } from './lib/comfy/compat.mjs'
+import {
+  commands,
+  nodeCreated as gesturesFor,
+  loadSoon,
+  menuItems,
+  toolbox
+} from './lib/gestures/register.mjs'
+import { fetchWithin } from './lib/server.mjs'
+import { applyDefaults, settings } from './lib/settings/page.mjs'
+import { addPanel, sizeOf } from './lib/comfy/widget.mjs'
+import { language, onLanguage, speak, t } from './lib/text.mjs'
+import { followPalette } from './lib/view/theme.mjs'
 
-const server = new Server(api)
-const panels = new Panels({ app, api, server, memory: new Memory(localStorage) })
-const ask = (title, message) => app.extensionManager.dialog.confirm({ title, message })
-const gestures = new Gestures({ app, panels, ask })
-const note = (text, severity) => panels.note(text, severity)
-const history = new History({ server, note, show: (id) => panels.showNode(id) })
+const SIDEBAR = 'runflow-evaluate'
+const TEXTS_AGAIN_MS = 5000
 
+open(app, api)
+
+/** The texts, and again while they cannot be read: the page goes on without them. */
 async function readTexts() {
-  const answer = await (await api.fetchApi('/i18n')).json()
-  const language = app.extensionManager.setting.get('Comfy.Locale')
-  speak(answer, language)
-  await remind(language, answer[language])
+  try {
+    const answer = await (await fetchWithin('/i18n', {})).json()
+    speak(answer, setting('Comfy.Locale') ?? 'en')
+    onSetting('Comfy.Locale', (wanted) => speak(null, wanted))
+    await remindOfTexts(language, answer[language])
+  } catch (error) {
+    console.debug('Runflow Evaluate: the texts could not be read', error)
+    speak({}, 'en')
+    setTimeout(readTexts, TEXTS_AGAIN_MS)
+  }
 }
 
-/** ComfyUI's frontend 1.32 forgets packs' texts when it loads a language: it is told them again. */
-async function remind(language, texts) {
-  const vue = document.querySelector('#vue-app')?.__vue_app__
-  const known = texts && vue?._context?.provides[vue.__VUE_I18N_SYMBOL__]?.global
-  for (let left = 99; left && known && known.locale.value !== language; left--) await new Promise((go) => setTimeout(go, 30))
-  known?.mergeLocaleMessage(language, texts)
+function addStyle() {
+  const link = document.createElement('link')
+  link.rel = 'stylesheet'
+  link.href = new URL('runflow.css', import.meta.url).href
+  document.head.append(link)
+  followPalette()
 }
 
-async function addStyle() {
-  const css = await fetch(new URL('runflow.css', import.meta.url))
-  document.adoptedStyleSheets.push(await new CSSStyleSheet().replace(await css.text()))
-}
-
+/** Its title is told anew in another language. */
 function addSidebar() {
-  const title = t('history.title')
-  app.extensionManager.registerSidebarTab({
-    id: 'runflow-evaluate', icon: 'pi pi-verified', title, tooltip: title, type: 'custom',
-    render: (parent) => history.render(parent),
-    destroy: () => history.destroy()
+  const manager = app.extensionManager
+  const page = () => import('./lib/history/page.mjs')
+  manager.unregisterSidebarTab?.(SIDEBAR)
+  manager.registerSidebarTab({
+    id: SIDEBAR,
+    icon: 'pi pi-verified',
+    title: t('history.title'),
+    tooltip: t('history.title'),
+    type: 'custom',
+    render: async (/** @type {HTMLElement} */ parent) => (await page()).render(parent),
+    destroy: async () => (await page()).destroy()
   })
+}
+
+/** @type {Promise<typeof import('./lib/view/node_panels.mjs')> | null} loaded while ComfyUI starts */
+let panels = null
+
+function loadPanels() {
+  panels ??= import('./lib/view/node_panels.mjs').then((loaded) => {
+    loaded.start()
+    return loaded
+  })
+  return panels
+}
+
+/** @param {any} node */
+function panelFor(node) {
+  const size = sizeOf(node)
+  if (node.subgraph) panels?.then((loaded) => loaded.adoptHost(node))
+  if (!size) return
+  const element = addPanel(node, size)
+  loadPanels().then((loaded) => loaded.adopt(node, element, size))
 }
 
 app.registerExtension({
   name: 'runflowevaluate.editor',
-  settings: settings({ server, note, ask }),
-  commands: gestures.commands(),
-  async init() {
-    await Promise.all([addStyle(), readTexts()])
-    panels.listen()
-    addSidebar()
-    for (const ended of ['execution_success', 'execution_error']) api.addEventListener(ended, () => history.ended())
+  settings: settings(),
+  commands: commands(),
+  init() {
+    addStyle()
+    onLanguage(addSidebar)
+    readTexts()
+    loadPanels()
+    loadSoon()
   },
-  nodeCreated(node) {
-    applyDefaults(node, app.extensionManager.setting)
-    panels.nodeCreated(node)
-    gestures.nodeCreated(node)
+  nodeCreated(/** @type {any} */ node) {
+    applyDefaults(node)
+    panelFor(node)
+    gesturesFor(node)
   },
-  getNodeMenuItems: (node) => gestures.menuItems(node),
-  getSelectionToolboxCommands: (item) => gestures.toolbox(item),
-  afterConfigureGraph: () => panels.restore()
+  getNodeMenuItems: menuItems,
+  getSelectionToolboxCommands: toolbox,
+  afterConfigureGraph: () => {
+    panels?.then((loaded) => loaded.restore())
+  }
 })

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -39,6 +39,7 @@ BAR_STEPS = 1000
 
 log = logging.getLogger("runflow_evaluate")
 T = TypeVar("T")
+Waiting = Callable[..., None]
 
 
 def private_directory() -> Path:
@@ -85,15 +86,17 @@ async def judge(
     broken_limit: BudgetError | None = None,
     model: VisionModel | None = None,
     person: Person | None = None,
+    waiting: Waiting | None = None,
 ) -> BatchVerdict:
     """Judge an IMAGE batch for ``node``, with progress on it; whatever stops saves the images first.
 
     ``broken_limit``: the batch is one value of a list that is not paid for, because a limit refuses it as a whole.
+    ``waiting`` is told how it waits, as ``_shown.Panel.waiting`` takes it, from any thread.
     """
     from ..runflow_api.evaluation.evaluator import Job
 
     pictures = _image_batch.pictures(batch)
-    show = NodeProgress(node.hidden.unique_id)
+    show = NodeProgress(node.hidden.unique_id, waiting)
     keeping = _keep_thumbnails(pictures)
     try:
         job = Job(pictures, question, judge, policy, options, running_prompt(), model=model, person=person)
@@ -167,8 +170,8 @@ async def run_with_progress(work: Coroutine[Any, Any, T], show: NodeProgress) ->
 class NodeProgress:
     """The progress text and the bar of one node. The text may be set from any thread; the last one stays."""
 
-    def __init__(self, node_id: str | None) -> None:
-        self._node_id = node_id
+    def __init__(self, node_id: str | None, waiting: Waiting | None = None) -> None:
+        self._node_id, self._waiting = node_id, waiting
         self._server = PromptServer.instance
         self._client = self._server.client_id
         self._started = self._shown = time.monotonic()
@@ -183,6 +186,9 @@ class NodeProgress:
         """The evaluator's report, from the background loop: also while a sampler blocks the prompt's loop."""
         self.judged = progress.judged
         self.text(progress.text)
+        if self._waiting is not None:
+            code = "submitting" if progress.submitted < progress.total else "judging"
+            self._waiting(code, progress.trouble, judged=len(progress.judged), of=progress.total)
 
     def bar(self) -> None:
         """Move the bar about once a second."""

@@ -15,38 +15,40 @@ from pathlib import Path
 from ..runflow_api import images
 from ..runflow_api._files import private_folder, replace_private
 
-FOLDER = "thumbnails"
-SIDE = 192
-QUALITY = 70
-MAX_THUMBNAILS = 5_000
-"""About 5 kB each. The oldest go first."""
+SMALL, LARGE = "thumbnails", "pictures"
+"""Folders. Large ones are for a person who looks closely, and for two attempts over each other."""
+SIDES = {SMALL: 192, LARGE: 1280}
+QUALITY = {SMALL: 70, LARGE: 82}
+MAX_KEPT = {SMALL: 5_000, LARGE: 300}
+"""About 5 kB and 150 kB each. The oldest go first."""
 CHECK_EVERY = 100
 _NAME = re.compile(r"[0-9a-f]{16,128}")
 
 log = logging.getLogger("runflow_evaluate")
-_kept_count = 0
+_kept_counts: dict[str, int] = {}
 _counting = threading.Lock()
 
 
 def keep(directory: Path, pictures: Sequence[images.Picture]) -> None:
-    """Keep a thumbnail of every picture. Trouble is logged: it costs no verdict."""
-    folder = directory / FOLDER
+    """Keep every picture, small and then large. Trouble is logged: it costs no verdict."""
     try:
-        private_folder(folder)
-        for picture in pictures:
-            _keep_one(folder, picture)
-        _remove_oldest(folder, len(pictures))
+        for name in (SMALL, LARGE):
+            folder = directory / name
+            private_folder(folder)
+            for picture in pictures:
+                _keep_one(folder, picture)
+            _remove_oldest(folder, len(pictures))
     except (OSError, ValueError) as error:
         log.warning("A thumbnail could not be kept: %s", error)
 
 
-def find(directory: Path, name: str) -> Path | None:
-    """The thumbnail of the image with that pixel hash, ``None`` where there is none."""
+def find(directory: Path, name: str, large: bool = False) -> Path | None:
+    """The picture of the image with that pixel hash, small where it is not kept large; ``None`` for neither."""
     if not _NAME.fullmatch(name):
         return None
-    file = directory / FOLDER / f"{name}.webp"
+    files = (directory / folder / f"{name}.webp" for folder in ([LARGE] if large else []) + [SMALL])
     try:
-        return file if file.is_file() else None
+        return next((file for file in files if file.is_file()), None)
     except OSError:  # the folder of another user
         return None
 
@@ -55,20 +57,19 @@ def _keep_one(folder: Path, picture: images.Picture) -> None:
     file = folder / f"{picture.hash}.webp"
     if file.exists():
         return
-    small = images.to_pil(picture.pixels).convert("RGB")
-    small.thumbnail((SIDE, SIDE))
+    kept = images.to_pil(picture.pixels).convert("RGB")
+    kept.thumbnail((SIDES[folder.name], SIDES[folder.name]))
     encoded = io.BytesIO()
-    small.save(encoded, "WEBP", quality=QUALITY)
+    kept.save(encoded, "WEBP", quality=QUALITY[folder.name])
     replace_private(file, encoded.getvalue())
 
 
 def _remove_oldest(folder: Path, added: int) -> None:
     """Once in a while delete the oldest."""
-    global _kept_count
     with _counting:
-        due = _kept_count == 0 or (_kept_count + added) // CHECK_EVERY > _kept_count // CHECK_EVERY
-        _kept_count += added
-    if due:
+        before = _kept_counts.get(folder.name, 0)
+        _kept_counts[folder.name] = before + added
+    if before == 0 or (before + added) // CHECK_EVERY > before // CHECK_EVERY:
         files = sorted(folder.glob("*.webp"), key=lambda file: file.stat().st_mtime)
-        for file in files[: max(0, len(files) - MAX_THUMBNAILS)]:
+        for file in files[: max(0, len(files) - MAX_KEPT[folder.name])]:
             file.unlink(missing_ok=True)

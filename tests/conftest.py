@@ -1,4 +1,5 @@
-"""What every test gets: imports of the pack and of the shared helpers, and no RUNFLOW_ setting of this machine."""
+"""What every test gets: imports of the pack and of `support`, marks by what it uses, no RUNFLOW_ setting of this
+machine."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -19,6 +21,37 @@ for folder in (ROOT, ROOT / "tests", ROOT / "scripts"):
 # A shell starts what it puts into the background deaf to Ctrl-C, and what that starts is deaf too: tests send it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+# Whoever ends the tests ends their servers: by itself Python would go without clearing anything up.
+signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+# Seconds of one example say how busy the machine is, and nothing of the code.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
+
+WITH_PROCESSES = ("test_journal_processes", "test_paid_once")
+"""Files whose tests start processes and kill them."""
+RETRIES = 2
+"""Of a test marked `timing`, when it fails: its bound in seconds may be missed on a busy machine."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks by folder and fixture, and one worker each for the tests of the graph and for those of the page."""
+    for item in items:
+        fixtures = set(getattr(item, "fixturenames", ()))
+        in_browser = ROOT / "tests" / "browser" in item.path.parents
+        if in_browser:
+            item.add_marker("browser")
+        if "comfyui_factory" in fixtures:
+            item.add_marker("comfyui")
+        if in_browser or "comfyui_factory" in fixtures:
+            item.add_marker(pytest.mark.xdist_group("browser" if in_browser else "comfyui"))
+        if "sandbox" in fixtures or item.path.stem in WITH_PROCESSES:
+            item.add_marker("slow")
+        if os.environ.get("RUNFLOW_TEST_JOURNAL_URL") and item.path.stem.startswith("test_journal"):
+            item.add_marker(pytest.mark.xdist_group("journal"))  # they empty the one database
+        if item.get_closest_marker("timing"):
+            item.add_marker(pytest.mark.flaky(reruns=RETRIES))
 
 
 @pytest.fixture(autouse=True)

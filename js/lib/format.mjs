@@ -1,28 +1,51 @@
 /** Numbers as people read them. Credits are decimal text and stay exact. */
 import { language } from './text.mjs'
 
+/** @param {number | null | undefined} value */
 export function score(value) {
-  return Number.isFinite(value) ? value.toFixed(2) : '–'
+  return typeof value === 'number' && Number.isFinite(value) ? value.toFixed(2) : '–'
 }
 
+/** @param {number | null | undefined} value */
 export function seconds(value) {
-  return Number.isFinite(value) ? `${value.toFixed(value >= 10 ? 0 : 1)}\u00a0s` : ''
+  if (typeof value !== 'number' || !Number.isFinite(value)) return ''
+  return `${value.toFixed(value >= 10 ? 0 : 1)}\u00a0s`
 }
 
-/** The exact sum of decimal texts; what is no amount is left out. */
+/**
+ * The exact sum of decimal texts; what is no amount is left out, "" where nothing is one.
+ * @param {unknown[]} amounts
+ */
 export function sum(amounts) {
-  const known = amounts.map(String).filter((amount) => /^\d+(\.\d+)?$/.test(amount)).map((amount) => amount.split('.'))
+  const known = amounts
+    .map(String)
+    .filter((amount) => /^\d+(\.\d+)?$/.test(amount))
+    .map((amount) => amount.split('.'))
   if (!known.length) return ''
   const places = Math.max(...known.map(([, fraction = '']) => fraction.length))
-  const all = known.reduce((before, [whole, fraction = '']) => before + BigInt(whole + fraction.padEnd(places, '0')), 0n)
-  const digits = String(all).padStart(places + 1, '0')
+  const total = known.reduce(
+    (before, [whole, fraction = '']) => before + BigInt(whole + fraction.padEnd(places, '0')),
+    0n
+  )
+  const digits = String(total).padStart(places + 1, '0')
   return places ? `${digits.slice(0, -places)}.${digits.slice(-places)}` : digits
 }
 
-/** How long ago, in the page's language. */
+/** @param {string} amount decimal text @param {number} count a whole number */
+export const times = (amount, count) => sum(Array(count).fill(amount))
+
+/** @type {[Intl.RelativeTimeFormatUnit, number][]} */
+const UNITS = [
+  ['day', 86400],
+  ['hour', 3600],
+  ['minute', 60],
+  ['second', 1]
+]
+
+/** How long ago, in the page's language. @param {number} then milliseconds since 1970 */
 export function ago(then, now = Date.now()) {
   const format = new Intl.RelativeTimeFormat(language, { numeric: 'auto', style: 'short' })
   const gone = Math.max(0, Math.round((now - then) / 1000))
-  const [unit, size] = [['day', 86400], ['hour', 3600], ['minute', 60], ['second', 1]].find(([, each]) => gone >= each) ?? ['second', 1]
+  const [unit, size] = UNITS.find(([, each]) => gone >= each) ?? UNITS[3]
   return format.format(-Math.floor(gone / size), unit)
 }

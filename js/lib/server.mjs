@@ -1,52 +1,101 @@
-/** The pack's routes. Every failure is an Error with a sentence for a person. */
-import { el } from './dom.mjs'
+/** The pack's routes. Every request ends in time; every failure is an Error with a sentence for a person. */
+import { api } from './comfy/app.mjs'
+import { t } from './text.mjs'
 
-export class Server {
-  /** @param {object} api ComfyUI's `api` */
-  constructor(api) {
-    this.api = api
-  }
+const PREFIX = '/runflow-evaluate'
+/** How long a page waits, in ms: for what the server has itself, and for what it asks Runflow. */
+export const WITHIN_MS = 10_000
+export const RUNFLOW_WITHIN_MS = 25_000
 
-  status() {
-    this.asked ??= this.get('status').catch((error) => {
-      console.debug('Runflow Evaluate: no price is known', error)
-      this.asked = null
-      return null
-    })
-    return this.asked
+export class ServerError extends Error {
+  /** @param {string} message @param {string} code @param {number} status 0 where there was no answer */
+  constructor(message, code, status) {
+    super(message)
+    this.code = code
+    this.status = status
   }
+}
 
-  /** Key or limits changed: what panels say about the price is asked for again. */
-  changed() {
-    this.asked = null
-    this.onchange?.()
-  }
+/**
+ * @param {string} path under `/runflow-evaluate/`
+ * @param {{method?: string, body?: unknown, within?: number}} [options]
+ * @returns {Promise<any>} the JSON of the answer
+ */
+export async function request(path, { method = 'GET', body, within = WITHIN_MS } = {}) {
+  const given =
+    body === undefined
+      ? {}
+      : {
+          headers: { 'Content-Type': 'application/json' },
+          body: JSON.stringify(body)
+        }
+  const answer = await fetchWithin(`${PREFIX}/${path}`, { method, ...given }, within)
+  const said = await answer.json().catch(() => ({}))
+  if (answer.ok) return said
+  const { message = `HTTP ${answer.status}`, code = 'HTTP' } = said.error ?? {}
+  throw new ServerError(message, code, answer.status)
+}
 
-  history(query) {
-    return this.get(`history?${new URLSearchParams(query)}`)
+/**
+ * ComfyUI's `fetchApi`, which ends after so many ms, whatever happens; the answer's body is not read yet.
+ * @param {string} route @param {RequestInit} options @param {number} within
+ */
+export async function fetchWithin(route, options, within = WITHIN_MS) {
+  const ending = new AbortController()
+  const timer = setTimeout(() => ending.abort(), within)
+  try {
+    const answer = await api.fetchApi(route, { ...options, signal: ending.signal })
+    const text = await answer.text()
+    return new Response(answer.status === 204 ? null : text, { status: answer.status })
+  } catch (cause) {
+    const code = ending.signal.aborted ? 'TIMEOUT' : 'UNREACHABLE'
+    throw Object.assign(new ServerError(t(`server.${code.toLowerCase()}`), code, 0), { cause })
+  } finally {
+    clearTimeout(timer)
   }
+}
 
-  detail(id) {
-    return this.get(`history/${encodeURIComponent(id)}`)
-  }
+/** @param {string} path @param {unknown} body */
+export const post = (path, body, within = RUNFLOW_WITHIN_MS) =>
+  request(path, { method: 'POST', body, within })
 
-  thumbnail(hash) {
-    return this.api.apiURL(`/runflow-evaluate/thumbnails/${encodeURIComponent(hash)}`)
-  }
+/** Where a picture is, by the hash of its pixels; large for a closer look. @param {string} hash */
+export const thumbnail = (hash, large = false) =>
+  api.apiURL(`${PREFIX}/thumbnails/${encodeURIComponent(hash)}${large ? '?large' : ''}`)
 
-  /** Lets the browser save one of the pack's files. */
-  save(path, query) {
-    el('a', { href: this.api.apiURL(`/runflow-evaluate/${path}?${new URLSearchParams(query)}`), download: true }).click()
-  }
+/** What the journal has of an evaluation. @param {string} id @returns {Promise<import('./types').Detail>} */
+export const detail = (id) => request(`history/${encodeURIComponent(id)}`)
 
-  post(path, body) {
-    return this.get(path, { method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(body) })
-  }
+/** Let the browser save one of the pack's files. @param {string} path @param {Record<string, string>} query */
+export function save(path, query) {
+  const link = document.createElement('a')
+  link.href = api.apiURL(`${PREFIX}/${path}?${new URLSearchParams(query)}`)
+  link.download = ''
+  link.click()
+}
 
-  async get(path, options) {
-    const answer = await this.api.fetchApi(`/runflow-evaluate/${path}`, options)
-    const body = await answer.json().catch(() => ({}))
-    if (answer.ok) return body
-    throw new Error(body.error?.message ?? `HTTP ${answer.status}`)
-  }
+/** @type {Promise<import('./types').Status | null> | null} */
+let asked = null
+/** @type {Set<() => void>} */
+const readers = new Set()
+
+/** Who would judge and what it costs; null where that cannot be known now. Asked for once. */
+export function status() {
+  asked ??= request('status').catch((error) => {
+    console.debug('Runflow Evaluate: no price is known', error)
+    setTimeout(statusChanged, 30_000)
+    return null
+  })
+  return asked
+}
+
+/** Key, limits or judge changed: it is asked for again. */
+export function statusChanged() {
+  asked = null
+  for (const read of readers) read()
+}
+
+/** @param {() => void} read called when `status` may say something else */
+export function onStatus(read) {
+  readers.add(read)
 }

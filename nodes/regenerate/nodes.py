@@ -23,7 +23,7 @@ from comfy_execution.graph_utils import ExecutionBlocker
 
 from ...runflow_api.errors import InvalidInputError
 from ...runflow_api.evaluation.verdict import BatchVerdict
-from .. import _image_batch, _unjudged
+from .. import _image_batch, _shown, _unjudged
 from .._schema import EvaluationType, LoopType, schema
 from . import context as loop_context
 from . import saved_metadata
@@ -214,25 +214,35 @@ class RunflowRegenerateEnd(io.ComfyNode):
         """Runs before the body: refuse what cannot work, say what the attempt may cost, then ask for its image."""
         context = LoopContext.of(cls)
         state, chosen = _state(loop, NO_ATTEMPT), _settings(settings)
-        if image[0] is None and context.handover is not None:
-            attempt = f"attempt {context.handover.number} of {context.max_attempts(chosen)}"
-            context.say_on_start(context.body(state), attempt)
-        elif image[0] is None:
-            await check_loop(context, state, chosen)
+        if image[0] is None:
+            with _shown.panel() as panel:
+                number, attempts = 1, context.max_attempts(chosen)
+                if context.handover is None:
+                    await check_loop(context, state, chosen)
+                else:
+                    number = context.handover.number
+                    context.say_on_start(context.body(state), f"attempt {number} of {attempts}")
+                panel.waiting("attempt", attempt=number, attempts=attempts)
         return [name for name in ("image", "evaluation") if name in context.inputs]
 
     @classmethod
     async def execute(cls, loop, image, evaluation=(None,), **settings) -> io.NodeOutput:
-        context, state, chosen = LoopContext.of(cls), _state(loop), _settings(settings)
-        history = context.handover.take() if context.handover else None
-        history = history or History(context.loop(state), state)
-        history.add(await _attempt(context, history, state, image, evaluation), chosen)
-        history.reuse_remembered(chosen)
-        _show(context, history, chosen)
-        following = next_attempt(history, chosen)
-        if isinstance(following, LoopState):
-            return _expanded(context, history, following)
-        return _finished(context, history, chosen, following)
+        with _shown.panel() as panel:
+            context, state, chosen = LoopContext.of(cls), _state(loop), _settings(settings)
+            history = context.handover.take() if context.handover else None
+            history = history or History(context.loop(state), state)
+            history.add(await _attempt(context, history, state, image, evaluation), chosen)
+            history.reuse_remembered(chosen)
+            _show(context, history, chosen)
+            following = next_attempt(history, chosen)
+            if isinstance(following, LoopState):
+                return _expanded(context, history, following)
+            finished = _finished(context, history, chosen, following)
+            verdict = history.latest.verdict
+            panel.done(
+                finished.ui["runflow"], finished.ui[saved_metadata.KEY][0], verdict.min_score if verdict else 0.0
+            )
+            return finished
 
 
 def _settings(inputs: dict[str, Any]) -> LoopSettings:

@@ -27,8 +27,6 @@ PICKED = "runflow_picked"
 """A property of an end in the editor: the hash of the image that a person took instead of the judge's choice."""
 MAX_REMEMBERED = 256
 """Entries are a few hundred bytes; one for each loop in the workflows of a long session."""
-MAX_NAME = 100
-"""Characters of a workflow's id, which is a UUID."""
 
 Entries = dict[str, dict[str, Any]]
 _remembered: OrderedDict[str, Entries] = OrderedDict()
@@ -161,15 +159,6 @@ def _dict(value: Any) -> dict[str, Any]:
 
 def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
-
-
-def workflow_of(prompt_id: str) -> str:
-    """The id of the workflow that a running or finished prompt was queued from, "" where it is not known."""
-    past = PromptServer.instance.prompt_queue.get_history(prompt_id).get(prompt_id, {})
-    item = running_item(prompt_id) or past.get("prompt")
-    extra_pnginfo = _dict(_dict(item[3]).get("extra_pnginfo")) if item else {}
-    name = _dict(extra_pnginfo.get("workflow")).get("id")
-    return name[:MAX_NAME] if isinstance(name, str) else ""
 
 
 def running_item(prompt_id: str) -> tuple[Any, ...] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
@@ -16,20 +16,22 @@ from ...runflow_api import background
 from ...runflow_api.api.transport import Deadline
 from ...runflow_api.errors import ApiError, InvalidInputError, NetworkError, RunflowError
 from ...runflow_api.evaluation.question import RATINGS, Rating
+from ...runflow_api.evaluation.verdict import Policy
 from ...runflow_api.settings import config, key_file, user_settings
 from .. import _thumbnails
-from ..regenerate.graph import Graph, identities
 from .guards import THIS_MACHINE_ONLY, Refused
 
 MAX_QUERY = 200
 PAGE, MAX_ROWS = 100, 500
+MAX_PAGES = 20
+"""How many pages of the journal one request looks through for rows that its filters leave."""
 MAX_DAYS = 90
 MAX_PRICES = 50
 PRICE_WITHIN_S = 5.0
-HASH_DIGITS = 16
 CHECK_WITHIN_S = 15.0
 """How long a page waits for Runflow to take a rating, or to confirm a key."""
-WITH_PANEL = ("RunflowEvaluateImage", "RunflowShowVerdict", "RunflowGetEvaluation", "RunflowRegenerateEnd")
+USUAL_OF, USUAL_FROM = 60, 5
+"""How many of the last verdicts say how long one takes, and how many are needed at least."""
 
 log = logging.getLogger("runflow_evaluate")
 T = TypeVar("T")
@@ -55,11 +57,11 @@ class Handlers:
         evaluator: Callable[[], Any],
         settings: Callable[[], config.Config],
         directory: Callable[[], Path],
-        workflow_of: Callable[[str], str],
-        graph_of: Callable[[str], Graph],
+        panels: Callable[[str], list[Json]],
+        note_queued: Callable[[str, str, Mapping[str, str]], list[Json]],
     ) -> None:
         self._evaluator, self.settings, self.directory = evaluator, settings, directory
-        self._workflow_of, self._graph_of = workflow_of, graph_of
+        self._panels, self._note_queued = panels, note_queued
 
     async def status(self, params: Json, visitor: Visitor) -> Json:
         """What a panel says before Run: who would judge, and what it would cost."""
@@ -67,6 +69,8 @@ class Handlers:
         return {
             "judge": "runflow" if current.api_key else "local",
             "prices": await in_thread(self._known_prices) if current.api_key else {},
+            "limit": current.max_evaluations_per_prompt,
+            "usual": await in_thread(self._usual_seconds) if current.api_key else None,
         }
 
     def _known_prices(self) -> dict[str, str]:
@@ -74,17 +78,62 @@ class Handlers:
         known = self._evaluator().prices.all(Deadline.after(PRICE_WITHIN_S))
         return {code: f"{price:f}" for code, price in list(known.items())[:MAX_PRICES]}
 
+    def _usual_seconds(self) -> dict[str, float] | None:
+        """How long verdicts took of late, ``{"p50": …, "p90": …}``; ``None`` where too few are known."""
+        try:
+            rows = self._evaluator().journal().history(limit=USUAL_OF)
+        except RunflowError as error:
+            log.info("How long verdicts take is not known: %s", error)
+            return None
+        took = sorted(row.duration_s for row in rows if row.duration_s is not None)
+        if len(took) < USUAL_FROM:
+            return None
+        return {"p50": took[len(took) // 2], "p90": took[len(took) * 9 // 10]}
+
     async def history(self, params: Json, visitor: Visitor) -> Json:
         """A page of evaluations, newest first; ``next`` is the ``before`` of the page after it."""
         return await in_thread(self._page, params)
 
     def _page(self, params: Json) -> Json:
-        before, limit = _number(params, "before", None, 2**62), _number(params, "limit", PAGE, MAX_ROWS)
-        outcome, search = params.get("outcome") or None, str(params.get("search", ""))[:MAX_QUERY]
-        rows = self._evaluator().journal().history(before=before, limit=limit, outcome=outcome, search=search)
         from ...runflow_api.journal import views
 
-        return {"rows": [views.line(row) for row in rows], "next": rows[-1].id if len(rows) == limit else None}
+        before, limit = _number(params, "before", None, 2**62), _number(params, "limit", PAGE, MAX_ROWS)
+        rating, known = str(params.get("rating", "")), self._judged_in(str(params.get("workflow", ""))[:MAX_QUERY])
+        wanted = {
+            "outcome": params.get("outcome") or None,
+            "search": str(params.get("search", ""))[:MAX_QUERY],
+            "since": float(_number(params, "since", None, 2**40) or 0),
+        }
+        kept: list[Json] = []
+        for _ in range(MAX_PAGES):
+            rows = self._evaluator().journal().history(before=before, limit=limit, **wanted)
+            for line in map(views.line, rows):
+                if (not rating or line["feedback"]["rating"] == rating) and (known is None or line["id"] in known):
+                    kept.append(line)
+            before = rows[-1].id if len(rows) == limit else None
+            if before is None or len(kept) >= limit:
+                break
+        return {"rows": kept, "next": before}
+
+    def _judged_in(self, workflow: str) -> set[str] | None:
+        """The ids of the evaluations that nodes of a workflow show; ``None`` where none is named."""
+        if not workflow:
+            return None
+        verdicts = [verdict for state in self._panels(workflow) for verdict in _verdicts_of(state)]
+        return {str(verdict["id"]) for verdict in verdicts if verdict.get("id")}
+
+    async def collect(self, params: Json, visitor: Visitor) -> Json:
+        """Ask Runflow once for an evaluation that is under way, which costs nothing; its line as it is now."""
+        from ...runflow_api.evaluation import lookup
+        from ...runflow_api.journal import views
+
+        evaluation_id = str(params.get("id", ""))[:MAX_QUERY]
+        reading = lookup.evaluations(self._evaluator(), [evaluation_id], Policy(0.0, "pass"), wait=False)
+        await run_with_timeout(reading, CHECK_WITHIN_S)
+        row = await in_thread(self._find, evaluation_id)
+        if row is None:
+            raise Refused(404, "UNKNOWN_EVALUATION", "The journal does not have this evaluation.")
+        return {"row": views.line(row)}
 
     async def history_csv(self, params: Json, visitor: Visitor) -> str:
         """All that a search and a filter leave of the history, for spreadsheets."""
@@ -134,20 +183,22 @@ class Handlers:
         journal = self._evaluator().journal()
         return journal.per_day(days), journal.spent_today()
 
-    async def prompt(self, params: Json, visitor: Visitor) -> Json:
-        """Which workflow a prompt was queued from: ComfyUI's events name nodes, whose ids another one has too.
+    async def panels(self, params: Json, visitor: Visitor) -> Json:
+        """What the nodes of a workflow showed, newest first: ``{"panels": [state, …]}``, as events send them."""
+        workflow = str(params.get("workflow", ""))[:MAX_QUERY]
+        return {"panels": await in_thread(self._panels, workflow) if workflow else []}
 
-        ``nodes``: for each node with a panel a hash of all that its result depends on. A node that ComfyUI has in its
-        cache sends nothing; by the hash the page knows which of the verdicts it saw belongs to the prompt.
-        """
-        prompt_id = str(params["id"])[:MAX_QUERY]
-        graph = self._graph_of(prompt_id)
-        shown = [node for node, info in graph.items() if info["class_type"] in WITH_PANEL]
-        hashes = identities(graph, shown)
-        return {
-            "workflow": self._workflow_of(prompt_id),
-            "nodes": {node: hashes[node][:HASH_DIGITS] for node in shown},
+    async def note_queued(self, params: Json, visitor: Visitor) -> Json:
+        """A page queued a prompt: ``nodes`` says what each node with a panel is made from; what is known of it."""
+        workflow, prompt = (str(params.get(name, ""))[:MAX_QUERY] for name in ("workflow", "prompt"))
+        given = params.get("nodes")
+        made_from = {
+            str(node)[:MAX_QUERY]: str(made)[:MAX_QUERY]
+            for node, made in list(given.items() if isinstance(given, dict) else ())[:MAX_ROWS]
         }
+        if not workflow or not prompt:
+            raise InvalidInputError("workflow", "and prompt must be given.")
+        return {"panels": await in_thread(self._note_queued, workflow, prompt, made_from)}
 
     async def feedback(self, params: Json, visitor: Visitor) -> Json:
         """Rate an evaluation; what Runflow has now."""
@@ -214,8 +265,15 @@ class Handlers:
             log.info("The balance could not be read: %s", error)
         return {"account": _name_of(account), "balance": _balance_of(balance)}
 
-    def thumbnail(self, name: str) -> Path | None:
-        return _thumbnails.find(self.directory(), name)
+    def thumbnail(self, name: str, large: bool = False) -> Path | None:
+        return _thumbnails.find(self.directory(), name, large)
+
+
+def _verdicts_of(state: Json) -> Iterator[Json]:
+    """What a panel shows: the verdicts of its node, and those of each attempt of a loop."""
+    yield from state.get("verdicts") or []
+    for attempt in (state.get("loop") or {}).get("attempts") or []:
+        yield from attempt.get("members") or []
 
 
 def _require_local(visitor: Visitor) -> None:

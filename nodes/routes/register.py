@@ -26,10 +26,8 @@ from ...runflow_api.errors import (
     RunflowError,
 )
 from ...runflow_api.settings import config
-from .. import _ask
+from .. import _ask, _shown
 from .._runtime import editor_settings_file, evaluator, private_directory, settings
-from ..regenerate.graph import Graph, upstream
-from ..regenerate.saved_metadata import running_item, workflow_of
 from .guards import Refused, check_host, check_same_origin, is_this_machine, json_body
 from .handlers import Handlers, Json, Visitor, in_thread
 
@@ -47,12 +45,14 @@ def add_to(table: web.RouteTableDef, handlers: Handlers) -> None:
         "history": handlers.history,
         "history/{id}": handlers.detail,
         "days": handlers.days,
-        "prompts/{id}": handlers.prompt,
+        "panels": handlers.panels,
         "settings": handlers.read_settings,
         "ask": _ask.pending,
     }
     changes = {
+        "panels": handlers.note_queued,
         "feedback": handlers.feedback,
+        "collect": handlers.collect,
         "settings": handlers.change_settings,
         "key": handlers.key,
         "check": handlers.check,
@@ -130,7 +130,7 @@ def _thumbnail(handlers: Handlers) -> Callable[[web.Request], Awaitable[web.Stre
             check_host(request.headers.get("Host", ""), _configured(handlers).web_hosts)
         except Refused as error:
             return _json(error_body(error.code, str(error)), error.status)
-        file = await in_thread(handlers.thumbnail, request.match_info["name"])
+        file = await in_thread(handlers.thumbnail, request.match_info["name"], "large" in request.query)
         if file is None:
             # No error: which images have one is not known to the page, and a 404 would fill its console.
             return web.Response(status=204)
@@ -170,15 +170,9 @@ def editor_settings(request: web.Request) -> Path:
     return editor_settings_file(user)
 
 
-def graph_of(prompt_id: str) -> Graph:
-    """What runs, or ran, of a prompt. The rest of it was not checked by ComfyUI and may be anything."""
-    past = PromptServer.instance.prompt_queue.get_history(prompt_id).get(prompt_id, {})
-    item = running_item(prompt_id) or past.get("prompt")
-    return {node: item[2][node] for node in upstream(item[2], item[4])} if item else {}
-
-
 def register() -> None:
     """Add the routes to ComfyUI's server, which also serves them under ``/api``."""
     if quote(PACK.name) != PACK.name:  # aiohttp does not find them: its issue 13433
         log.warning("ComfyUI serves no scripts out of a folder named %r. Rename it to runflow-evaluate.", PACK.name)
-    add_to(PromptServer.instance.routes, Handlers(evaluator, settings, private_directory, workflow_of, graph_of))
+    handlers = Handlers(evaluator, settings, private_directory, _shown.states_of, _shown.note_queued)
+    add_to(PromptServer.instance.routes, handlers)

@@ -21,6 +21,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 from ..api.models import Evaluation, EvaluationStatus
 from ..errors import BudgetError
 from ..journal.begin import RESERVED_S
+from ..journal.errors import limits_not_known
 from ..journal.journal import Journal, JournalError, Limits, Request, Row, RowState
 from ..journal.spool import name_for
 from ..journal.stand_in import Remembered, StandIn
@@ -110,6 +111,9 @@ class Bookkeeper:
         try:
             journal, notice = self._in_order()
             rows = journal.begin(self._with_account(journal, requests), self._limits())
+            if not self._is_current(journal):  # deleted meanwhile, and these rows with it
+                journal, notice = self._in_order()
+                rows = journal.begin(self._with_account(journal, requests), self._limits())
             self._succeed(rows, notice)
         except JournalError as error:
             self._fail(error)
@@ -125,7 +129,7 @@ class Bookkeeper:
         except JournalError as error:
             self._fail(error)
             if self._config.has_own_limits:
-                raise _unknown_limits(error) from error
+                raise limits_not_known(error) from error
             with self._lock:
                 journal = self._standing_in().journal
                 return journal.estimate(self._with_account(journal, requests), self._limits())
@@ -169,7 +173,7 @@ class Bookkeeper:
             except JournalError as error:
                 self._fail(error)
                 if self._config.has_own_limits:
-                    raise _unknown_limits(error) from error
+                    raise limits_not_known(error) from error
             else:
                 self._remember([replace(row, spool=name_for(row.id, fixed or b""))])
                 return fixed
@@ -196,7 +200,7 @@ class Bookkeeper:
         """``row`` as it now is. Raises ``JournalError`` where that cannot be known."""
         with self._lock:
             kept = self._stand_in.row(row.idempotency_key) if self._stand_in and self._is_kept_elsewhere(row) else None
-        return kept or self.journal().get(self._at_home(row).id)
+        return kept or self.journal().get(self._at_home(row))
 
     def is_shared(self, row: Row) -> bool:
         """Whether another node, prompt or process has asked for the same row, and may be sending it right now."""
@@ -211,10 +215,8 @@ class Bookkeeper:
         if evaluation.org_id and not self._config.organization_id:
             if evaluation.org_id != self._organization:
                 self._organization, self._is_learned = evaluation.org_id, False
-            try:
+            with suppress(JournalError):  # it is learned from the next one, or when the journal is back
                 self._learn_organization(self.journal())
-            except JournalError as error:
-                self._fail(error)
 
     def record_result(self, row: Row, evaluation: Evaluation, seconds: float | None = None) -> bool:
         """Keep the terminal answer; whether its bill is this caller's to show, so that one bill is shown once.
@@ -235,7 +237,7 @@ class Bookkeeper:
         with self._lock:
             is_first = row.idempotency_key not in self._billed
             self._billed.add(row.idempotency_key)
-            return is_first
+        return is_first
 
     def record_refusal(self, row: Row, code: str) -> None:
         """Runflow refused to take it, and nothing sent before can have arrived: closed, not billed."""
@@ -264,7 +266,6 @@ class Bookkeeper:
         return polling.window(self._look(Journal.durations, job_class) or [])
 
     def _look(self, method: Callable[Concatenate[Journal, P], T], *args: P.args, **kwargs: P.kwargs) -> T | None:
-        """Use the journal where that can be done; its troubles are said elsewhere."""
         try:
             return method(self.journal(), *args, **kwargs)
         except JournalError as error:
@@ -301,7 +302,7 @@ class Bookkeeper:
                 rows = stand_in.begin(self._with_account(stand_in.journal, requests), limits)
             except BudgetError:
                 if self._config.has_own_limits:
-                    raise _unknown_limits(error) from error
+                    raise limits_not_known(error) from error
                 raise
             self._retry_soon()
             return rows
@@ -312,8 +313,11 @@ class Bookkeeper:
         """Change a row where it is: in the journal, else in memory, to be carried over."""
         if not self._is_kept_elsewhere(row):
             try:
-                self._remember([method(self.journal(), self._at_home(row), *args, **kwargs)])
-                return
+                journal = self.journal()
+                now = method(journal, self._at_home(row), *args, **kwargs)
+                self._remember([now])
+                if self._is_current(journal):
+                    return
             except JournalError as error:
                 self._fail(error)
         with self._lock:
@@ -421,6 +425,11 @@ class Bookkeeper:
 
     # --- in pieces --------------------------------------------------------------------------------
 
+    def _is_current(self, journal: Journal) -> bool:
+        """Whether no other journal was opened in its place while it was used."""
+        with self._lock:
+            return self._journal is journal
+
     def _at_home(self, row: Row) -> Row:
         return row.at(self._ids.get(row.idempotency_key, row.id))
 
@@ -439,10 +448,3 @@ class Bookkeeper:
             per_day=self._config.max_evaluations_per_day,
             credits_per_day=self._config.max_credits_per_day,
         )
-
-
-def _unknown_limits(error: JournalError) -> JournalError:
-    return JournalError(
-        f"{error.message} You have set a limit per day or in credits, and what was spent today cannot be known without "
-        "the journal. Nothing was sent and nothing was paid."
-    )

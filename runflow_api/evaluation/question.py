@@ -252,7 +252,7 @@ def _fields(question: Question, options: Options) -> Json:
         "task_type": question.task_type,
         "task_description": question.task_description,
         # Blanks at its end say nothing: a file's saved prompt and the graph's are one question.
-        "generation_prompt": question.generation_prompt.rstrip(),
+        "generation_prompt": question.generation_prompt,
         "evaluation_instructions": question.evaluation_instructions,
         "input_attributes": parse_attributes(options.input_attributes),
         "run_id": options.run_id.strip().lower(),

@@ -90,6 +90,7 @@ class Verdict:
     reused: bool = False
     error: RunflowError | None = None
     notes: tuple[str, ...] = ()
+    min_score: float = 0.0
 
     @property
     def summary(self) -> str:
@@ -153,6 +154,11 @@ class BatchVerdict:
     """The verdicts of a batch, one per image and in their order. Never empty."""
 
     verdicts: tuple[Verdict, ...]
+
+    @property
+    def min_score(self) -> float:
+        """The score that was to be reached, 0 for none."""
+        return max(verdict.min_score for verdict in self.verdicts)
 
     def __len__(self) -> int:
         return len(self.verdicts)
@@ -264,6 +270,7 @@ def from_evaluation(
         seconds=seconds,
         reused=reused,
         notes=_distinct(notes),
+        min_score=policy.min_score,
     )
 
 

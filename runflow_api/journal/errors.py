@@ -31,6 +31,14 @@ class JournalError(RunflowError):
     code = "JOURNAL_UNUSABLE"
 
 
+def limits_not_known(error: JournalError) -> JournalError:
+    """Why nothing is sent while the journal cannot be used."""
+    return JournalError(
+        f"{error.message} You have set a limit per day or in credits, and what was spent today cannot be known without "
+        "the journal. Nothing was sent and nothing was paid."
+    )
+
+
 LOCKED = f"another process has kept it locked for {BUSY_S:g} s. Close what else uses it, and queue again."
 _RIGHTS = "it may not be read or written. Check the rights of the file and of its folder."
 _FULL = "the disk is full. Make room, and queue again."
@@ -50,6 +58,7 @@ _BY_TEXT = (
     ("not a database", _DAMAGED),
     ("malformed", _DAMAGED),
     ("no module named", "the driver of its database is not installed. Install it into ComfyUI's Python."),
+    ("connection", "its database server does not answer. Check that it runs and can be reached from here."),
     ("no such table", "its tables are missing. Restart ComfyUI to have them made."),
 )
 """SQLite's own words, and Python's for a driver that is not there."""

@@ -11,8 +11,12 @@ from .spool import Spool
 from .store import Store
 
 
-def page(connection: sa.Connection, before: int | None, limit: int, outcome: str | None, search: str) -> list[Row]:
+def page(
+    connection: sa.Connection, before: int | None, limit: int, outcome: str | None, search: str, since: float
+) -> list[Row]:
     wanted = WHOLE_ROWS.order_by(R.id.desc()).limit(page_size(limit))
+    if since > 0:
+        wanted = wanted.where(R.created_at >= since)
     if before is not None:
         wanted = wanted.where(R.id < before)
     if outcome is not None:

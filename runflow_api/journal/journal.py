@@ -16,6 +16,7 @@ import hashlib
 import hmac
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ from .rows import (
     Row,
     add_to_answer,
     askers,
+    is_same,
     leave,
     move,
     one_row,
@@ -205,24 +207,24 @@ class Journal:
         ``None`` where nothing is to be sent from here: the row was answered or closed meanwhile, or other bytes
         were fixed that are not here, so that the id is to be waited for (``get``).
         """
-        name = self._spool_name(row.id)
+        name = self._spool_name(row)
         if name is None:
             mine = name_for(row.id, body)
             # A body that finds no room on the disk is noted all the same: it may have been sent, and its digest is
             # enough to send the same again.
             with ignored_where_full():
                 self._spool.write(mine, body)
-            if self._change(row.id, NOT_SENT, spool=mine):
+            if self._change(row, NOT_SENT, spool=mine):
                 return body
             self._spool.remove(mine)
-            name = self._spool_name(row.id)
+            name = self._spool_name(row)
         fixed = self._spool.read(name)
         return body if fixed is None and name is not None and is_name_of(name, body) else fixed
 
     @translates_errors
     def body(self, row: Row) -> bytes | None:
         """The bytes that were fixed for ``row``; ``None`` where there are none, or where they are not here."""
-        return self._spool.read(self._spool_name(row.id))
+        return self._spool.read(self._spool_name(row))
 
     @translates_errors
     def record_submission(self, row: Row, evaluation_id: str, org_id: str | None) -> Row:
@@ -231,7 +233,7 @@ class Journal:
         A row that was closed or abandoned meanwhile is open again, since it is being billed.
         """
         return self._settle(
-            row.id,
+            row,
             R.evaluation_id.is_(None) & sa.not_(TERMINAL),
             evaluation_id=clean(evaluation_id),
             org_id=clean(org_id),
@@ -253,7 +255,7 @@ class Journal:
     ) -> Row:
         """Keep the terminal answer. The first one wins, whoever brings it; the row as it now is comes back."""
         return self._settle(
-            row.id,
+            row,
             sa.not_(TERMINAL),
             packed=pack(answer if self._keep_prompts else without_prompts(answer)),
             state=RowState.COMPLETED if completed else RowState.FAILED,
@@ -273,7 +275,7 @@ class Journal:
         Changes nothing where somebody else's submit of the same row was taken.
         """
         refused = {"finished_at": self._now(), "failure_code": clean(code)}
-        return self._settle(row.id, NOT_ACCEPTED, state=RowState.REJECTED, **refused)
+        return self._settle(row, NOT_ACCEPTED, state=RowState.REJECTED, **refused)
 
     @translates_errors
     def release(self, rows: Sequence[Row]) -> int:
@@ -284,14 +286,14 @@ class Journal:
         something to close.
         """
         with self.store.reading() as connection:
-            unsent = sa.select(R.id).where(R.id.in_([row.id for row in rows]), NOT_SENT)
-            ids = set(connection.scalars(unsent))
-        if not ids:
+            unsent = sa.select(R.idempotency_key).where(R.id.in_([row.id for row in rows]), NOT_SENT)
+            keys = set(connection.scalars(unsent))
+        if not keys:
             return 0
         now = self._now()
         with self.store.writing() as connection:
             lock(connection)
-            return sum(leave(connection, row, now) for row in rows if row.id in ids)
+            return sum(leave(connection, row, now) for row in rows if row.idempotency_key in keys)
 
     @translates_errors
     def release_left_behind(self, older_than_s: float) -> int:
@@ -305,7 +307,7 @@ class Journal:
         Changes nothing where an id came that ``row`` does not know yet.
         """
         known = R.evaluation_id.is_not_distinct_from(row.evaluation_id) & (R.state == RowState.OPEN)
-        return self._settle(row.id, known, state=RowState.ABANDONED, finished_at=self._now())
+        return self._settle(row, known, state=RowState.ABANDONED, finished_at=self._now())
 
     @translates_errors
     def askers(self, row: Row) -> int:
@@ -327,10 +329,12 @@ class Journal:
     # --- looking back -----------------------------------------------------------------------------
 
     @translates_errors
-    def get(self, row_id: int) -> Row:
-        """The row as it now is; ``JournalError`` where it was pruned."""
+    def get(self, row: Row | int) -> Row:
+        """The row, or the one with this id, as it now is; ``JournalError`` where it was pruned."""
         with self.store.reading() as connection:
-            return one_row(connection, row_id)
+            if isinstance(row, int):
+                return one_row(connection, row)
+            return one_row(connection, row.id, is_same(row))
 
     @translates_errors
     def find_evaluation(self, evaluation_id: str) -> Row | None:
@@ -352,14 +356,21 @@ class Journal:
 
     @translates_errors
     def history(
-        self, *, before: int | None = None, limit: int = 50, outcome: str | None = None, search: str = ""
+        self,
+        *,
+        before: int | None = None,
+        limit: int = 50,
+        outcome: str | None = None,
+        search: str = "",
+        since: float = 0.0,
     ) -> list[Row]:
         """A page of rows, newest first; the next page is ``before`` the last one's id.
 
-        ``outcome`` is one of ``OUTCOMES``; ``search`` is looked for in prompts, evaluation ids and failure codes.
+        ``outcome`` is one of ``OUTCOMES``; ``search`` is looked for in prompts, evaluation ids and failure codes;
+        ``since`` is Unix seconds, 0 for all.
         """
         with self.store.reading() as connection:
-            return history.page(connection, before, limit, outcome, search)
+            return history.page(connection, before, limit, outcome, search, since)
 
     @translates_errors
     def per_day(self, days: int) -> list[DayTotal]:
@@ -411,27 +422,27 @@ class Journal:
 
     # --- changing one row -------------------------------------------------------------------------
 
-    def _change(self, row_id: int, condition: sa.ColumnElement[bool], **values: Any) -> bool:
+    def _change(self, row: Row, condition: sa.ColumnElement[bool], **values: Any) -> bool:
         with self.store.writing() as connection:
-            return update(connection, row_id, condition, **values)
+            return update(connection, row.id, condition & is_same(row), **values)
 
     def _settle(
-        self, row_id: int, condition: sa.ColumnElement[bool], *, packed: bytes | None = None, **values: Any
+        self, row: Row, condition: sa.ColumnElement[bool], *, packed: bytes | None = None, **values: Any
     ) -> Row:
         """Change the row where ``condition`` holds, with its answer, and read it as it now is.
 
         Its body is forgotten, and deleted after the commit, where nothing more is to be sent.
         """
         with self.store.writing() as connection:
-            changed = update(connection, row_id, condition, **values)
+            changed = update(connection, row.id, condition & is_same(row), **values)
             if changed and packed is not None:
-                connection.execute(ANSWERS.delete().where(ANSWERS.c.row_id == row_id))
-                connection.execute(ANSWERS.insert().values(row_id=row_id, packed=packed))
-            done = self._forget_body(connection, row_id)
-            row = one_row(connection, row_id)
+                connection.execute(ANSWERS.delete().where(ANSWERS.c.row_id == row.id))
+                connection.execute(ANSWERS.insert().values(row_id=row.id, packed=packed))
+            now = one_row(connection, row.id, is_same(row))
+            done = self._forget_body(connection, row.id)
         for name in done:
             self._spool.remove(name)
-        return row
+        return now if not done else replace(now, spool=None)
 
     def _forget_body(self, connection: sa.Connection, row_id: int) -> list[str]:
         """Where nothing more is to be sent: the name of the body, to be removed after the commit."""
@@ -441,6 +452,6 @@ class Journal:
         update(connection, row_id, sa.true(), spool=None)
         return [name]
 
-    def _spool_name(self, row_id: int) -> str | None:
+    def _spool_name(self, row: Row) -> str | None:
         with self.store.reading() as connection:
-            return connection.scalar(sa.select(R.spool).where(R.id == row_id))
+            return one_row(connection, row.id, is_same(row)).spool

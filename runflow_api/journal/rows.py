@@ -157,8 +157,14 @@ def row_of(found: Any) -> Row:
     )
 
 
-def one_row(connection: sa.Connection, row_id: int) -> Row:
-    found = connection.execute(WHOLE_ROWS.where(R.id == row_id)).first()
+def is_same(row: Row) -> sa.ColumnElement[bool]:
+    """An id means another row in another file; an idempotency key never does."""
+    return R.idempotency_key == row.idempotency_key
+
+
+def one_row(connection: sa.Connection, row_id: int, condition: sa.ColumnElement[bool] | None = None) -> Row:
+    wanted = WHOLE_ROWS.where(R.id == row_id)
+    found = connection.execute(wanted if condition is None else wanted.where(condition)).first()
     if found is None:
         raise JournalError(f"The journal has no row {row_id} any more: it was pruned. Queue the prompt again.")
     return row_of(found)

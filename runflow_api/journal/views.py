@@ -33,6 +33,7 @@ def line(row: Row) -> dict[str, Any]:
         "failure": row.failure_code,
         "judged_by": _text(answer.get("judged_by")),
         "feedback": feedback(answer),
+        "prompt_id": row.prompt_token,
     }
 
 

@@ -282,16 +282,22 @@ def _gain(tones: Bytes) -> int:
     return step if GAIN_STEPS[0] <= step <= GAIN_STEPS[1] and regular >= GAIN_REGULAR else 0
 
 
+CONTRAST_MIN_DARK = 0.05
+"""Of 1, for 99 % of the luma. This alone holds for what is underexposed, which is said by itself."""
+
 CONTRAST_MIN = 0.085
 """Of 1, in the channel that spans most. Fog, soft gradients and a night with its lights span more."""
 
 
 def _contrast(pixels: Pixels, ease: float) -> Finding:
     check = Check("contrast", "The tones span a visible range")
-    least = CONTRAST_MIN / ease
-    channels = [pixels.tones[:, channel] for channel in range(pixels.tones.shape[1])]
-    spread = max(quantile(each, 0.999) - quantile(each, 0.001) for each in channels) / 255
-    evidence = (f"99.8 % of the tones within {spread:.2f} of 1, at least {least:.2f}",)
+    spread, least = (quantile(pixels.luma, 0.995) - quantile(pixels.luma, 0.005)) / 255, CONTRAST_MIN_DARK
+    if quantile(pixels.tones.max(axis=1), 0.999) >= DARK_TOP * 255:
+        channels = [pixels.tones[:, channel] for channel in range(pixels.tones.shape[1])]
+        spread = max(quantile(each, 0.999) - quantile(each, 0.001) for each in channels) / 255
+        least = CONTRAST_MIN
+    least /= ease
+    evidence = (f"nearly all tones within {spread:.2f} of 1, at least {least:.3f}",)
     confidence = confidence_of(spread, least)
     if spread < least:
         issue = f"low contrast: the tones span {spread:.1%} of the range"

@@ -242,8 +242,8 @@ MOTION_RATIO = 1.35
 """Over those of the sharpest direction: a picture that is soft all over is blurred, not moved."""
 
 MOTION_EDGES = 200
-MOTION_TEXTURE = 0.3
-"""Levels a pixel that half of the picture must change by: the edges of flat drawings have a direction of their own."""
+MOTION_TEXTURE = 0.55
+"""Levels a pixel that half of the picture must change by: drawings and depth maps have few edges, in few directions."""
 
 RE_BLUR = 1.5
 

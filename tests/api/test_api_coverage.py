@@ -76,7 +76,9 @@ def test_every_node_that_is_named_exists() -> None:
 
 def test_every_socket_that_is_named_exists() -> None:
     """After a node's name come names of its inputs and outputs."""
-    for node, sockets in re.findall(r"`(Runflow\w+)` ((?:`\w+`(?:, | or )?)+)", PAGE):
+    named = re.findall(r"`(Runflow\w+)` ((?:`\w+`(?:, | or )?)+)", PAGE)
+    assert len(named) > 5
+    for node, sockets in named:
         source = next(_text(p) for p in (ROOT / "nodes").rglob("*.py") if f'node_id="{node}"' in _text(p))
         shared = _text(ROOT / "nodes" / "_schema.py")
         known = {value for value in _strings(source) | _strings(shared) if re.fullmatch(r"[\w ]+", value)}

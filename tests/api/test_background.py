@@ -70,6 +70,8 @@ def test_errors_reach_whoever_waits() -> None:
         background.call(lambda: 1 // 0).result(timeout=5)
 
 
+@pytest.mark.timing
+@pytest.mark.slow
 def test_a_process_ends_although_a_call_hangs() -> None:
     code = (
         "import threading; from runflow_api import background; "

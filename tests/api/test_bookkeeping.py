@@ -285,6 +285,7 @@ def test_a_damaged_field_costs_nobody_anything(sandbox: Sandbox, tmp_path: Path,
 # --- looking --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_looking_neither_waits_for_the_write_lock_nor_takes_it(sandbox: Sandbox, tmp_path: Path) -> None:
     evaluator = make_evaluator(sandbox, tmp_path, RUNFLOW_MAX_EVALUATIONS_PER_PROMPT="100000",
                                RUNFLOW_MAX_EVALUATIONS_PER_DAY="100000")  # fmt: skip

@@ -83,6 +83,7 @@ def test_references_travel_with_the_image_in_their_order(sandbox: Sandbox, evalu
     assert second == {"url": "https://images.example/coat.png", "kind": "garment"}
 
 
+@pytest.mark.timing
 def test_a_batch_is_judged_at_once_and_in_order(sandbox: Sandbox, evaluator: Evaluator) -> None:
     sandbox.latency = 1.5
     batch = [picture(seed) for seed in range(12)]
@@ -325,6 +326,7 @@ def test_a_cancelled_prompt_does_not_fail_another_that_asked_the_same(sandbox: S
 
 
 @pytest.mark.parametrize("path", [SUBMIT, READ])
+@pytest.mark.timing
 def test_an_answer_that_drips_is_left_behind_when_the_time_is_up(
     sandbox: Sandbox, evaluator: Evaluator, path: str
 ) -> None:
@@ -624,6 +626,7 @@ def test_local_never_leaves_the_machine_even_with_a_key(sandbox: Sandbox, evalua
     [("POST", SUBMIT, 0), ("GET", READ, 0), ("GET", READ, 1)],
     ids=["submit", "poll", "full"],
 )
+@pytest.mark.timing
 def test_cancel_does_not_wait_for_the_network_and_the_next_run_resumes(
     sandbox: Sandbox, evaluator: Evaluator, method: str, path: str, spared: int
 ) -> None:
@@ -640,6 +643,7 @@ def test_cancel_does_not_wait_for_the_network_and_the_next_run_resumes(
     assert len(sandbox.evaluations) == 1
 
 
+@pytest.mark.timing
 def test_hung_calls_of_a_cancelled_batch_take_no_slot_of_the_next(sandbox: Sandbox, tmp_path: Path) -> None:
     evaluator = make_evaluator(sandbox, tmp_path, read_timeout=30.0, RUNFLOW_CONCURRENCY="2")
     sandbox.add_fault(Fault("POST", SUBMIT, "hang", times=2))
@@ -694,6 +698,7 @@ def test_a_journal_that_cannot_be_used_never_stops_an_evaluation(
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no limit on the size of a file")
+@pytest.mark.slow
 def test_a_full_disk_stops_no_evaluation(tmp_path: Path) -> None:
     limit = f'ulimit -f 20; exec {shlex.join([sys.executable, str(WORKER)])} "$@"'
     with Sandbox(latency=0.1) as sandbox:

@@ -147,6 +147,7 @@ def test_another_format_is_refused(tmp_path: Path, format: str) -> None:
 
 
 @pytest.mark.parametrize("side", [12_000, 60_000])
+@pytest.mark.slow
 def test_a_decompression_bomb_is_refused_with_the_limit(tmp_path: Path, side: int) -> None:
     path = tmp_path / "bomb.png"
     path.write_bytes(png(side, side, bits=1, colour=0, rows=b"\x00" + bytes(side // 8)))

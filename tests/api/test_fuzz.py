@@ -89,6 +89,7 @@ def everything_that_is_made_of(evaluation: Evaluation) -> None:
         assert evaluation.status_code == "completed"
 
 
+@pytest.mark.slow
 def test_100_000_strange_answers_raise_nothing_but_the_packs_own_errors() -> None:
     chance = random.Random(20_261_122)
     parse = _evaluation(None)

@@ -22,6 +22,8 @@ from runflow_api.journal.journal import Journal, Row
 
 # --- several processes ----------------------------------------------------------------------------
 
+pytestmark = pytest.mark.slow
+
 CHILD = """
 import json, os, signal, sys, threading
 from decimal import Decimal

@@ -56,10 +56,12 @@ def test_the_requirements_are_those_of_the_project() -> None:
 
 def test_every_address_of_the_repository_is_that_of_the_project() -> None:
     _, owner, name = REPOSITORY.rsplit("/", 2)
+    owners: dict[str, set[str]] = {}
     for path in (ROOT / each for each in archive.pack_files(ROOT)):
         if path.suffix in (".md", ".json", ".toml", ".yml", ".yaml", ".py", ".mjs", ".js") and path.is_file():
-            for found in re.findall(rf"github(?:usercontent)?\.com/[\w.-]+/{name}", path.read_text("utf-8")):
-                assert found.split("/")[1] == owner, path
+            for found in re.findall(rf"github(?:usercontent)?\.com/([\w.-]+)/{name}", path.read_text("utf-8")):
+                owners.setdefault(found, set()).add(path.name)
+    assert set(owners) == {owner}, owners
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "example_workflows").glob("*.json")), ids=lambda path: path.stem)
@@ -118,7 +120,9 @@ TOPS = {
     "__init__.py", "nodes", "runflow_api", "js", "locales", "subgraphs", "example_workflows", "pyproject.toml",
     "requirements.txt", "README.md", "CHANGELOG.md", "SECURITY.md", "LICENSE",
 }  # fmt: skip
-SUFFIXES = {".py", ".js", ".mjs", ".css", ".html", ".json", ".md", ".jpg", ".png", ".webp", ".toml", ".txt", ""}
+SUFFIXES = {
+    ".py", ".js", ".mjs", ".ts", ".css", ".html", ".json", ".md", ".jpg", ".png", ".webp", ".toml", ".txt", ""
+}  # fmt: skip
 MOST_BYTES = 4_000_000
 
 
@@ -254,11 +258,21 @@ def test_a_report_of_a_bug_asks_for_what_is_needed_to_find_it() -> None:
     }  # fmt: skip
 
 
+def test_the_checks_run_for_every_push_and_pull_request_on_every_python_that_is_promised() -> None:
+    flow = yaml.safe_load((ROOT / ".github" / "workflows" / "check.yml").read_text("utf-8"))
+    assert set(flow[True]) == {"push", "pull_request"}, "YAML reads `on` as true"
+    matrix = flow["jobs"]["client"]["strategy"]["matrix"]
+    assert {name.partition("-")[0] for name in matrix["system"]} == {"ubuntu", "windows", "macos"}
+    oldest = re.search(r'^requires-python = ">=(.+)"$', (ROOT / "pyproject.toml").read_text("utf-8"), re.MULTILINE)
+    assert oldest and matrix["python"][0] == oldest[1]
+    assert "bash .ci/run" in [step.get("run") for step in flow["jobs"]["everything"]["steps"]]
+
+
 def test_only_a_tag_that_is_the_version_is_published() -> None:
     text = (ROOT / ".github" / "workflows" / "publish.yml").read_text("utf-8")
     flow = yaml.safe_load(text)
     assert flow[True] == {"push": {"tags": ["v*"]}}, "YAML reads `on` as true"
     steps = [step.get("run", step.get("uses", "")) for step in flow["jobs"]["publish"]["steps"]]
-    wanted = ("VERSION", ".ci/run", "audit.py", "publish-node")
+    wanted = ("VERSION", ".ci/run", "pip-audit", "publish-node")
     places = [next(n for n, step in enumerate(steps) if part in step) for part in wanted]
     assert places == sorted(places)

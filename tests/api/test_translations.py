@@ -116,14 +116,16 @@ def test_every_text_of_the_page_is_asked_for() -> None:
 @pytest.mark.parametrize("file", ["settings", "commands"])
 def test_settings_and_commands_are_those_of_the_page(file: str) -> None:
     names = {key.partition(".")[0].removeprefix("RunflowEvaluate_") for key in texts("en", file)}
+    assert names
     for name in names:
         assert re.search(rf"'(RunflowEvaluate\.)?{name}'", SCRIPTS), name
 
 
 def test_the_headlines_of_the_settings_are_those_of_the_page() -> None:
-    for key in texts("en", "main"):
-        if key.startswith("settingsCategories."):
-            assert f"'{key.partition('.')[2]}'" in SCRIPTS
+    keys = [key for key in texts("en", "main") if key.startswith("settingsCategories.")]
+    assert keys
+    for key in keys:
+        assert f"'{key.partition('.')[2]}'" in SCRIPTS
 
 
 # --- the report ---------------------------------------------------------------------------------------

@@ -213,6 +213,7 @@ def test_rate_limits_are_waited_out_however_they_are_announced(sandbox: Sandbox,
     assert len(sandbox.requests) == 13
 
 
+@pytest.mark.timing
 def test_a_rate_limit_that_never_ends_ends_with_the_patience(sandbox: Sandbox) -> None:
     sandbox.add_fault(Fault("GET", ACCOUNT, "status", times=None, status=429))
     started = time.monotonic()
@@ -242,6 +243,7 @@ def test_a_connection_that_never_answers_times_out_with_its_code(sandbox: Sandbo
     assert caught.value.attempts == ("timed out",) * MAX_ATTEMPTS
 
 
+@pytest.mark.timing
 def test_patience_ends_a_hanging_connection_before_its_time_out(sandbox: Sandbox) -> None:
     sandbox.add_fault(Fault("GET", ACCOUNT, "hang", times=None))
     started = time.monotonic()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -9,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.server import ComfyUI, start_comfyui
+from support.fixtures import comfyui_factory  # noqa: F401
+from support.server import ComfyUI
 
 if str(Path(__file__).parent) not in sys.path:
     sys.path.append(str(Path(__file__).parent))
 
-from driver import HERE, KEY, Browser, Play, install, missing
+from driver import HERE, KEY, NEWEST, OLDEST, Browser, Play, install, missing, on_frontend
 
 from runflow_api.sandbox.app import Sandbox, ScriptedVerdict
 
@@ -47,9 +49,12 @@ def as_before(sandbox: Sandbox) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def start_server(tmp_path_factory: pytest.TempPathFactory, sandbox: Sandbox) -> Iterator[Callable[..., ComfyUI]]:
+def start_server(
+    tmp_path_factory: pytest.TempPathFactory,
+    comfyui_factory: Callable[..., ComfyUI],  # noqa: F811
+    sandbox: Sandbox,
+) -> Callable[..., ComfyUI]:
     """`start_server(key=…)`: a ComfyUI with the stand-ins for a model, ended with the session."""
-    servers: list[ComfyUI] = []
 
     def start(key: str | None, args: tuple[str, ...] = ()) -> ComfyUI:
         base = tmp_path_factory.mktemp("comfyui")
@@ -57,29 +62,33 @@ def start_server(tmp_path_factory: pytest.TempPathFactory, sandbox: Sandbox) -> 
         for photo in PHOTOS.glob("*.jpg"):
             shutil.copy2(photo, base / "input")
         env = {"RUNFLOW_BASE_URL": sandbox.url, "RUNFLOW_MAX_EVALUATIONS_PER_DAY": "100000"}
-        servers.append(
-            start_comfyui(
-                base,
-                env=env | ({"RUNFLOW_API_KEY": key} if key else {}),
-                extra_nodes=(HERE / "stand_ins",),
-                args=args,
-            )
+        return comfyui_factory(
+            base=base,
+            env=env | ({"RUNFLOW_API_KEY": key} if key else {}),
+            extra_nodes=(HERE / "stand_ins",),
+            args=args,
         )
-        return servers[-1]
 
-    yield start
-    for server in servers:
-        server.stop()
+    return start
+
+
+EVERYWHERE = [(frontend, renderer) for frontend in (OLDEST, NEWEST) for renderer in ("canvas", "vue")]
 
 
 @pytest.fixture(scope="session")
-def server(start_server: Callable[..., ComfyUI]) -> ComfyUI:
-    return start_server(KEY)
+def servers(start_server: Callable[..., ComfyUI]) -> Callable[[str], ComfyUI]:
+    """The server with a key, by frontend; each is started once."""
+    return functools.cache(lambda frontend: start_server(KEY, on_frontend(frontend)))
+
+
+@pytest.fixture
+def server(servers: Callable[[str], ComfyUI]) -> ComfyUI:
+    return servers(OLDEST)
 
 
 @pytest.fixture(scope="session")
 def keyless(start_server: Callable[..., ComfyUI]) -> ComfyUI:
-    return start_server(None)
+    return start_server(None, on_frontend(NEWEST))
 
 
 @pytest.fixture(params=["canvas", "vue"])
@@ -87,11 +96,28 @@ def renderer(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A scenario runs at one place, or where its mark `at` says: `at("everywhere")`, `at("oldest vue")`."""
+    if "place" not in metafunc.fixturenames:
+        return
+    marked = metafunc.definition.get_closest_marker("at")
+    wanted = marked.args[0] if marked else "newest vue"
+    places = EVERYWHERE if wanted == "everywhere" else [tuple(wanted.split())]
+    metafunc.parametrize("place", places, ids=["-".join(each) for each in places])
+
+
 @pytest.fixture
-def play(browser: Browser, server: ComfyUI, sandbox: Sandbox, renderer: str) -> Play:
+def play(
+    browser: Browser,
+    servers: Callable[[str], ComfyUI],
+    sandbox: Sandbox,
+    place: tuple[str, str],
+) -> Play:
+    frontend, renderer = place
+
     def run(scenario: str, *verdicts: ScriptedVerdict, on: ComfyUI | None = None, **more: Any) -> Any:
         for verdict in verdicts:
             sandbox.add_verdict(verdict)
-        return browser.run(scenario, (on or server).url, renderer, **more)
+        return browser.run(scenario, (on or servers(frontend)).url, renderer, **more)
 
     return run

@@ -10,6 +10,7 @@ import threading
 from pathlib import Path
 from typing import Any, Protocol
 
+import _environment
 from support.server import ComfyUI
 
 from runflow_api.sandbox.app import ScriptedVerdict
@@ -20,6 +21,14 @@ CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 SCENARIO_S = 120
 NO_NODE = "The browser tests need Node.js with npm (Debian: apt install nodejs npm)."
 NO_CHROMIUM = "The browser tests need Chromium (Debian: apt install chromium), or RUNFLOW_TEST_CHROMIUM with its path."
+
+
+OLDEST, NEWEST = "oldest", "newest"
+
+
+def on_frontend(frontend: str) -> tuple[str, ...]:
+    """ComfyUI's arguments for that frontend: the one that comes with it, or the newest of the registry."""
+    return () if frontend == OLDEST else ("--front-end-root", str(_environment.frontend()))
 
 
 class BrowserError(AssertionError):

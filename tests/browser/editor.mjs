@@ -2,6 +2,8 @@
 
 /** What both frontends say by themselves, without the pack: absent user files, and addresses their CSP blocks. */
 const THEIRS = [
+  /status of 404 .*\/jobs|JobsApiError/, // newer frontends on ComfyUI 0.3.75
+  /status of 404 .*(releases|experiment|features|assets|customers)/,
   /status of 404 .*(user\.css|userdata|favicon\.ico|templates)/,
   /violates the .*Content Security Policy/,
   /ComfyApp graph accessed before initialization/,
@@ -133,6 +135,15 @@ export class Editor {
     const panel = await this.panel(id)
     await this.page.locator(`[data-test-node="${id}"][data-outcome="${outcome}"]`).waitFor({ timeout: SOON_MS, state: 'attached' })
     return panel
+  }
+
+  /** What the inspector says of the image that a node shows, opened by the node's own button. */
+  async details(id, outcome) {
+    const panel = await this.panelThat(id, outcome)
+    await panel.getByRole('button', { name: 'Details' }).click()
+    const inspector = this.page.locator('.rf-inspector')
+    await inspector.getByRole('button', { name: 'Close' }).waitFor()
+    return inspector
   }
 
   widget(id, name, value) {

@@ -63,3 +63,37 @@ export function byHand() {
     [6, 5, 0, 6, 0, 'IMAGE'], [7, 5, 0, 7, 1, 'IMAGE'], [8, 6, 4, 7, 2, 'RUNFLOW_EVALUATION'], [9, 7, 0, 8, 0, 'IMAGE']
   ])
 }
+
+/**
+ * As ComfyUI's own templates are: all that makes the image is in a subgraph, whose host shows the prompt as an input
+ * called `text`, and the seed of a node inside as a widget.
+ */
+export function template(prompt, { seed = 7 } = {}) {
+  const id = randomUUID()
+  const widget = (name, type, link) => ({ ...slot(name, type, link), widget: { name } })
+  const inside = [
+    { id: 1, type: 'StandInEncode', pos: [0, 0], size: [280, 120], inputs: [widget('text', 'STRING', 4)], outputs: [out('CONDITIONING', 'CONDITIONING', [1])], widgets_values: [prompt] },
+    { id: 3, type: 'StandInSampler', pos: [340, 0], size: [240, 110], inputs: [slot('positive', 'CONDITIONING', 1), widget('seed', 'INT', null)], outputs: [out('LATENT', 'LATENT', [2])], widgets_values: [seed, 'randomize'] },
+    { id: 8, type: 'StandInDecode', pos: [640, 0], size: [220, 90], inputs: [slot('samples', 'LATENT', 2)], outputs: [out('IMAGE', 'IMAGE', [3])], widgets_values: [1] }
+  ].map((node, order) => ({ flags: {}, order, mode: 0, properties: {}, inputs: [], outputs: [], ...node }))
+  const link = (number, from, to, type) => ({ id: number, origin_id: from[0], origin_slot: from[1], target_id: to[0], target_slot: to[1], type })
+  const subgraph = {
+    id, version: 1, revision: 0, name: 'Text to Image', config: {}, groups: [], widgets: [], extra: {},
+    state: { lastGroupId: 0, lastNodeId: 8, lastLinkId: 4, lastRerouteId: 0 },
+    inputNode: { id: -10, bounding: [-200, 0, 120, 60] }, outputNode: { id: -20, bounding: [920, 0, 120, 60] },
+    inputs: [{ id: randomUUID(), name: 'text', type: 'STRING', linkIds: [4], label: 'prompt', pos: [-100, 20] }],
+    outputs: [{ id: randomUUID(), name: 'IMAGE', type: 'IMAGE', linkIds: [3], pos: [940, 20] }],
+    nodes: inside,
+    links: [
+      link(1, [1, 0], [3, 0], 'CONDITIONING'), link(2, [3, 0], [8, 0], 'LATENT'), link(3, [8, 0], [-20, 0], 'IMAGE'),
+      link(4, [-10, 0], [1, 0], 'STRING')
+    ]
+  }
+  const host = {
+    id: 57, type: id, pos: [0, 0], size: [400, 300], inputs: [{ ...widget('text', 'STRING', null), label: 'prompt' }], outputs: [out('IMAGE', 'IMAGE', [1])],
+    properties: { proxyWidgets: [['-1', 'text'], ['3', 'seed'], ['3', 'control_after_generate']] }, widgets_values: [prompt, null, null]
+  }
+  const preview = { id: 9, type: 'PreviewImage', pos: [480, 0], size: [260, 260], inputs: [slot('images', 'IMAGE', 1)] }
+  const made = workflow([host, preview], [[1, 57, 0, 9, 0, 'IMAGE']])
+  return { ...made, last_node_id: 57, definitions: { subgraphs: [subgraph] } }
+}

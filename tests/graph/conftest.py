@@ -1,40 +1,46 @@
-"""Servers for graph tests: `comfyui`, one for all tests, and `comfyui_factory`, for those that need their own."""
+"""The servers that graph tests share; who needs one of their own starts it with `comfyui_factory`."""
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from support.server import ComfyUI, start_comfyui
+from support.fixtures import comfyui_factory  # noqa: F401
+from support.server import ComfyUI
 
-HERE = Path(__file__).parent
-TEST_NODES = HERE / "test_nodes"
+from runflow_api.sandbox.app import Sandbox
 
-
-@pytest.fixture(scope="session")
-def comfyui_factory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., ComfyUI]]:
-    """`comfyui_factory(env=None, base=None, extra_nodes=None, **options)` starts a server with that environment.
-
-    `base` is its base directory: give an old one to go on where an earlier server stopped. Each server lives
-    until it is stopped (`with comfyui_factory(...) as server:`), at the latest until the end of the session; a
-    start takes seconds, so share one per module. `tests/graph/test_nodes` is copied into its `custom_nodes`,
-    unless `extra_nodes` says else.
-    """
-    servers: list[ComfyUI] = []
-
-    def start(base: Path | None = None, **options: Any) -> ComfyUI:
-        options.setdefault("extra_nodes", (TEST_NODES,) if TEST_NODES.is_dir() else ())
-        servers.append(start_comfyui(base or tmp_path_factory.mktemp("comfyui"), **options))
-        return servers[-1]
-
-    yield start
-    for server in servers:
-        server.stop()
+TEST_NODES = Path(__file__).parent / "test_nodes"
+KEY = f"rf_test_{uuid.uuid4().hex}"  # written down nowhere
+LATENCY = 0.1
 
 
 @pytest.fixture(scope="session")
-def comfyui(comfyui_factory: Callable[..., ComfyUI]) -> ComfyUI:
-    """The server that tests share: no RUNFLOW_ setting, no key. Leave it running."""
-    return comfyui_factory()
+def shared_sandbox() -> Iterator[Sandbox]:
+    with Sandbox(latency=LATENCY, api_key=KEY, balance="1000") as running:
+        yield running
+
+
+@pytest.fixture
+def sandbox(shared_sandbox: Sandbox) -> Iterator[Sandbox]:
+    """What `server` asks: as new for each test, except for the requests and bills it has seen."""
+    yield shared_sandbox
+    shared_sandbox.clear_faults()
+    shared_sandbox.clear_verdicts()
+    shared_sandbox.latency = LATENCY
+
+
+@pytest.fixture(scope="session")
+def server(comfyui_factory: Callable[..., ComfyUI], shared_sandbox: Sandbox) -> ComfyUI:  # noqa: F811
+    """A server with a key, whose Runflow is the sandbox. Leave it running."""
+    env = {"RUNFLOW_BASE_URL": shared_sandbox.url, "RUNFLOW_API_KEY": shared_sandbox.api_key}
+    limits = {"RUNFLOW_MAX_EVALUATIONS_PER_PROMPT": "100", "RUNFLOW_MAX_EVALUATIONS_PER_DAY": "100000"}
+    return comfyui_factory(env=env | limits, extra_nodes=(TEST_NODES,))
+
+
+@pytest.fixture(scope="session")
+def comfyui(comfyui_factory: Callable[..., ComfyUI]) -> ComfyUI:  # noqa: F811
+    """A server without key or setting: with judge auto it judges locally. Leave it running."""
+    return comfyui_factory(extra_nodes=(TEST_NODES,))

@@ -58,7 +58,7 @@ def test_the_archive_works_without_key_and_network(
     shipped = {path.relative_to(pack) for path in pack.rglob("*")}
     proxies = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy"), outside.url)
 
-    with comfyui_factory(base=tmp_path, pack=None, extra_nodes=(), env=proxies) as server:
+    with comfyui_factory(base=tmp_path, pack=None, env=proxies) as server:
         assert "(IMPORT FAILED)" not in server.log
         example = json.loads((pack / "example_workflows" / "first_verdict.json").read_text("utf-8"))
         history = server.run(to_prompt(example, server.object_info()))

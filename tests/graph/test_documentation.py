@@ -29,6 +29,8 @@ TUTORIAL, RECIPES, PRIVACY = (
 KEY = "rf_test_of_the_documentation"
 
 
+@pytest.mark.slow
+@pytest.mark.comfyui
 def test_the_demo_judges_every_photograph() -> None:
     command = [sys.executable, "scripts/demo.py", "--comfyui", str(checkout())]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import itertools
 import time
-import uuid
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -18,27 +16,8 @@ from support.server import ComfyUI, PromptFailed
 from runflow_api import images
 from runflow_api.sandbox.app import Fault, Sandbox, ScriptedVerdict
 
-KEY = f"rf_test_{uuid.uuid4().hex}"  # written down nowhere
 SUBMIT = "/v1/evaluations"
 _seeds = itertools.count(1)
-
-
-@pytest.fixture(scope="module")
-def sandbox() -> Iterator[Sandbox]:
-    with Sandbox(latency=0.1, api_key=KEY, balance="1000") as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def server(comfyui_factory: Callable[..., ComfyUI], sandbox: Sandbox) -> ComfyUI:
-    return comfyui_factory(env={"RUNFLOW_BASE_URL": sandbox.url, "RUNFLOW_API_KEY": KEY})
-
-
-@pytest.fixture(autouse=True)
-def as_before(sandbox: Sandbox) -> Iterator[None]:
-    yield
-    sandbox.clear_faults()
-    sandbox.latency = 0.1
 
 
 def photo(server: ComfyUI, channels: int = 3) -> str:
@@ -120,6 +99,7 @@ def test_a_batch_gets_a_verdict_for_each_image_in_order(server: ComfyUI, sandbox
         assert np.array_equal(sent, np.asarray(Image.open(server.base / "input" / name)))
 
 
+@pytest.mark.timing
 def test_a_verdict_is_in_the_graph_soon_after_it_is_ready(server: ComfyUI, sandbox: Sandbox) -> None:
     sandbox.latency = 1.5
     prompt = gate(photo(server))
@@ -128,6 +108,7 @@ def test_a_verdict_is_in_the_graph_soon_after_it_is_ready(server: ComfyUI, sandb
     assert time.monotonic() - started < 1.5 + 1.5
 
 
+@pytest.mark.timing
 def test_nine_evaluations_of_one_prompt_wait_together(server: ComfyUI, sandbox: Sandbox) -> None:
     sandbox.latency = 4.0
     prompt = {}

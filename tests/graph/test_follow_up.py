@@ -6,8 +6,7 @@ import itertools
 import json
 import re
 import time
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,27 +20,8 @@ from support.server import ComfyUI, PromptFailed
 from runflow_api import images
 from runflow_api.sandbox.app import Fault, Sandbox, ScriptedVerdict
 
-KEY = f"rf_test_{uuid.uuid4().hex}"  # written down nowhere
 NOBODYS = "00000000-0000-4000-8000-000000000000"
 _seeds = itertools.count(9_000)
-
-
-@pytest.fixture(scope="module")
-def sandbox() -> Iterator[Sandbox]:
-    with Sandbox(latency=0.05, api_key=KEY, balance="1000") as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def server(comfyui_factory: Callable[..., ComfyUI], sandbox: Sandbox) -> ComfyUI:
-    return comfyui_factory(env={"RUNFLOW_BASE_URL": sandbox.url, "RUNFLOW_API_KEY": KEY})
-
-
-@pytest.fixture(autouse=True)
-def as_before(sandbox: Sandbox) -> Iterator[None]:
-    yield
-    sandbox.clear_faults()
-    sandbox.latency = 0.05
 
 
 def photo(server: ComfyUI) -> str:
@@ -186,6 +166,7 @@ def test_a_failed_evaluation_stops_or_counts_as_the_person_chose(server: ComfyUI
     assert history.outputs["6"]["runflow"][0]["verdict"] == "unknown"
 
 
+@pytest.mark.timing
 def test_waiting_ends_with_cancel(server: ComfyUI, sandbox: Sandbox) -> None:
     evaluation_id = submitted(server, sandbox, passed=True)
     sandbox.add_fault(Fault("GET", f"/v1/evaluations/{evaluation_id}", "hang", times=None))

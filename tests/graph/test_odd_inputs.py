@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +18,7 @@ from support.server import ComfyUI, PromptFailed, checkout
 
 from runflow_api.sandbox.app import Sandbox, ScriptedVerdict
 
-
-@pytest.fixture(scope="module")
-def sandbox() -> Iterator[Sandbox]:
-    with Sandbox(latency=0.0, balance="1000") as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def server(comfyui_factory: Callable[..., ComfyUI], sandbox: Sandbox) -> ComfyUI:
-    return comfyui_factory(env={"RUNFLOW_BASE_URL": sandbox.url, "RUNFLOW_API_KEY": sandbox.api_key})
+TEST_NODES = (Path(__file__).parent / "test_nodes",)
 
 
 def refusal(server: ComfyUI, graph: Prompt, **fields: Any) -> str:
@@ -127,7 +119,7 @@ def test_without_a_private_folder_what_needs_none_works(
     """A file in the place of the folder: also root cannot use that."""
     (tmp_path / "user").mkdir()
     (tmp_path / "user" / "__runflow_evaluate").write_text("not a folder")
-    with comfyui_factory(base=tmp_path, env={"RUNFLOW_BASE_URL": sandbox.url}) as server:
+    with comfyui_factory(base=tmp_path, env={"RUNFLOW_BASE_URL": sandbox.url}, extra_nodes=TEST_NODES) as server:
         _works_without_private_folder(server)
 
 
@@ -146,8 +138,7 @@ def test_a_private_folder_of_another_user_is_left_alone(tmp_path: Path, sandbox:
     os.chown(private, 1000, 1000)
     private.chmod(0o700)
     env = {"RUNFLOW_BASE_URL": sandbox.url}
-    test_nodes = (Path(__file__).parent / "test_nodes",)
-    with ComfyUI(checkout(), base, python=limited, env=env, extra_nodes=test_nodes) as server:
+    with ComfyUI(checkout(), base, python=limited, env=env, extra_nodes=TEST_NODES) as server:
         _works_without_private_folder(server)
         graph = {**generate("1", "auto"), **evaluate("2", ["1", 0]), **show("3", ["2", 4])}
         said = refusal(server, graph)
@@ -163,8 +154,6 @@ def _works_without_private_folder(server: ComfyUI) -> None:
 
 
 def _status(server: ComfyUI, path: str) -> int:
-    import http.client
-
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
     try:
         connection.request("GET", f"/runflow-evaluate/{path}")
@@ -180,7 +169,7 @@ def test_the_language_is_read_where_comfyui_keeps_the_editors_settings(
     settings = tmp_path / "elsewhere" / "default" / "comfy.settings.json"
     settings.write_text(json.dumps({"Comfy.Locale": "ja", "Runflow.ApiKey": "rf_live_of_the_deploy_pack_0a1b"}))
     args = ("--user-directory", str(tmp_path / "elsewhere"))
-    with comfyui_factory(base=tmp_path / "base", args=args) as server:
+    with comfyui_factory(base=tmp_path / "base", args=args, extra_nodes=TEST_NODES) as server:
         graph = {**generate("1", "in Japanese"), **evaluate("2", ["1", 0], judge="local")}
         server.run({**graph, **node("3", "RunflowVerdictCard", image=["1", 0], evaluation=["2", 4])})
         (page,) = (server.base / "output" / "runflow-report").glob("*.html")

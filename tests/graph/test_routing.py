@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -14,17 +13,6 @@ from support.server import ComfyUI, PromptFailed
 from runflow_api.sandbox.app import Sandbox, ScriptedVerdict
 
 _numbers = itertools.count(1)
-
-
-@pytest.fixture(scope="module")
-def sandbox() -> Iterator[Sandbox]:
-    with Sandbox(latency=0.1, balance="1000") as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def server(comfyui_factory: Callable[..., ComfyUI], sandbox: Sandbox) -> ComfyUI:
-    return comfyui_factory(env={"RUNFLOW_BASE_URL": sandbox.url, "RUNFLOW_API_KEY": sandbox.api_key})
 
 
 class Recorded:

@@ -6,16 +6,18 @@ import csv
 import http.client
 import io
 import json
+import re
 import socket
 import stat
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import SecretStr
-from support.server import ComfyUI, start_comfyui
+from support.server import ComfyUI
 
 from runflow_api.api.client import RunflowClient, encode_request
 from runflow_api.api.models import EvaluationRequest, EvaluationStatus
@@ -24,8 +26,9 @@ from runflow_api.sandbox.app import Sandbox, ScriptedVerdict
 from runflow_api.settings.config import Config
 
 KEY = "rf_live_sandbox_of_the_route_tests_0a1b"
-READS = ("status", "history", "days", "settings")
-CHANGES = ("settings", "key", "check", "feedback")
+ROOT = Path(__file__).resolve().parents[2]
+READS = ("status", "history", "days", "settings", "panels")
+CHANGES = ("settings", "key", "check", "feedback", "panels")
 
 
 @pytest.fixture(scope="module")
@@ -35,12 +38,9 @@ def sandbox() -> Iterator[Sandbox]:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, sandbox: Sandbox) -> Iterator[ComfyUI]:
+def server(comfyui_factory: Callable[..., ComfyUI], sandbox: Sandbox) -> ComfyUI:
     """Listens on every address, as people do to use ComfyUI from another machine."""
-    base = tmp_path_factory.mktemp("comfyui")
-    running = start_comfyui(base, env={"RUNFLOW_BASE_URL": sandbox.url}, args=("--listen", "0.0.0.0"))
-    yield running
-    running.stop()
+    return comfyui_factory(env={"RUNFLOW_BASE_URL": sandbox.url}, args=("--listen", "0.0.0.0"))
 
 
 @pytest.fixture
@@ -208,7 +208,7 @@ def test_a_proxys_visitors_are_not_this_machine(server: ComfyUI, private: Path, 
         {"concurrency": 0},
         {"concurrency": "many"},
         {"max_credits_per_day": -1},
-        {"keep_prompts": "yes"},
+        {"keep_prompts": "perhaps"},
         {"concurrency": 2, "base_url": "x"},
     ],
 )
@@ -234,10 +234,11 @@ def test_a_refused_setting_is_named_with_its_range(
     assert ask(server, "POST", "settings", change)[1]["error"]["message"] == said
 
 
-def test_a_key_that_the_environments_key_would_hide_is_not_stored(tmp_path: Path, sandbox: Sandbox) -> None:
+def test_a_key_that_the_environments_key_would_hide_is_not_stored(
+    comfyui_factory: Callable[..., ComfyUI], tmp_path: Path, sandbox: Sandbox
+) -> None:
     env = {"RUNFLOW_BASE_URL": sandbox.url, "RUNFLOW_API_KEY": KEY}
-    running = start_comfyui(tmp_path, env=env, args=("--enable-cors-header",))
-    try:
+    with comfyui_factory(base=tmp_path, env=env, args=("--enable-cors-header",)) as running:
         # Without that argument ComfyUI looks at the origin first, and stumbles over one that is none.
         malformed = ask(running, "POST", "key", {"action": "remove"}, Origin="http://[")
         assert (malformed[0], code(malformed)) == (403, "OTHER_ORIGIN")
@@ -245,8 +246,6 @@ def test_a_key_that_the_environments_key_would_hide_is_not_stored(tmp_path: Path
             refused = ask(running, "POST", "key", body)
             assert (refused[0], code(refused)) == (409, "KEY_SET_OUTSIDE")
             assert "environment (RUNFLOW_API_KEY)" in refused[1]["error"]["message"]
-    finally:
-        running.stop()
     assert not (tmp_path / "user" / "__runflow_evaluate" / "api_key").exists()
 
 
@@ -294,6 +293,40 @@ def test_history_pages_filters_and_is_bounded(server: ComfyUI, private: Path) ->
     }  # fmt: skip
 
 
+def test_the_history_is_filtered_by_rating_and_by_time(server: ComfyUI, private: Path) -> None:
+    with Journal.open(None, private) as journal:
+        rows = journal.begin([_ask(f"rated {n}", Decimal("0.10")) for n in range(3)], Limits(10_000, 10_000))
+        for row in rows:
+            journal.record_submission(row, f"e-rated-{row.id}", "org")
+            ended = {"id": f"e-rated-{row.id}", "overall_passed": True}
+            journal.record_result(row, ended, completed=True, cost="0.10", failure_code=None, duration_s=1.0)
+        journal.record_feedback(f"e-rated-{rows[1].id}", False, "no")
+
+    def prompts(query: str) -> list[str]:
+        return [row["prompt"] for row in ask(server, "GET", f"history?search=rated&{query}")[1]["rows"]]
+
+    assert prompts("rating=bad") == ["rated 1"]
+    assert prompts("rating=none") == ["rated 2", "rated 0"]
+    assert len(prompts(f"since={int(rows[0].created_at)}")) == 3
+    assert prompts(f"since={int(rows[0].created_at) + 3600}") == []
+    assert prompts("workflow=of-nobody") == []
+    assert len(json.loads(ask(server, "GET", "history.json?search=rated&rating=bad")[1])) == 1
+
+
+def test_what_is_under_way_is_collected_and_costs_nothing(server: ComfyUI, private: Path, sandbox: Sandbox) -> None:
+    sandbox.add_verdict(ScriptedVerdict())
+    evaluation_id = _submitted(sandbox)
+    with Journal.open(None, private) as journal:
+        (row,) = journal.begin([_ask("under way", Decimal("0.10"))], Limits(10_000, 10_000))
+        journal.record_submission(row, evaluation_id, "org")
+    assert ask(server, "GET", "history?search=under+way")[1]["rows"][0]["outcome"] == "open"
+    (private / "api_key").write_text(KEY)
+    status, answer = ask(server, "POST", "collect", {"id": evaluation_id})
+    assert (status, answer["row"]["outcome"]) == (200, "passed")
+    assert ask(server, "GET", "history?search=under+way")[1]["rows"][0]["outcome"] == "passed"
+    assert ask(server, "POST", "collect", {"id": "nothing"})[0] == 400
+
+
 def test_the_history_is_saved_whole_and_no_spreadsheet_takes_a_cell_for_a_formula(
     server: ComfyUI, private: Path
 ) -> None:
@@ -309,26 +342,88 @@ def test_the_history_is_saved_whole_and_no_spreadsheet_takes_a_cell_for_a_formul
     assert code(ask(server, "GET", "history.csv", Host=f"attacker.example:{server.port}")) == "HOST_NOT_ALLOWED"
 
 
-def test_a_prompts_workflow_and_what_its_nodes_depend_on_are_known_while_it_runs_and_after(server: ComfyUI) -> None:
-    def params(image: str, more: dict[str, Any] | None = None) -> Any:
-        nodes = {
-            "1": {"class_type": "LoadImage", "inputs": {"image": "example.png"}},
-            "4": {"class_type": "ImageScaleBy", "inputs": {"image": ["1", 0], "upscale_method": image, "scale_by": 1}},
-            "2": {"class_type": "RunflowEvaluateImage", "inputs": {"image": ["4", 0], "judge": "off"}},
-            "3": {"class_type": "RunflowShowVerdict", "inputs": {"evaluation": ["2", 4]}},
-        }
-        history = server.run({**nodes, **(more or {})}, extra_data={"extra_pnginfo": {"workflow": {"id": "w-7"}}})
-        return ask(server, "GET", f"prompts/{history.prompt_id}")[1]
+def judged_by_nobody(method: str = "area") -> dict[str, Any]:
+    return {
+        "1": {"class_type": "LoadImage", "inputs": {"image": "example.png"}},
+        "4": {"class_type": "ImageScaleBy", "inputs": {"image": ["1", 0], "upscale_method": method, "scale_by": 1}},
+        "2": {"class_type": "RunflowEvaluateImage", "inputs": {"image": ["4", 0], "judge": "local"}},
+        "3": {"class_type": "RunflowShowVerdict", "inputs": {"evaluation": ["2", 4]}},
+    }
 
-    first, other, again = params("area"), params("bicubic"), params("area")
-    assert first["workflow"] == "w-7"
-    assert first["nodes"].keys() == {"2", "3"}
-    assert first == again
-    assert not set(first["nodes"].values()) & set(other["nodes"].values())
-    loose = {"class_type": "RunflowEvaluateImage", "inputs": {"image": ["6", 0]}}
-    circle = params("area", {"5": loose, "6": {"class_type": "ImageInvert", "inputs": {"image": ["5", 0]}}, "7": loose})
-    assert circle == first, "what leads to no output was not checked by ComfyUI"
-    assert ask(server, "GET", "prompts/nonsense")[1] == {"workflow": "", "nodes": {}}
+
+def run_of(server: ComfyUI, workflow: str, prompt: dict[str, Any]) -> str:
+    return server.run(prompt, extra_data={"extra_pnginfo": {"workflow": {"id": workflow}}}).prompt_id
+
+
+def panels(server: ComfyUI, workflow: str) -> dict[str, list[dict[str, Any]]]:
+    """The states of each node, newest first."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for state in ask(server, "GET", f"panels?workflow={workflow}")[1]["panels"]:
+        found.setdefault(state["node"], []).append(state)
+    return found
+
+
+def test_what_nodes_showed_is_known_by_what_was_judged(server: ComfyUI) -> None:
+    first, other = run_of(server, "w-7", judged_by_nobody()), run_of(server, "w-7", judged_by_nobody("bicubic"))
+    shown = panels(server, "w-7")
+    assert shown.keys() == {"2", "3"}
+    assert [state["prompt"] for state in shown["2"]] == [other, first]
+    assert len({state["identity"] for state in shown["2"]}) == 2
+    assert {state["phase"] for states in shown.values() for state in states} == {"done"}
+    assert shown["3"][0]["verdicts"][0]["judge"] == "local"
+    assert panels(server, "of-nobody") == {}
+
+
+def test_a_page_says_what_a_prompt_is_made_from_and_hears_what_is_known_of_just_that(server: ComfyUI) -> None:
+    run_of(server, "w-8", judged_by_nobody())
+    run_of(server, "w-8", judged_by_nobody("bicubic"))
+    again = run_of(server, "w-8", judged_by_nobody())  # out of ComfyUI's cache: Evaluate sends nothing
+    told = {"workflow": "w-8", "prompt": again, "nodes": {"2": "made", "3": "made too"}}
+    _, answer = ask(server, "POST", "panels", told)
+    assert {(state["node"], state["made_from"]) for state in answer["panels"]} == {("2", "made"), ("3", "made too")}
+    newest = panels(server, "w-8")["2"][0]
+    assert (newest["prompt"], newest["made_from"]) == (again, "made")
+    other = run_of(server, "w-8b", judged_by_nobody())
+    told = {"workflow": "w-8b", "prompt": other, "nodes": {"2": "made", "3": "made too"}}
+    assert len(ask(server, "POST", "panels", told)[1]["panels"]) == 2, "ComfyUI's cache knows no workflows"
+    assert ask(server, "POST", "panels", {"workflow": "", "prompt": ""})[0] == 400
+
+
+def test_what_nodes_showed_is_private_and_as_long_as_prompts_are_kept_whole(server: ComfyUI, private: Path) -> None:
+    run_of(server, "w-9", judged_by_nobody("bilinear"))
+    folder = private / "shown"
+    for _ in range(50):
+        if any("w-9" in file.read_text() for file in folder.glob("*.json")):
+            break
+        time.sleep(0.1)
+    (file,) = [file for file in folder.glob("*.json") if "w-9" in file.read_text()]
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+def test_prompts_that_are_not_kept_are_not_in_what_nodes_showed(server: ComfyUI, private: Path) -> None:
+    (private / "config.json").write_text(json.dumps({"keep_prompts": False}))
+    prompt = judged_by_nobody()
+    prompt["2"]["inputs"]["generation_prompt"] = "a secret wish"
+    run_of(server, "w-10", prompt)
+    for _ in range(50):
+        written = [file.read_text() for file in (private / "shown").glob("*.json") if "w-10" in file.read_text()]
+        if written:
+            break
+        time.sleep(0.1)
+    assert written and "secret wish" not in written[0]
+    assert panels(server, "w-10")["3"][0]["verdicts"][0]["judge"] == "local"
+
+
+def test_the_page_knows_the_shape_of_what_is_sent(server: ComfyUI) -> None:
+    """`js/lib/types.d.ts` says what Python sends."""
+    run_of(server, "w-11", judged_by_nobody("lanczos"))
+    types = (ROOT / "js" / "lib" / "types.d.ts").read_text("utf-8")
+    state = panels(server, "w-11")["3"][0]
+    for shape, sent in (("PanelState", state), ("Verdict", state["verdicts"][0])):
+        body = types.split(f"export interface {shape} {{")[1].split("\n}")[0]
+        declared = set(re.findall(r"^  (\w+)\??:", body, re.MULTILINE)) - {"received"}
+        assert declared <= sent.keys(), shape
 
 
 def _ask(prompt: str, price: Decimal) -> Request:

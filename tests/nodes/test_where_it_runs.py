@@ -7,23 +7,21 @@ import json
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.process import free_port
-from support.server import ComfyUI, start_comfyui
+from support.server import ComfyUI
 
 NGINX = shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/bin:/opt/homebrew/bin")
 HOSTS = "my.box, *.proxy.example"
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyUI]:
-    env = {"RUNFLOW_WEB_HOSTS": HOSTS}
-    with start_comfyui(tmp_path_factory.mktemp("comfyui"), env=env, args=("--listen", "0.0.0.0")) as running:
-        yield running
+def server(comfyui_factory: Callable[..., ComfyUI]) -> ComfyUI:
+    return comfyui_factory(env={"RUNFLOW_WEB_HOSTS": HOSTS}, args=("--listen", "0.0.0.0"))
 
 
 def ask(port: int, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any]:

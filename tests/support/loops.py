@@ -11,8 +11,9 @@ from PIL import Image
 
 from runflow_api.sandbox.app import Sandbox, ScriptedVerdict
 
+from .events import History
 from .prompts import Prompt, evaluate, node
-from .server import ComfyUI, History, PromptFailed
+from .server import ComfyUI, PromptFailed
 
 
 def start(prompt: str, seed: int = 7, node_id: str = "1") -> Prompt:

@@ -6,6 +6,7 @@ person's own ComfyUI: every file it reads or writes is under a base directory ma
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import re
@@ -18,6 +19,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +108,9 @@ class Server:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
+                start_new_session=True,  # so that `kill` reaches what ComfyUI started; without meaning on Windows
             )
+        _started.add(self)
 
     def _wait_until_it_answers(self) -> None:
         give_up = time.monotonic() + START_TIMEOUT
@@ -161,10 +165,14 @@ class Server:
         return time.monotonic() - began
 
     def kill(self) -> None:
-        """End the server without a chance to clean up, like a crash or a power cut."""
-        if self.process is not None:
+        """End the server and all that it started without a chance to clean up, like a crash or a power cut."""
+        if self.process is None or not self.running:
+            return
+        if os.name == "posix":
+            os.killpg(self.process.pid, signal.SIGKILL)
+        else:
             self.process.kill()
-            self.process.wait()
+        self.process.wait()
 
     def __enter__(self) -> Server:
         if not self.running:
@@ -173,6 +181,16 @@ class Server:
 
     def __exit__(self, *exc_info: object) -> None:
         self.stop()
+
+
+_started: weakref.WeakSet[Server] = weakref.WeakSet()
+
+
+@atexit.register
+def _kill_what_still_runs() -> None:
+    """However this process ends, a teardown that failed included: no server outlives it."""
+    for server in _started:
+        server.kill()
 
 
 def command(python: str | os.PathLike[str], comfyui: Path, base: Path, port: int) -> list[str]:

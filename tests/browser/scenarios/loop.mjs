@@ -30,19 +30,32 @@ export async function is_inserted_and_runs(editor) {
   expect((await editor.widget(start, 'prompt')) === prompt, 'the prompt moved to Start')
   expect((await seedControl(editor, start)) === 'fixed', 'the seed stays')
   await editor.fit(end)
-  await (await editor.panel(end)).getByText('≈ 0.10 credits per image and attempt, at most 0.30 for each image').first().waitFor()
+  const [evaluate] = await editor.nodesOf('RunflowEvaluateImage')
+  await (await editor.panel(evaluate)).getByText(/at most 0\.30/).first().waitFor()
   const ended = await editor.runToTheEnd()
   expect(ended === 'execution_success', 'it runs', ended)
   const panel = await editor.panelThat(end, 'passed')
-  const film = panel.getByRole('group', { name: 'Images' }).getByRole('button')
+  const film = panel.getByRole('listbox', { name: 'Attempts' }).getByRole('option')
   expect((await film.count()) === 3, 'three attempts', await film.count())
   await film.nth(1).click()
-  await panel.locator('ins').first().waitFor()
-  await panel.getByRole('button', { name: 'Take this attempt instead' }).click()
+  const inspector = editor.page.locator('.rf-inspector')
+  await inspector.locator('ins').first().waitFor()
+  await compares(inspector)
+  await inspector.getByRole('button', { name: 'Take this attempt instead' }).click()
   expect((await editor.widget(start, 'prompt')).includes('level horizon'), 'its prompt is in Start')
   expect((await editor.widget(end, 'max_attempts')) === 1, 'it is the only attempt')
   await editor.runToTheEnd()
   return editor.in((node) => window.app.graph.getNodeById(node).widgets.find((each) => each.name === 'seed').value, start)
+}
+
+/** The matrix of judges and attempts, and two attempts over each other. */
+async function compares(inspector) {
+  await inspector.getByText('Judges by attempt', { exact: true }).first().click()
+  await inspector.getByText('Compare two attempts', { exact: true }).click()
+  const slider = inspector.getByRole('slider')
+  await slider.fill('80')
+  const cut = await inspector.locator('.rf-pair img').nth(1).evaluate((each) => each.style.clipPath)
+  expect(cut.includes('20%'), 'the slider shows more of the left attempt', cut)
 }
 
 /** A loop that made its three attempts, the second one opened; its nodes and its panel. */
@@ -61,61 +74,63 @@ async function looped(editor) {
 
 async function second(editor, end, outcome) {
   const panel = await editor.panelThat(end, outcome)
-  await panel.getByRole('group', { name: 'Images' }).getByRole('button').nth(1).click()
-  await panel.locator('ins').first().waitFor()
-  return panel
+  await panel.getByRole('listbox', { name: 'Attempts' }).getByRole('option').nth(1).click()
+  const inspector = editor.page.locator('.rf-inspector')
+  await inspector.locator('ins').first().waitFor()
+  return inspector
 }
 
 export async function keeps_a_persons_choice(editor) {
-  const { end, panel } = await looped(editor)
-  await panel.getByRole('button', { name: 'Take this attempt instead' }).click()
-  await panel.getByText('Attempt 2 of 3 · your choice', { exact: true }).first().waitFor()
-  const reason = panel.getByRole('textbox', { name: 'Why? (sent to Runflow)' })
+  const { end, panel: inspector } = await looped(editor)
+  await inspector.getByRole('button', { name: 'Take this attempt instead' }).click()
+  await inspector.getByText('your choice', { exact: true }).first().waitFor()
+  const reason = inspector.getByRole('textbox', { name: 'Why? (sent to Runflow)' })
   expect((await reason.inputValue()) === 'I took attempt 2 instead of attempt 3.', 'a reason is offered', await reason.inputValue())
-  await panel.getByRole('button', { name: 'Send' }).click()
-  await panel.getByText('Rated wrong: I took attempt 2 instead of attempt 3.').first().waitFor()
+  await inspector.getByRole('button', { name: 'Send' }).click()
+  await inspector.getByText('Rated wrong: I took attempt 2 instead of attempt 3.').first().waitFor()
+  const evaluation = await inspector.locator('.rf-foot code').textContent()
+  await editor.page.keyboard.press('Escape')
 
   await editor.reload()
   const again = await editor.panelThat(end, 'passed')
-  await again.getByRole('button', { name: /Attempt 2: .*, your choice/ }).first().waitFor()
+  await again.getByRole('option', { name: /Attempt 2: .*, your choice/ }).first().waitFor()
 
   await editor.runToTheEnd()
   const own = await editor.panelThat(end, 'failed')
   await own.getByText('your choice', { exact: true }).first().waitFor()
-  const [preview] = (await editor.nodesOf('PreviewImage'))
-  return editor.in(([node, from]) => ({
-    file: window.app.nodeOutputs[node].images[0].filename,
-    evaluation: Object.entries(JSON.parse(localStorage.getItem('RunflowEvaluate.Shown')).shown).findLast(([key]) => key.startsWith(`${from} `))[1].shown.verdicts[0].id
-  }), [preview, end])
+  const [preview] = await editor.nodesOf('PreviewImage')
+  const file = await editor.in((node) => window.app.nodeOutputs[node].images[0].filename, preview)
+  return { file, evaluation }
 }
 
-/** What the server sends is as in `nodes/_attempts.py`; here with seeds that no number of JavaScript's can hold. */
+/** As `nodes/regenerate/attempts.py` sends it; here with seeds that no number of JavaScript's can hold. */
 export async function takes_a_seed_whole_or_not_at_all(editor) {
   const { start, end } = await looped(editor)
   const seeds = { 2: '18446744073709551615', 3: '9007199254740991' }
-  const shown = await editor.in(([from, digits]) => {
-    const held = JSON.parse(localStorage.getItem('RunflowEvaluate.Shown'))
-    const [, entry] = Object.entries(held.shown).findLast(([key]) => key.startsWith(`${from} `))
-    const sent = structuredClone(entry.shown.loop.attempts)
-    for (const each of entry.shown.loop.attempts) if (digits[each.attempt]) Object.assign(each, { seed_digits: digits[each.attempt], seed: Number(digits[each.attempt]) })
-    localStorage.setItem('RunflowEvaluate.Shown', JSON.stringify(held))
-    return sent
-  }, [end, seeds])
-  expect(shown.every((each) => each.seed_digits === String(each.seed)), 'the server sends digits', shown)
-  await editor.in((file) => window.app.loadGraphData(JSON.parse(file)), await editor.serialized())
+  await editor.page.keyboard.press('Escape')
+  const asked = await editor.in(async (node) => {
+    const answer = await window.comfyAPI.api.api.fetchApi(`/runflow-evaluate/panels?workflow=${window.app.graph.id}`)
+    return (await answer.json()).panels.find((each) => each.node === String(node) && each.phase === 'done')
+  }, end)
+  const sent = asked.loop.attempts
+  expect(sent.every((each) => each.seed_digits === String(each.seed)), 'the server sends digits', sent)
+  const changed = sent.map((each) => (seeds[each.attempt] ? { ...each, seed_digits: seeds[each.attempt], seed: Number(seeds[each.attempt]) } : each))
+  await editor.in((detail) => window.comfyAPI.api.api.dispatchEvent(new CustomEvent('runflow-evaluate.panel', { detail })), { ...asked, loop: { ...asked.loop, attempts: changed }, at: asked.at + 1 })
 
   const before = await editor.widget(start, 'seed')
-  const panel = await second(editor, end, 'passed')
-  await panel.getByText(`Seed ${seeds[2]}, prompt:`, { exact: true }).first().waitFor()
-  await panel.getByRole('button', { name: 'Take this attempt instead' }).click()
-  await editor.page.getByText(`Seed ${seeds[2]} is more than the editor can hold exactly`).first().waitFor()
+  const inspector = await second(editor, end, 'passed')
+  await inspector.getByText(`Seed ${seeds[2]}, prompt:`, { exact: true }).first().waitFor()
+  const takes = inspector.getByRole('button', { name: 'Take this attempt instead' })
+  expect((await takes.count()) === 0, 'it cannot be taken', await takes.count())
+  await inspector.getByText(new RegExp(seeds[2] + '.*exactly')).first().waitFor()
   expect((await editor.widget(start, 'seed')) === before, 'Start keeps its seed', await editor.widget(start, 'seed'))
   expect((await editor.widget(end, 'max_attempts')) === 3, 'and nothing else has changed')
 
-  await panel.getByRole('group', { name: 'Images' }).getByRole('button').nth(2).click()
-  await panel.getByRole('button', { name: 'Use the winning prompt and seed' }).click()
+  await inspector.getByRole('option').nth(2).click()
+  await inspector.getByRole('button', { name: 'Use the winning prompt and seed' }).click()
   const posted = await editor.in(async (node) => JSON.stringify((await window.app.graphToPrompt()).output[node].inputs.seed), start)
   expect(posted === seeds[3], 'the largest that it can hold goes out as it came', posted)
+  await editor.page.keyboard.press('Escape')
 }
 
 const seedControl = (editor, id) => editor.in((each) => window.app.graph.getNodeById(each).widgets.find(({ name }) => name === 'seed').linkedWidgets[0].value, id)
@@ -133,11 +148,11 @@ export async function a_new_start_keeps_its_seed(editor) {
 export async function checks_quality(editor) {
   await editor.load(generated(unique('checked')))
   await gesture(editor, 3, 'Check quality')
-  await editor.page.waitForFunction(() => window.app.graph.nodes.length === 6)
+  await editor.page.waitForFunction(() => window.app.graph.nodes.length === 7)
   await editor.undo()
   expect((await editor.in(() => window.app.graph.nodes.length)) === 4, 'one undo takes it back')
   await gesture(editor, 3, 'Check quality')
-  await editor.page.waitForFunction(() => window.app.graph.nodes.length === 6)
+  await editor.page.waitForFunction(() => window.app.graph.nodes.length === 7)
   const [show] = await editor.nodesOf('RunflowShowVerdict')
   await editor.fit(show)
   await editor.runToTheEnd()
@@ -255,7 +270,7 @@ export async function is_inserted_in_a_subgraph(editor) {
 export async function checks_quality_of_a_sampler(editor) {
   await editor.load(generated(unique('sampled')))
   await gesture(editor, 2, 'Check quality')
-  await editor.page.waitForFunction(() => window.app.graph.nodes.length === 6)
+  await editor.page.waitForFunction(() => window.app.graph.nodes.length === 7)
   const from = await editor.in(() => {
     const { graph } = window.app
     const judged = graph.nodes.find((node) => node.type === 'RunflowEvaluateImage')

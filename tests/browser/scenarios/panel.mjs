@@ -1,30 +1,97 @@
-/** What a panel shows of what was sent, and whether that belongs to this run and this tab. */
+/** Whose verdict a panel shows: of what was judged, in the tab where it was queued, after whatever happened. */
 import { expect } from '../editor.mjs'
 import { generated, judged, unique } from '../workflows.mjs'
 
 const text = async (panel) => (await panel.innerText()).replaceAll('\n', '|')
+const note = (editor) => editor.in(() => window.app.extensionManager.workflow.activeWorkflow.changeTracker.checkState())
 
-/** What a node sends when it has run. */
-const send = (editor, id, output) => editor.in(([node, sent]) => {
-  const detail = { prompt_id: crypto.randomUUID(), node, display_node: node, output: sent }
-  window.comfyAPI.api.api.dispatchEvent(new CustomEvent('executed', { detail }))
-}, [String(id), output])
+/** After a reload, and in a workflow that holds nothing of it. */
+export async function survives_a_reload(editor) {
+  await editor.load(judged(unique('reloaded')))
+  await editor.runToTheEnd()
+  await editor.panelThat(2, 'failed')
+  const file = await editor.serialized()
+  for (const secret of ['six fingers', 'rf_test', '0.41', 'five fingers']) expect(!file.includes(secret), `the workflow holds ${secret}`)
+  const values = JSON.parse(file).nodes.find((node) => node.id === 2).widgets_values
+  expect(values.length === 7, 'the panel adds no widget value', values)
+  await editor.reload()
+  const panel = await editor.panelThat(3, 'failed')
+  expect((await text(panel)).includes('0.41'), 'the score is back')
+  expect(!(await text(panel)).includes('out of date'), 'and is about what is there', await text(panel))
+  await editor.panelThat(2, 'failed')
+  const ended = await editor.runToTheEnd()
+  expect(ended === 'execution_success', 'it ran again, out of the cache', ended)
+  for (const id of [2, 3]) await editor.panelThat(id, 'failed')
+}
 
-const verdict = (id, outcome, more = {}) => ({ id, image: '', judge: 'runflow', verdict: outcome, passed: outcome === 'passed', score: 0.5, issues: [], cost: '0.10', seconds: 3, ...more })
+/** A refresh while it is judged: it still waits, and then shows what came out (N3). */
+export async function survives_a_refresh_while_judging(editor) {
+  const workflow = judged(unique('refreshed'))
+  await editor.load(workflow)
+  await editor.run()
+  await editor.panelThat(2, 'waiting')
+  await editor.reload()
+  await editor.panelThat(2, 'waiting')
+  await editor.panelThat(3, 'passed')
+  const panel = await editor.panelThat(2, 'passed')
+  expect((await text(panel)).includes('0.92'), 'the new verdict', await text(panel))
+}
+
+/** The same file in a browser that never saw it, and opened again in a new tab. */
+export async function is_there_in_another_browser(editor) {
+  const workflow = judged(unique('elsewhere'))
+  await editor.load(workflow)
+  await editor.runToTheEnd()
+  await editor.panelThat(3, 'failed')
+  const saved = JSON.parse(await editor.serialized())
+  await editor.load(judged(unique('between')))
+  await editor.panelThat(3, 'idle')
+  await editor.load(saved)
+  for (const id of [2, 3]) await editor.panelThat(id, 'failed')
+  return saved
+}
+
+export async function shows_what_another_browser_saw(editor, { workflow, outcome }) {
+  await editor.load(workflow)
+  await editor.panelThat(3, outcome)
+  const panel = await editor.panelThat(2, outcome)
+  expect(!(await text(panel)).includes('out of date'), 'it is about what is there', await text(panel))
+}
+
+/** Another picture was not judged; the old one was (N4). */
+export async function is_about_what_was_judged(editor) {
+  await editor.load(judged(unique('judged'), { image: 'coffee.jpg' }))
+  await editor.runToTheEnd()
+  const panel = await editor.panelThat(3, 'failed')
+  await editor.widget(1, 'image', 'chelsea.jpg')
+  await note(editor)
+  await panel.getByText('out of date', { exact: true }).waitFor()
+  await editor.reload()
+  await (await editor.panelThat(3, 'failed')).getByText('out of date', { exact: true }).waitFor()
+  await editor.widget(1, 'image', 'coffee.jpg')
+  await note(editor)
+  const again = await editor.panelThat(3, 'failed')
+  await again.getByText('out of date', { exact: true }).waitFor({ state: 'detached' })
+}
+
+/** A seed that changes by itself after the run does not make what is seen out of date. */
+export async function stays_current_with_a_random_seed(editor) {
+  await editor.load(generated(unique('random'), { evaluate: true, seed: 5 }))
+  await editor.in(() => {
+    const seed = window.app.graph.getNodeById(2).widgets.find(({ name }) => name === 'seed')
+    seed.linkedWidgets[0].value = 'randomize'
+  })
+  await editor.runToTheEnd()
+  await note(editor)
+  const panel = await editor.panelThat(6, 'passed')
+  expect((await editor.widget(2, 'seed')) !== 5, 'the seed has changed')
+  await editor.frames(10)
+  expect(!(await text(panel)).includes('out of date'), 'the image on the nodes is the one that was judged', await text(panel))
+}
 
 /** On a server whose cache holds more than the last run: Evaluate sends nothing when its result is in there. */
 export async function belongs_to_the_run(editor) {
   await editor.load(generated(unique('cached'), { evaluate: true, seed: 1 }))
-  await editor.in(() => {
-    const { graph } = window.app
-    graph.remove(graph.getNodeById(6))
-    const [pick, preview] = ['RunflowPickBest', 'PreviewImage'].map((type) => window.LiteGraph.createNode(type))
-    graph.add(pick)
-    graph.add(preview)
-    graph.getNodeById(3).connect(0, pick, 0)
-    graph.getNodeById(5).connect(4, pick, 1)
-    pick.connect(0, preview, 0)
-  })
   const run = async (seed) => {
     await editor.widget(2, 'seed', seed)
     expect((await editor.runToTheEnd()) === 'execution_success', 'it runs')
@@ -36,26 +103,31 @@ export async function belongs_to_the_run(editor) {
   await run(1)
   const panel = await editor.panelThat(5, 'failed')
   expect((await text(panel)).includes('0.41'), 'the verdict of this run’s image', await text(panel))
-  await editor.in(() => localStorage.removeItem('RunflowEvaluate.Shown'))
-  await run(2)
-  await panel.getByText('Verdict not known here').first().waitFor()
-  expect(!(await text(panel)).includes('0.'), 'and none where it is not known', await text(panel))
+  expect(!(await text(panel)).includes('out of date'), 'and it is that', await text(panel))
+  await editor.panelThat(6, 'failed')
 }
 
-export async function belongs_to_its_tab(editor) {
-  await editor.load(judged(unique('original')))
+/** *Clear Workflow* leaves the workflow's id zero on some frontends (N5). */
+export async function is_restored_after_clearing(editor) {
+  await editor.in(() => window.app.graph.clear())
+  await editor.in((file) => {
+    const { graph } = window.app
+    const [load, judge, show] = ['LoadImage', 'RunflowEvaluateImage', 'RunflowShowVerdict'].map((type) => window.LiteGraph.createNode(type))
+    for (const each of [load, judge, show]) graph.add(each)
+    load.widgets[0].value = file
+    load.connect(0, judge, 0)
+    judge.connect(4, show, 0)
+    judge.widgets.find(({ name }) => name === 'generation_prompt').value = `cleared ${Math.random()}`
+  }, 'coffee.jpg')
+  await note(editor)
   await editor.runToTheEnd()
-  await editor.panelThat(2, 'failed')
-  await editor.in(() => window.app.extensionManager.workflow.activeWorkflow.changeTracker.checkState())
-  await editor.command('Comfy.DuplicateWorkflow')
-  await editor.widget(2, 'generation_prompt', unique('copy'))
-  await editor.runToTheEnd()
-  await editor.panelThat(2, 'passed')
-  await editor.in(() => window.app.extensionManager.workflow.activeWorkflow.changeTracker.checkState())
-  await editor.command('Workspace.PreviousOpenedWorkflow')
-  await editor.panelThat(2, 'failed')
-  await editor.command('Workspace.NextOpenedWorkflow')
-  await editor.panelThat(2, 'passed')
+  const [show] = await editor.nodesOf('RunflowShowVerdict')
+  await editor.panelThat(show, 'failed')
+  const saved = JSON.parse(await editor.serialized())
+  expect(/[1-9a-f]/.test(saved.id), 'it has an id', saved.id)
+  await editor.load(judged(unique('between')))
+  await editor.load(saved)
+  await editor.panelThat(show, 'failed')
 }
 
 async function loop(editor) {
@@ -69,7 +141,20 @@ async function loop(editor) {
   return end
 }
 
-/** As `nodes/_attempts.py` sends it. */
+let sent = 0
+/** What the server says of a node, as `nodes/_shown.py` does. */
+const send = (editor, id, more) => editor.in(([node, state]) => {
+  const { api } = window.comfyAPI.api
+  const detail = {
+    workflow: window.app.graph.id, prompt: '', node, identity: `sent ${state.n}`, phase: 'done', at: Date.now() / 1000 + state.n,
+    made_from: '', code: '', message: '', numbers: {}, min_score: 0, verdicts: [], loop: null, ...state.more
+  }
+  api.dispatchEvent(new CustomEvent('runflow-evaluate.panel', { detail }))
+}, [String(id), { n: ++sent, more }])
+
+const verdict = (id, outcome, more = {}) => ({ id, image: '', judge: 'runflow', verdict: outcome, passed: outcome === 'passed', score: 0.5, issues: [], cost: '0.10', seconds: 3, ...more })
+
+/** As `nodes/regenerate/attempts.py` sends it. */
 const attempt = (number, outcome, members, more = {}) => ({
   attempt: number, prompt: `prompt ${number}`, seed: number, seed_digits: String(number), verdict: outcome, passed: outcome === 'passed', score: 0.5, issues: [],
   images: members.map(({ image }) => image), evaluation_ids: members.map(({ id }) => id), cost: '0.20', members, ...more
@@ -80,56 +165,167 @@ export async function shows_a_loop_of_batches(editor) {
   const [failed, passed] = [verdict('e1', 'failed'), verdict('e2', 'passed')]
   const winners = [verdict('w1', 'passed'), verdict('w2', 'passed')]
   const attempts = [attempt(1, 'failed', [failed, passed], { issues: ['image 1: grey'] }), attempt(2, 'passed', winners)]
-  await send(editor, end, { runflow: winners, runflow_regenerate: [{ attempts, winner: 2, start: '', reason: 'passed', warnings: [] }] })
+  await send(editor, end, { verdicts: winners, loop: { attempts, winner: 2, start: '', reason: 'passed', warnings: [] } })
   const panel = await editor.panelThat(end, 'passed')
   expect((await text(panel)).includes('0.40 credits'), 'what all attempts cost', await text(panel))
-  const images = panel.getByRole('group', { name: 'Images' }).getByRole('button')
+  const images = panel.getByRole('listbox', { name: 'Attempts' }).getByRole('option')
   expect((await images.count()) === 4, 'two images in two attempts', await images.count())
-  for (const [index, id, said] of [[0, 'e1', 'Attempt 1 of 2'], [1, 'e2', 'Image 2 of 2'], [3, 'w2', 'Attempt 2 of 2 came out']]) {
+  const inspector = editor.page.locator('.rf-inspector')
+  for (const [index, id, said] of [[0, 'e1', 'Attempt 1 of 2'], [3, 'w2', 'Attempt 2 of 2 came out']]) {
     await images.nth(index).click()
-    await panel.locator(`code[title="${id}"]`).first().waitFor()
-    await panel.getByText(said, { exact: true }).first().waitFor()
-    await panel.getByText(/^No more details/).first().waitFor()
-    expect((await panel.locator('.rf-foot').innerText()).includes('0.10 credits'), 'and each on its own', await text(panel))
+    await inspector.locator(`code[title="${id}"]`).first().waitFor()
+    await inspector.getByText(said, { exact: true }).first().waitFor()
+    await inspector.getByText(/^No more details/).first().waitFor()
+    expect((await inspector.locator('.rf-foot').innerText()).includes('0.10 credits'), 'and each on its own', await text(inspector))
   }
+  await editor.page.keyboard.press('Escape')
   editor.troubles.splice(0, Infinity, ...editor.troubles.filter((each) => !each.includes('/history/'))) // the journal has none of these
-
-  await send(editor, end, { runflow: [], runflow_regenerate: [{ attempts: [attempt(1, 'unknown', [], { cost: '' })], winner: 1, start: '', reason: 'not judged', warnings: [] }] })
+  await send(editor, end, { verdicts: [], loop: { attempts: [attempt(1, 'unknown', [], { cost: '' })], winner: 1, start: '', reason: 'not judged', warnings: [] } })
   const unjudged = await editor.panelThat(end, 'unknown')
-  expect((await text(unjudged)).startsWith('?|Not judged'), 'a loop without a judge says so', await text(unjudged))
-  expect(!(await text(unjudged)).includes('checked on this machine'), 'and claims none', await text(unjudged))
+  expect((await text(unjudged)).includes('Not judged'), 'a loop without a judge says so', await text(unjudged))
 }
 
-export async function keeps_what_matters_in_sight(editor) {
-  await editor.load(judged(unique('long')))
-  const panel = await editor.panelThat(2, 'idle')
-  const height = async () => Math.round((await panel.boundingBox()).height)
-  const before = await height()
-  await send(editor, 2, { runflow: [verdict('', 'failed', { issues: ['word '.repeat(200)] })] })
-  await editor.panelThat(2, 'failed')
-  const inSight = (said) => panel.getByText(said).first().evaluate((each) => {
-    const [own, line] = [each, each.closest('.rf-line')].map((one) => one.getBoundingClientRect())
-    return own.height > 0 && own.bottom <= line.bottom + 1 && own.right <= line.right + 1
+/** 64 images, 40 judges, issues of 2,000 characters: nothing overflows, and what matters is near (N7). */
+export async function holds_very_much(editor) {
+  await editor.load(judged(unique('much')))
+  const panel = await editor.panelThat(3, 'idle')
+  const box = () => panel.evaluate((each) => [each.offsetHeight, each.offsetWidth, each.scrollHeight - each.clientHeight].join())
+  const before = await box()
+  const judges = Array.from({ length: 40 }, (_, n) => ({ name: `judge ${n}`, passed: n % 2 > 0, reasoning: 'r'.repeat(2000), issues: [`issue ${n} ${'x'.repeat(2000)}`] }))
+  const images = Array.from({ length: 64 }, (_, n) => verdict('', n ? 'passed' : 'failed', { issues: ['word '.repeat(400), 'y'.repeat(2000)], judges, improved_prompt: 'better '.repeat(200) }))
+  await send(editor, 3, { verdicts: images })
+  await editor.panelThat(3, 'failed')
+  expect((await box()) === before, 'the panel keeps its size, and nothing spills', [before, await box()])
+  const inspector = await editor.details(3, 'failed')
+  const where = await inspector.evaluate((root) => {
+    const inside = root.querySelector('.rf-inside')
+    const judge = inside.querySelector('.rf-judge')
+    return { spilt: inside.scrollWidth - inside.clientWidth, high: root.offsetHeight <= window.innerHeight, closed: !judge.open, wheel: root.hasAttribute('popover') }
   })
-  expect(await inSight('3.0 s · 0.10 credits'), 'time and credits below a long issue', await text(panel))
-  expect((await height()) === before, 'no layout jump', [before, await height()])
-  await editor.in(() => {
-    window.app.graph.getNodeById(2).mode = 2
-    window.comfyAPI.api.api.dispatchEvent(new CustomEvent('graphChanged'))
-  })
-  await panel.getByText('Muted: it will not run.').first().waitFor()
-  await editor.panelThat(2, 'failed')
-  expect(await inSight('3.0 s · 0.10 credits'), 'still there', await text(panel))
+  expect(where.spilt <= 0 && where.high && where.closed, 'it fits, judges are closed', where)
+  const scale = () => editor.in(() => window.app.canvas.ds.scale)
+  const zoom = await scale()
+  await inspector.locator('.rf-inside').hover()
+  await editor.page.mouse.wheel(0, 400)
+  await editor.frames(4)
+  expect((await scale()) === zoom, 'the wheel scrolls it and does not zoom the canvas', await scale())
+  expect((await inspector.locator('.rf-inside').evaluate((each) => each.scrollTop)) > 0, 'it scrolls')
+  await inspector.getByRole('button', { name: 'Close' }).press('Escape')
 }
 
-export async function is_open_again_after_a_reload(editor) {
-  await editor.load(judged(unique('opened')))
+/** While it is judged, second by second: an opened judge, a selection, a half-typed reason stay (U1). */
+export async function keeps_what_a_person_does(editor) {
+  await editor.load(judged(unique('typed')))
   await editor.runToTheEnd()
-  await (await editor.panelThat(2, 'failed')).getByRole('button', { name: 'Details' }).click()
-  const height = () => editor.in(() => Math.round(window.app.graph.getNodeById(2).size[1]))
-  const before = await height()
-  await editor.reload()
-  const panel = await editor.panelThat(2, 'failed')
-  await panel.getByText('anatomy', { exact: true }).first().waitFor()
-  expect(Math.abs((await height()) - before) < 3, 'as high as it was', [before, await height()])
+  const inspector = await editor.details(3, 'passed')
+  await inspector.getByRole('button', { name: 'No, the verdict is wrong' }).click()
+  const reason = inspector.getByRole('textbox', { name: 'Why? (sent to Runflow)' })
+  await reason.pressSequentially('because the ha')
+  await reason.evaluate((each) => each.setSelectionRange(3, 7))
+  await inspector.locator('summary').first().click()
+  await reason.focus()
+  for (let round = 0; round < 4; round++) {
+    await send(editor, 2, { phase: 'waiting', prompt: 'p', code: 'judging', numbers: { elapsed: round, judged: 0, of: 2 } })
+    await editor.in(() => window.comfyAPI.api.api.dispatchCustomEvent('graphChanged'))
+    await editor.page.waitForTimeout(350)
+  }
+  const kept = await reason.evaluate((each) => [each.value, each.selectionStart, each.selectionEnd, document.activeElement === each].join())
+  expect(kept === 'because the ha,3,7,true', 'what was typed, and where', kept)
+  expect(await inspector.locator('.rf-judge').first().evaluate((each) => each.open), 'the judge is still open')
+  await editor.page.keyboard.press('Escape')
+}
+
+/** Copying text of the panel copies no node, and pasting into the pack's fields pastes none (U6). */
+export async function keeps_its_events(editor) {
+  await editor.load(judged(unique('copied')))
+  await editor.runToTheEnd()
+  const inspector = await editor.details(3, 'failed')
+  const copied = await editor.in(() => {
+    const line = document.querySelector('.rf-inspector .rf-wrong li')
+    const seen = []
+    document.addEventListener('copy', () => seen.push('copy'), { once: true })
+    window.addEventListener('keydown', () => seen.push('key'), { once: true })
+    line.dispatchEvent(new ClipboardEvent('copy', { bubbles: true, clipboardData: new DataTransfer() }))
+    line.dispatchEvent(new KeyboardEvent('keydown', { key: 'c', ctrlKey: true, bubbles: true }))
+    return seen
+  })
+  expect(copied.length === 0, 'the editor hears nothing of it', copied)
+  const count = () => editor.in(() => window.app.graph.nodes.length)
+  const before = await count()
+  await inspector.getByRole('button', { name: 'No, the verdict is wrong' }).click()
+  const field = inspector.getByRole('textbox')
+  await field.focus()
+  await field.evaluate((each) => each.dispatchEvent(new ClipboardEvent('paste', { bubbles: true, clipboardData: new DataTransfer() })))
+  await field.press('Delete')
+  expect((await count()) === before, 'nor of a paste or Delete in a field', await count())
+  await editor.page.keyboard.press('Escape')
+}
+
+/** Twenty times undo, with Evaluate in a subgraph: no panel and no request more than before (L1). */
+export async function leaks_nothing_at_undo(editor) {
+  await editor.load(judged(unique('undone')))
+  await editor.in(() => {
+    const { graph, extensionManager } = window.app
+    graph.convertToSubgraph(new Set([2, 3].map((id) => graph.getNodeById(id))))
+    extensionManager.workflow.activeWorkflow.changeTracker.checkState()
+  })
+  const made = () => editor.in(() => window.runflowPanels?.() ?? document.querySelectorAll('.rf-panel').length)
+  await editor.frames(10)
+  const before = await made()
+  for (let round = 0; round < 20; round++) {
+    await editor.in(() => {
+      const { graph, extensionManager } = window.app
+      graph.add(window.LiteGraph.createNode('Note'))
+      extensionManager.workflow.activeWorkflow.changeTracker.checkState()
+    })
+    await editor.undo()
+  }
+  await editor.frames(20)
+  expect((await made()) <= before, 'no panel more', [before, await made()])
+  editor.requests.length = 0
+  await editor.undo()
+  await editor.page.waitForTimeout(300)
+  const asked = editor.requests.filter((each) => each.includes('runflow'))
+  expect(asked.length <= 2, 'no request more', asked)
+  editor.troubles.splice(0, Infinity, ...editor.troubles.filter((each) => !each.includes('cleanup event listeners'))) // frontend 1.32's own
+}
+
+/** Texts and style that cannot be read leave the panels working (S1); a route that hangs does too (M5). */
+export async function goes_on_without_texts(editor) {
+  await editor.page.route('**/i18n', (route) => route.abort())
+  await editor.page.route('**/runflow.css', (route) => route.abort())
+  await editor.page.route('**/runflow-evaluate/status', () => {}) // never answers
+  await editor.visit()
+  await editor.load(judged(unique('textless')))
+  await editor.runToTheEnd()
+  const panel = await editor.panelThat(3, 'failed')
+  expect((await text(panel)).includes('0.41'), 'the verdict is there', await text(panel))
+  await editor.page.unroute('**/i18n')
+  await editor.page.unroute('**/runflow.css')
+  await editor.page.unroute('**/runflow-evaluate/status')
+  editor.troubles.length = 0
+  await editor.visit()
+}
+
+/** Far away and collapsed, what came out can still be told (N6). */
+export async function can_be_told_from_far_away(editor) {
+  await editor.load(judged(unique('far')))
+  await editor.runToTheEnd()
+  const panel = await editor.panelThat(3, 'failed')
+  await editor.in(() => {
+    window.app.canvas.ds.scale = 0.35
+    window.app.canvas.setDirty(true, true)
+  })
+  await editor.page.mouse.move(700, 700)
+  await editor.page.mouse.wheel(0, 1)
+  await editor.page.waitForFunction(() => document.documentElement.hasAttribute('data-rf-far'))
+  const sizes = await panel.evaluate((each) => ['.rf-pill', '.rf-score'].map((part) => each.querySelector(part).getBoundingClientRect().height))
+  expect(Math.min(...sizes) >= 10, 'outcome and score are readable', sizes)
+  await editor.fit()
+  await editor.in(() => window.app.graph.getNodeById(3).collapse())
+  await editor.frames(5)
+  const badge = await editor.in(() => window.app.graph.getNodeById(3).badges.map((each) => (typeof each === 'function' ? each() : each).text).filter(Boolean))
+  expect(badge.some((each) => each.includes('✕ 0.41')), 'the badge says it', badge)
+  await editor.in(() => window.app.graph.getNodeById(3).collapse())
+  await editor.frames(5)
 }

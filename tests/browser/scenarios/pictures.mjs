@@ -24,9 +24,10 @@ async function around(editor, ids) {
 export async function take(editor, { folder, names, style = '' }) {
   const wanted = Object.keys(states).filter((name) => !names || names.includes(name))
   for (const name of wanted) {
+    await shut(editor)
     const clip = await states[name](editor)
     await editor.in(() => window.app.canvas.deselectAll())
-    await editor.page.waitForFunction(() => [...document.querySelectorAll('.rf-strip img, .rf-page img')].every((each) => each.complete))
+    await editor.page.waitForFunction(() => [...document.querySelectorAll('.rf-strip img, .rf-large img, .rf-page img')].every((each) => each.complete))
     await editor.frames(10)
     await editor.page.screenshot({ path: `${folder}/${name}${style}.png`, clip, animations: 'disabled' })
   }
@@ -63,12 +64,17 @@ async function ran(editor, workflow, ids) {
   return clip
 }
 
-async function opened(editor, id) {
-  const panel = await editor.panel(id)
-  await panel.getByRole('button', { name: 'Details' }).click()
-  await panel.locator('.rf-body section').nth(2).waitFor()
-  return panel
+/** The clip, wide enough for the inspector too. */
+async function withInspector(editor, clip) {
+  await editor.page.locator('.rf-inspector .rf-judge, .rf-inspector .rf-rating').first().waitFor()
+  await editor.frames(10)
+  const { x, y, width, height } = await editor.page.locator('.rf-inspector').boundingBox()
+  const [right, bottom] = [Math.max(clip.x + clip.width, x + width + AROUND), Math.max(clip.y + clip.height, y + height + AROUND)]
+  const view = editor.page.viewportSize()
+  return { ...clip, width: Math.min(right, view.width) - clip.x, height: Math.min(bottom, view.height) - clip.y }
 }
+
+const shut = (editor) => editor.page.keyboard.press('Escape')
 
 const states = {
   async idle(editor) {
@@ -82,14 +88,15 @@ const states = {
   async waiting(editor) {
     const clip = await nodes(editor, judged(`${PROMPT} `, { image: 'chelsea.jpg' }), [1, 2, 3])
     await editor.run()
-    await (await editor.panelThat(2, 'waiting')).getByText(/waiting for the verdict · [1-9]/).first().waitFor()
+    await editor.panelThat(2, 'waiting')
+    await editor.page.waitForTimeout(1200)
     return clip()
   },
   async failed(editor) {
     await editor.in(() => window.comfyAPI.api.api.interrupt())
     const clip = await ran(editor, judged(PROMPT, { image: 'chelsea.jpg' }), [1, 2, 3])
-    await opened(editor, 3)
-    return clip()
+    await editor.details(3, 'failed')
+    return withInspector(editor, await clip())
   },
   async passed(editor) {
     return (await ran(editor, judged('a cup of espresso from above', { image: 'coffee.jpg' }), [1, 2, 3]))()
@@ -101,8 +108,7 @@ const states = {
     const clip = await ran(editor, generated('three photographs', { evaluate: true, batch: 3 }), [6])
     const panel = await editor.panel(6)
     await panel.locator('.rf-strip [data-outcome=failed]').click()
-    await panel.locator('.rf-body section').nth(2).waitFor()
-    return clip()
+    return withInspector(editor, await clip())
   },
   async gesture(editor) {
     await textToImage(editor)
@@ -143,10 +149,10 @@ const states = {
     await editor.fit(evaluate, BELOW)
     await editor.runToTheEnd()
     const panel = await editor.panelThat(end, 'passed')
-    await panel.getByRole('group', { name: 'Images' }).getByRole('button').nth(1).click()
-    await panel.locator('ins').first().waitFor()
-    await editor.in((node) => window.app.graph.getNodeById(node).setSize([...window.app.graph.getNodeById(node).size]), end)
-    return around(editor, [evaluate, end])
+    await panel.getByRole('listbox', { name: 'Attempts' }).getByRole('option').nth(1).click()
+    await editor.page.locator('.rf-inspector ins').first().waitFor()
+    await editor.page.getByText('Compare two attempts', { exact: true }).click()
+    return withInspector(editor, await around(editor, [evaluate, end]))
   },
   async history(editor) {
     await editor.command('Workspace.ToggleSidebarTab.runflow-evaluate')
@@ -157,11 +163,12 @@ const states = {
   },
   async history_detail(editor) {
     const page = editor.page.locator('.rf-history')
-    await page.locator('.rf-history-row[data-outcome=failed]').first().click()
-    await page.getByRole('button', { name: 'Yes, the verdict is right' }).click()
-    await page.getByText('Rated right').waitFor()
+    await page.locator('[data-outcome=failed] .rf-history-row').first().click()
+    const inspector = editor.page.locator('.rf-inspector')
+    await inspector.getByRole('button', { name: 'Yes, the verdict is right' }).click()
+    await inspector.getByText('Rated right').waitFor()
     const { x, y, width } = await page.boundingBox()
-    return { x, y, width, height: 640 }
+    return withInspector(editor, { x, y, width, height: 640 })
   },
   async settings(editor) {
     await editor.command('Workspace.ToggleSidebarTab.runflow-evaluate')

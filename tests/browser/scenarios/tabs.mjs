@@ -4,12 +4,14 @@ import { judged, unique } from '../workflows.mjs'
 
 const outcomes = (editor) => editor.in(() => [...document.querySelectorAll('.rf-panel')].map((each) => each.dataset.outcome))
 const tab = (editor, file) => editor.in((each) => window.app.loadGraphData(JSON.parse(each)), file)
+const ending = (editor) => editor.in(() => new Promise((resolve) => window.comfyAPI.api.api.addEventListener('execution_success', resolve, { once: true })))
+const note = (editor) => editor.in(() => window.app.extensionManager.workflow.activeWorkflow.changeTracker.checkState())
 
 export async function keep_their_own_verdicts(editor) {
   const theirs = judged(unique('in a tab'))
   await editor.load(theirs)
   await editor.panelThat(2, 'idle')
-  const ended = editor.in(() => new Promise((resolve) => window.comfyAPI.api.api.addEventListener('execution_success', resolve, { once: true })))
+  const ended = ending(editor)
   await editor.run()
   await editor.load(judged(unique('in another')))
   await editor.panelThat(2, 'idle')
@@ -17,19 +19,36 @@ export async function keep_their_own_verdicts(editor) {
   await editor.frames(20)
   const here = await outcomes(editor)
   expect(here.length > 0 && here.every((each) => each === 'idle'), 'this workflow was not judged', here)
-
   await tab(editor, JSON.stringify(theirs))
   for (const id of [2, 3]) await editor.panelThat(id, 'failed')
-  expect((await editor.runToTheEnd()) === 'execution_success', 'it runs where it is open')
-  await editor.panelThat(3, 'failed')
+}
+
+/** The same file twice, a job queued in the copy: the original says nothing of it (M3). */
+export async function duplicates_keep_their_own(editor) {
+  await editor.load(judged(unique('original')))
+  await editor.runToTheEnd()
+  await editor.panelThat(2, 'failed')
+  await note(editor)
+  await editor.command('Comfy.DuplicateWorkflow')
+  await editor.widget(2, 'generation_prompt', unique('copy'))
+  const ended = ending(editor)
+  await editor.run()
+  await note(editor)
+  await editor.command('Workspace.PreviousOpenedWorkflow')
+  await ended
+  await editor.frames(20)
+  const panel = await editor.panelThat(3, 'failed')
+  expect(!(await panel.innerText()).includes('out of date'), 'the original shows its own', await panel.innerText())
+  await editor.command('Workspace.NextOpenedWorkflow')
+  await editor.panelThat(3, 'passed')
 }
 
 export async function catch_up_in_subgraphs(editor) {
   await editor.load(judged(unique('inside a tab')))
-  await editor.in(() => window.app.graph.convertToSubgraph(new Set([2, 3].map((id) => window.app.graph.getNodeById(id)))))
+  await editor.in(() => void window.app.graph.convertToSubgraph(new Set([2, 3].map((id) => window.app.graph.getNodeById(id)))))
   await editor.frames()
   const theirs = await editor.serialized()
-  const ended = editor.in(() => new Promise((resolve) => window.comfyAPI.api.api.addEventListener('execution_success', resolve, { once: true })))
+  const ended = ending(editor)
   await editor.run()
   await editor.load(judged(unique('beside it')))
   await ended
@@ -39,5 +58,6 @@ export async function catch_up_in_subgraphs(editor) {
     window.app.canvas.openSubgraph(host.subgraph, host)
   })
   await editor.page.waitForFunction(() => document.querySelectorAll('.rf-panel[data-outcome="failed"]').length >= 2)
+  await editor.in(() => window.app.canvas.setGraph(window.app.graph))
   editor.troubles.splice(0, Infinity, ...editor.troubles.filter((each) => !each.includes('cleanup event listeners'))) // frontend 1.32's own
 }

@@ -8,9 +8,10 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from support.events import History
 from support.loops import Since, failed, loop, nested, passed, verdicts
 from support.prompts import evaluate, node
-from support.server import ComfyUI, History
+from support.server import ComfyUI
 
 from runflow_api.sandbox.app import Fault, Sandbox, ScriptedVerdict
 
@@ -26,6 +27,7 @@ def cancelled_after(server: ComfyUI, prompt_id: str) -> tuple[float, History]:
     return server.wait_for("execution_interrupted", prompt_id).at - began, history
 
 
+@pytest.mark.timing
 def test_cancel_while_attempt_2_is_judged_stops_at_once_and_its_verdict_is_not_paid_again(
     server: ComfyUI, sandbox: Sandbox, since: Since, prompt: str
 ) -> None:
@@ -45,6 +47,7 @@ def test_cancel_while_attempt_2_is_judged_stops_at_once_and_its_verdict_is_not_p
     assert set(since.generated[2:]) <= {(prompt, 8)}
 
 
+@pytest.mark.timing
 def test_cancel_while_attempt_2_is_made_stops_at_once(
     server: ComfyUI, sandbox: Sandbox, since: Since, prompt: str
 ) -> None:
@@ -71,6 +74,7 @@ def no_price_is_known(server: ComfyUI) -> Iterator[None]:
     file.unlink()
 
 
+@pytest.mark.timing
 def test_cancel_is_heard_while_the_price_is_not_answered(
     server: ComfyUI, sandbox: Sandbox, since: Since, prompt: str, no_price_is_known: None
 ) -> None:

@@ -15,6 +15,7 @@ from support.server import ComfyUI, PromptFailed
 from runflow_api.sandbox.app import Fault, Sandbox, ScriptedVerdict
 
 SUBMIT = "/v1/evaluations"
+TEST_NODES = (Path(__file__).parents[1] / "test_nodes",)
 
 
 def kept(server: ComfyUI, text: str) -> Path:
@@ -60,7 +61,7 @@ def test_the_best_attempt_comes_out_where_a_limit_is_reached(
     comfyui_factory: Callable[..., ComfyUI], sandbox: Sandbox, prompt: str
 ) -> None:
     env = {"RUNFLOW_BASE_URL": sandbox.url, "RUNFLOW_API_KEY": sandbox.api_key}
-    with comfyui_factory(env={**env, "RUNFLOW_MAX_EVALUATIONS_PER_PROMPT": "2"}) as limited:
+    with comfyui_factory(env={**env, "RUNFLOW_MAX_EVALUATIONS_PER_PROMPT": "2"}, extra_nodes=TEST_NODES) as limited:
         since = Since(limited, sandbox)
         verdicts(sandbox, failed(0.3), failed(0.6))
         history = limited.run(loop(prompt, max_attempts=5))

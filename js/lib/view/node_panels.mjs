@@ -1,0 +1,359 @@
+/** The panels of all nodes: which nodes have one, what each shows, and when it is drawn anew. */
+import { api, app, chain, drawsElements, reveal, rootGraph } from '../comfy/app.mjs'
+import { badge, hideProgressText, openSettings, putBack } from '../comfy/compat.mjs'
+import { onOpened, workflowId } from '../comfy/tabs.mjs'
+import { patch } from '../dom.mjs'
+import { score } from '../format.mjs'
+import { onStatus, status } from '../server.mjs'
+import { isHere, listen, read, trouble } from '../state/events.mjs'
+import { executionId, Survey } from '../comfy/links.mjs'
+import { madeFrom } from '../state/made_from.mjs'
+import { plan } from '../state/plan.mjs'
+import { shownOf, Store } from '../state/store.mjs'
+import { onLanguage } from '../text.mjs'
+import { say } from './live.mjs'
+import { contentOf, outcomeOf, panelView, spoken } from './panel.mjs'
+import { SIGNS } from './score.mjs'
+
+/** @typedef {import('../types').GraphNode} GraphNode */
+/**
+ * @typedef {object} Panel
+ * @property {GraphNode} node
+ * @property {HTMLElement} element
+ * @property {'line' | 'whole'} size
+ * @property {import('./panel.mjs').Given | null} given what it shows
+ * @property {number} selected
+ * @property {string} subject the identity that `selected` belongs to
+ * @property {string} said
+ */
+
+/** What is drawn in one go, in ms: the page stays smooth with hundreds of panels. */
+const SLICE_MS = 12
+const SECOND_MS = 1000
+/** Zoomed out further than this, a panel says its outcome and nothing else. */
+const FAR = 0.42
+const ZOOMED_MS = 120
+const COLOURS = { passed: '#0b6b31', failed: '#9b1c1c', unknown: '#6b4a00', waiting: '#15448f' }
+
+/** @type {Map<GraphNode, Panel>} */
+const panels = new Map()
+/** @type {Set<Panel>} */
+const waiting = new Set()
+const store = new Store()
+/** @type {ReturnType<typeof setTimeout> | undefined} */
+let drawing
+/** @type {ReturnType<typeof setTimeout> | undefined} */
+let ticking
+
+/** Listen to what happens; nothing is asked while no node has a panel. */
+export function start() {
+  listen(store, allMadeFrom)
+  hideProgressText((id) => panelOf(id.split('.')[0]) !== undefined)
+  store.subscribe((workflow) => workflow === workflowId() && draw())
+  api.addEventListener('graphChanged', draw)
+  for (const name of ['execution_success', 'execution_error', 'execution_interrupted'])
+    api.addEventListener(name, draw)
+  document.addEventListener('wheel', () => setTimeout(followZoom, ZOOMED_MS), {
+    capture: true,
+    passive: true
+  })
+  onStatus(draw)
+  onLanguage(draw)
+  onOpened(restore)
+}
+
+/**
+ * Fill a panel that was put on a node.
+ * @param {GraphNode} node @param {HTMLElement} element @param {'line' | 'whole'} size
+ */
+export function adopt(node, element, size) {
+  /** @type {Panel} */
+  const panel = { node, element, size, given: null, selected: -1, subject: '', said: '' }
+  panels.set(node, panel)
+  addBadge(node, () => (panel.given && !isLegible(node) ? panel.given : null))
+  chain(node, 'onRemoved', () => forget(panel))
+  draw()
+}
+
+/** A subgraph's own node says what did worst inside. @param {GraphNode} host */
+export const adoptHost = (host) => addBadge(host, () => worstInside(host))
+
+/** Whether a panel can be read where it is now. @param {GraphNode} node */
+const isLegible = ({ flags }) =>
+  !flags?.collapsed && (drawsElements() || app.canvas.ds.scale >= FAR)
+
+/** @param {Panel} panel */
+function forget(panel) {
+  panels.delete(panel.node)
+  waiting.delete(panel)
+}
+
+/** A workflow was opened: read what its nodes showed, if it has any of ours. */
+export function restore() {
+  sweep()
+  if (panels.size) read(store)
+  draw()
+}
+
+/** Undo and other tabs leave nodes behind that nobody removed: `LGraph.clear` told no subgraph's before 1.58. */
+function sweep() {
+  for (const panel of panels.values()) if (!isOpenNode(panel.node)) forget(panel)
+}
+
+/** @param {GraphNode} node one that is in no graph yet may still be put into one */
+function isOpenNode({ graph }) {
+  const root = rootGraph()
+  if (!graph || graph === root) return true
+  const subgraphs = root.subgraphs ?? root._subgraphs
+  return subgraphs?.get ? subgraphs.get(graph.id) === graph : true
+}
+
+/** Many events come at once: draw once, when they have passed, and in slices. */
+export function draw() {
+  if (drawing === undefined) drawing = setTimeout(drawAll)
+}
+
+async function drawAll() {
+  drawing = undefined
+  sweep()
+  if (!panels.size) return
+  askStatus()
+  followZoom()
+  const seen = { survey: new Survey(rootGraph()), known: new Map(), status: known }
+  let began = performance.now()
+  for (const panel of [...panels.values()]) {
+    if (performance.now() - began > SLICE_MS) {
+      await new Promise((go) => setTimeout(go))
+      began = performance.now()
+    }
+    if (panels.has(panel.node)) drawPanel(panel, seen)
+  }
+  tick()
+}
+
+/** @type {import('../types').Status | null} what the server said last: nothing waits for it */
+let known = null
+
+async function askStatus() {
+  const found = await status()
+  if (found === known) return
+  known = found
+  draw()
+}
+
+/** A node that shows a verdict says what the next one costs. @param {GraphNode} node @param {Survey} survey @param {any} now */
+function planOf(node, survey, now) {
+  const own = plan(node, survey, now)
+  const [place] = survey.places.get(node) ?? []
+  const judged = place && !own.warns && survey.source(place, 'evaluation').place?.node
+  return judged ? { ...plan(judged, survey, now), remedy: own.remedy } : own
+}
+
+/**
+ * @param {Panel} panel
+ * @param {{survey: Survey, known: Map<string, string>, status: import('../types').Status | null}} seen
+ */
+function drawPanel(panel, { survey, known, status: now }) {
+  const { node, element } = panel
+  if (!node.graph) return
+  putBack(node, element)
+  const places = new Map(
+    (survey.places.get(node) ?? []).map((place) => [executionId(place), place])
+  )
+  const states = [...places.keys()]
+    .flatMap((id) => store.of(workflowId(), id))
+    .sort((a, b) => b.at - a.at)
+  const made = (/** @type {string} */ id) => {
+    const place = places.get(id)
+    return place && madeFrom(place, survey, known)
+  }
+  const { state, outdated } = shownOf(states, made, isHere)
+  const subject = `${state?.identity} ${state?.phase}`
+  if (subject !== panel.subject) Object.assign(panel, { subject, selected: contentOf(state).worst })
+  panel.given = {
+    size: panel.size,
+    state,
+    outdated,
+    plan: planOf(node, survey, now),
+    usual: now?.usual ?? null,
+    trouble: trouble.text,
+    selected: panel.selected,
+    picked: node.properties?.runflow_picked ?? '',
+    now: Date.now()
+  }
+  show(panel)
+}
+
+/** @param {Panel} panel */
+function show(panel) {
+  const { element, given } = panel
+  if (!given) return
+  const outcome = outcomeOf(given)
+  element.dataset.outcome = outcome
+  element.dataset.outdated = String(given.outdated)
+  element.dataset.size = panel.size
+  patch(element, panelView(given, actsOf(panel)))
+  const said = spoken(given)
+  if (panel.said && said !== panel.said && panel.size === 'whole')
+    say(`${panel.node.title}: ${said}`)
+  panel.said = said
+  if (outcome === 'waiting') waiting.add(panel)
+  else waiting.delete(panel)
+  if (opened?.panel === panel) import('./popover.mjs').then(({ refresh }) => refresh())
+}
+
+/** From far away only the outcome can be read. */
+function followZoom() {
+  document.documentElement.toggleAttribute('data-rf-far', app.canvas.ds.scale < FAR)
+}
+
+/** Seconds tick while something waits. */
+function tick() {
+  clearTimeout(ticking)
+  if (!waiting.size) return
+  ticking = setTimeout(() => {
+    for (const panel of waiting) {
+      if (panel.given) panel.given.now = Date.now()
+      show(panel)
+    }
+    tick()
+  }, SECOND_MS)
+}
+
+/** @returns {Record<string, string>} what each node with a panel is made from, by its execution id */
+function allMadeFrom() {
+  sweep()
+  if (!panels.size) return {}
+  const survey = new Survey(rootGraph())
+  const known = new Map()
+  const places = [...panels.keys()].flatMap((node) => survey.places.get(node) ?? [])
+  return Object.fromEntries(
+    places.map((place) => [executionId(place), madeFrom(place, survey, known)])
+  )
+}
+
+/** @param {string} id an execution id */
+const panelOf = (id) =>
+  [...panels.values()].find(({ node }) => String(node.id) === id.split(':').at(-1))
+
+// --- what is pressed --------------------------------------------------------------------------------
+
+/** @type {{panel: Panel, subject: import('./popover.mjs').Subject} | null} */
+let opened = null
+
+/** @param {Panel} panel @returns {import('./panel.mjs').Acts} */
+function actsOf(panel) {
+  return {
+    open: () => openDetails(panel),
+    choose: (index, opens) => {
+      panel.selected = index
+      if (panel.given) panel.given.selected = index
+      show(panel)
+      if (opens) openDetails(panel)
+    },
+    cancel: () => api.interrupt(panel.given?.state?.prompt ?? null),
+    mend: (remedy) => mend(panel, remedy)
+  }
+}
+
+/** @param {Panel} panel @param {string} remedy */
+async function mend({ node }, remedy) {
+  if (remedy === 'key') return openSettings()
+  const { showVerdict } = await import('../gestures/commands.mjs')
+  showVerdict(node)
+}
+
+/** @param {Panel} panel */
+async function openDetails(panel) {
+  const { inspect, isOpen } = await import('./popover.mjs')
+  const gestures = await import('../gestures/take_attempt.mjs')
+  if (opened?.panel === panel && isOpen(opened.subject)) Object.assign(opened.subject, {})
+  const { node } = panel
+  const loop = () => contentOf(panel.given?.state ?? null).loop
+  const subject = {
+    read: () => inspected(panel),
+    offer: (/** @type {any} */ item) => {
+      const own = loop()
+      return own && gestures.attemptOffer(node, own, item)
+    },
+    take: (/** @type {any} */ item) => {
+      const own = loop()
+      if (own) gestures.takeAttempt(node, own, item)
+      draw()
+    },
+    usePrompt: (/** @type {string} */ text) => {
+      gestures.usePrompt(node, text)
+      draw()
+    },
+    opener: () =>
+      /** @type {HTMLElement | null} */ (panel.element.querySelector('[data-focus="action"]')),
+    chosen: (/** @type {number} */ index) => actsOf(panel).choose(index, false)
+  }
+  opened = { panel, subject }
+  inspect(subject, Math.max(0, panel.selected), panel.element.getBoundingClientRect())
+}
+
+/** @param {Panel} panel */
+function inspected({ node, given }) {
+  if (!panels.has(node) || !given?.state) return null
+  const { items, loop } = contentOf(given.state)
+  if (given.state.phase === 'done')
+    return { items, loop, picked: given.picked, outdated: given.outdated, prompt: '' }
+  const stopped = { message: given.state.message }
+  return { items: [unjudged(stopped.message)], loop: null, picked: '', outdated: false, prompt: '' }
+}
+
+/** @param {string} message @returns {import('../types').Verdict} */
+const unjudged = (message) => ({
+  id: null,
+  image: '',
+  judge: '',
+  verdict: 'unknown',
+  score: null,
+  issues: [message],
+  strengths: [],
+  judges: [],
+  improved_prompt: '',
+  cost: '',
+  seconds: null,
+  reused: false
+})
+
+/** Bring the node that shows this evaluation into view. @param {string} evaluationId @returns {boolean} */
+export function showNode(evaluationId) {
+  for (const { node, given } of panels.values()) {
+    const { items } = contentOf(given?.state ?? null)
+    if (!items.some(({ id }) => id === evaluationId)) continue
+    reveal(node)
+    return true
+  }
+  return false
+}
+
+// --- badges -----------------------------------------------------------------------------------------
+
+/** @param {GraphNode} node @param {() => import('./panel.mjs').Given | null} read what it is about, null for none */
+function addBadge(node, read) {
+  const empty = badge({ text: '', fgColor: '#fff', bgColor: '#000' })
+  if (!empty || !Array.isArray(node.badges)) return
+  node.badges.push(() => {
+    const given = read()
+    const outcome = given ? outcomeOf(given) : ''
+    const bgColor = COLOURS[/** @type {keyof typeof COLOURS} */ (outcome)]
+    if (!given || !bgColor) return empty
+    const { sum } = contentOf(given.state)
+    const reached =
+      given.state?.phase === 'done' && sum.score !== null ? ` ${score(sum.score)}` : ''
+    return badge({ text: `${SIGNS[outcome]}${reached}`, fgColor: '#fff', bgColor })
+  })
+}
+
+/** What did worst inside a subgraph. @param {GraphNode} host */
+function worstInside(host) {
+  const inside = [...panels.values()].filter(
+    ({ node, given }) => node.graph === host.subgraph && given?.state
+  )
+  const order = ['failed', 'unknown', 'waiting', 'passed']
+  const rank = (/** @type {Panel} */ { given }) => (given ? order.indexOf(outcomeOf(given)) : 9)
+  return inside.sort((a, b) => rank(a) - rank(b))[0]?.given ?? null
+}

@@ -1,0 +1,158 @@
+/** One popover in the page's top layer, beside what opened it: the inspector of panels and of the history. */
+import { copy, keepInside, patch } from '../dom.mjs'
+import { knownOf, load, onEvaluations, rate } from '../state/evaluations.mjs'
+import { onLanguage, t } from '../text.mjs'
+import { inspectorView } from './inspector.mjs'
+import { say } from './live.mjs'
+
+const WIDTH = 440
+const GAP = 8
+const COPIED_MS = 2000
+
+/**
+ * @typedef {object} Subject what is looked at; asked for anew whenever something changed
+ * @property {() => Omit<import('./inspector.mjs').Given, 'index' | 'more' | 'ui' | 'offer'> | null} read
+ * @property {(item: any) => import('../types').Offer | null} [offer]
+ * @property {(item: any) => void} [take]
+ * @property {((text: string) => void) | null} usePrompt
+ * @property {() => HTMLElement | null} opener where the focus goes back to
+ * @property {(index: number) => void} [chosen]
+ */
+
+/** @type {HTMLElement | null} */
+let root = null
+/** @type {Subject | null} */
+let subject = null
+let index = 0
+/** @type {DOMRect | null} what it stands beside */
+let anchor = null
+/** @type {string | null} the evaluation that was read last */
+let read = null
+/** @type {import('./inspector.mjs').Given['ui']} */
+let ui
+
+const closed = () => ({ asks: false, trouble: '', copied: '', large: false, pair: null, share: 50 })
+
+/** Look at an image of a subject. @param {Subject} wanted @param {number} at @param {DOMRect} beside */
+export function inspect(wanted, at, beside) {
+  root ??= build()
+  subject = wanted
+  index = at
+  ui = closed()
+  read = null
+  root.hidden = false
+  if (root.showPopover && !root.matches(':popover-open')) root.showPopover()
+  anchor = beside
+  refresh()
+  const close = root.querySelector('[data-focus="close"]')
+  if (close instanceof HTMLElement) close.focus({ preventScroll: true })
+}
+
+/** Whether it shows this subject. @param {Subject} [wanted] */
+export const isOpen = (wanted) => subject !== null && (!wanted || wanted === subject)
+
+export function close() {
+  if (!root || !subject) return
+  const opener = subject.opener()
+  subject = null
+  if (root.hidePopover && root.matches(':popover-open')) root.hidePopover()
+  root.hidden = true
+  patch(root)
+  opener?.focus({ preventScroll: true })
+}
+
+/** Show what is known now. */
+export function refresh() {
+  const found = subject?.read()
+  if (!root || !subject) return
+  if (!found?.items.length) return close()
+  index = Math.min(index, found.items.length - 1)
+  const item = found.items[index]
+  if (item.id !== read) load(item.id) // once, also where it cannot be read
+  read = item.id
+  const offer = subject.offer?.(item) ?? null
+  patch(
+    root,
+    inspectorView({ ...found, index, more: knownOf(item.id), offer, ui }, acts(found.items))
+  )
+  root.dataset.large = String(ui.large)
+  place()
+}
+
+/** @param {any[]} items @returns {import('./inspector.mjs').Acts} */
+function acts(items) {
+  const item = items[index]
+  return {
+    close,
+    choose: (to) => {
+      index = to
+      ui = { ...closed(), large: ui.large }
+      subject?.chosen?.(to)
+      refresh()
+    },
+    usePrompt: subject?.usePrompt ?? null,
+    take: (one) => {
+      subject?.take?.(one)
+      refresh()
+    },
+    rate: (rating, reason) => send(item, rating, reason),
+    copy: async (text, name, beside) => {
+      await copy(text, beside)
+      show({ copied: name })
+      setTimeout(() => ui.copied === name && show({ copied: '' }), COPIED_MS)
+    },
+    show,
+    readAll: () =>
+      items.forEach((each) => {
+        load(each.id)
+      })
+  }
+}
+
+/** @param {Partial<import('./inspector.mjs').Given['ui']>} change */
+function show(change) {
+  const asked = change.asks && !ui.asks
+  ui = { ...ui, ...change }
+  refresh()
+  const reason = asked && root?.querySelector('[data-focus="reason"]')
+  if (reason instanceof HTMLElement) reason.focus()
+}
+
+/** @param {any} item @param {'good' | 'bad' | 'clear'} rating @param {string} reason */
+async function send(item, rating, reason) {
+  try {
+    const { rating: now } = await rate(item.id, rating, reason)
+    show({ asks: false, trouble: '' })
+    say(t(`rating.said.${now}`))
+  } catch (error) {
+    show({ trouble: /** @type {Error} */ (error).message })
+  }
+}
+
+function build() {
+  const made = document.createElement('div')
+  made.className = 'rf-inspector'
+  made.setAttribute('role', 'dialog')
+  made.setAttribute('popover', 'manual')
+  made.setAttribute('aria-label', t('panel.details'))
+  document.body.append(made)
+  keepInside(made)
+  made.addEventListener('keydown', (event) => event.key === 'Escape' && close())
+  onEvaluations(refresh)
+  onLanguage(() => {
+    made.setAttribute('aria-label', t('panel.details'))
+    refresh()
+  })
+  return made
+}
+
+/** Beside it, where there is more room, and never outside the window, also when it grows. */
+function place() {
+  if (!root || !anchor) return
+  const { innerWidth, innerHeight } = window
+  const right = anchor.right + GAP + WIDTH <= innerWidth
+  const left = right ? anchor.right + GAP : Math.max(GAP, anchor.left - GAP - WIDTH)
+  const top = Math.max(GAP, Math.min(anchor.top, innerHeight - root.offsetHeight - GAP))
+  root.style.left = `${Math.min(left, innerWidth - WIDTH - GAP)}px`
+  root.style.top = `${top}px`
+}

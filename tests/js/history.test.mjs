@@ -1,0 +1,130 @@
+import assert from 'node:assert/strict'
+import { afterEach, beforeEach, test } from 'vitest'
+import { open } from '../../js/lib/comfy/app.mjs'
+import { patch } from '../../js/lib/dom.mjs'
+import { chart } from '../../js/lib/history/chart.mjs'
+import { noQuery, parameters, Rows } from '../../js/lib/history/rows.mjs'
+import { historyView } from '../../js/lib/history/view.mjs'
+import { speak } from '../../js/lib/text.mjs'
+
+/** Requests that wait until the test answers them. */
+let asked = []
+const api = {
+  apiURL: (route) => route,
+  fetchApi: (route) =>
+    new Promise((resolve, reject) => {
+      const json = (body, status = 200) => resolve(new Response(JSON.stringify(body), { status }))
+      asked.push({ route, json, reject })
+    })
+}
+const settled = () => new Promise((go) => setTimeout(go))
+const row = (id, more = {}) => ({
+  ...{ row: id, id: `e${id}`, outcome: 'passed', score: 0.9, cost: '0.10', seconds: 2 },
+  ...{ created_at: 1, prompt: `prompt ${id}`, image: '', issue: '', failure: null },
+  ...{ feedback: { rating: 'none', reason: '' }, ...more }
+})
+
+beforeEach(() => {
+  asked = []
+  open({}, api)
+})
+afterEach(() => open(null, null))
+
+test('a slow answer never wins over a later question', async () => {
+  const rows = new Rows(() => {})
+  rows.ask({ ...noQuery(), search: 'old' })
+  rows.ask({ ...noQuery(), search: 'new' })
+  const [old, now] = asked
+  now.json({ rows: [row(2)], next: null })
+  await settled()
+  old.json({ rows: [row(1)], next: 7 })
+  await settled()
+  assert.deepEqual([rows.rows.map(({ row: id }) => id), rows.complete], [[2], true])
+})
+
+test('a page that cannot be read does not end the list', async () => {
+  const rows = new Rows(() => {})
+  rows.ask(noQuery())
+  asked[0].json({ rows: [row(1)], next: 1 })
+  await settled()
+  rows.more()
+  asked[1].json({ error: { message: 'busy' } }, 500)
+  await settled()
+  assert.deepEqual([rows.trouble, rows.complete, rows.rows.length], ['busy', false, 1])
+  rows.more()
+  assert.match(asked[2].route, /before=1/)
+  asked[2].json({ rows: [row(0)], next: null })
+  await settled()
+  assert.deepEqual([rows.trouble, rows.rows.length], ['', 2])
+})
+
+test('a page is asked for once, however often the list wants it', () => {
+  const rows = new Rows(() => {})
+  rows.ask(noQuery())
+  rows.more()
+  rows.more()
+  assert.equal(asked.length, 1)
+})
+
+test('filters go to the server, whose files hold the same', () => {
+  const query = { ...noQuery(), rating: 'bad', days: 7, workflow: 'w' }
+  const now = Date.UTC(2026, 0, 10, 15)
+  assert.deepEqual(parameters(query, now), {
+    rating: 'bad',
+    workflow: 'w',
+    since: String(Date.UTC(2026, 0, 4) / 1000)
+  })
+  assert.deepEqual(parameters(noQuery()), {})
+})
+
+function shown(rows, query = noQuery(), more = {}) {
+  const root = document.createElement('div')
+  const list = { rows, trouble: '', reading: false, complete: true, ...more }
+  const given = { list, query, workflow: 'w', totals: null, newer: false, first: 0, last: 9 }
+  patch(root, historyView({ ...given, current: 0, busy: new Set() }, {}))
+  return root
+}
+
+test('what is asked for stands in the fields', () => {
+  const root = shown([], { ...noQuery(), search: 'lake', outcome: 'failed', days: 7 })
+  assert.equal(root.querySelector('input').value, 'lake')
+  const chosen = [...root.querySelectorAll('select')].map((each) => each.value)
+  assert.deepEqual(chosen, ['failed', '', '7', ''])
+  assert.ok(root.querySelector('[data-focus="clear"]'))
+  assert.equal(shown([]).querySelector('[data-focus="clear"]'), null)
+})
+
+test('a row says why it did not pass, and what is under way can be collected', () => {
+  const root = shown([
+    row(3, { outcome: 'failed', issue: 'six fingers', prompt: 'a hand' }),
+    row(2, { outcome: 'open', score: null }),
+    row(1, { outcome: 'closed', id: null, failure: 'INVALID_IMAGE' })
+  ])
+  const [failed, under, closed] = [...root.querySelectorAll('.rf-list-item')]
+  assert.match(failed.textContent, /a hand.*six fingers/)
+  assert.match(under.textContent, /collect/)
+  assert.match(closed.textContent, /INVALID_IMAGE/)
+  assert.equal(root.querySelectorAll('[tabindex="0"]').length, 1, 'one stop for the Tab key')
+})
+
+test('script in a prompt stays text', () => {
+  const root = shown([row(1, { prompt: '<img src=x onerror=alert(1)>' })])
+  assert.equal(root.querySelector('img'), null)
+})
+
+test('only what has a verdict counts as judged, in the words and in the bars, and there is a scale', () => {
+  const history = {
+    chart: '{judged} judged, {rate} %',
+    today: '',
+    day: '',
+    scale_credits: '{n} cr'
+  }
+  speak({ en: { runflow: { history } } }, 'en')
+  const root = document.createElement('div')
+  const day = { date: '2026-01-01', evaluations: 10_051, judged: 4, passed: 3, credits: '1.5' }
+  const limits = { evaluations: 9, credits: null }
+  patch(root, chart({ days: [day], today: { evaluations: 0, credits: '0' }, limits }))
+  assert.equal(root.querySelector('[role=img]').getAttribute('aria-label'), '4 judged, 75 %')
+  assert.match(root.querySelector('.rf-bar-passed').getAttribute('style'), /height: ?75%/)
+  assert.equal(root.querySelector('.rf-scale').textContent, '1.5 cr0')
+})

@@ -1,0 +1,3 @@
+"""The routes are tried on a real ComfyUI."""
+
+from support.fixtures import comfyui_factory  # noqa: F401
