@@ -10,7 +10,7 @@ import {
   menuItems,
   toolbox
 } from './lib/gestures/register.mjs'
-import { fetchWithin, request } from './lib/server.mjs'
+import { fetchWithin } from './lib/server.mjs'
 import { applyDefaults, settings } from './lib/settings/page.mjs'
 import { addPanel, sizeOf } from './lib/comfy/widget.mjs'
 import { language, onLanguage, speak, t } from './lib/text.mjs'
@@ -62,22 +62,9 @@ function addSidebar() {
 /** @type {Promise<typeof import('./lib/view/node_panels.mjs')> | null} loaded while ComfyUI starts */
 let panels = null
 
-const ask = () => import('./lib/ask/page.mjs')
-
-/** What waits for this page's answer, as after a reload; a page with none of the pack's nodes asks for nothing. */
-async function askedBefore() {
-  try {
-    const { questions } = await request(`ask?client=${encodeURIComponent(api.clientId ?? '')}`)
-    if (questions.length) for (const question of questions) (await ask()).hear(question)
-  } catch (error) {
-    console.debug('Runflow Evaluate: open questions could not be read', error)
-  }
-}
-
 function loadPanels() {
   panels ??= import('./lib/view/node_panels.mjs').then((loaded) => {
     loaded.start()
-    askedBefore()
     return loaded
   })
   return panels

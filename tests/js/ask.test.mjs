@@ -5,6 +5,8 @@ import { open } from '../../js/lib/comfy/app.mjs'
 let sent
 let answers
 let hear
+let replace
+let now
 const settled = () => new Promise((go) => setTimeout(go))
 const root = () => document.querySelector('.rf-ask')
 const shown = () => Boolean(root()) && !root().hidden
@@ -27,6 +29,8 @@ const question = (id, count = 1) => ({
 
 beforeEach(async () => {
   document.body.replaceChildren()
+  now = 0
+  vi.spyOn(performance, 'now').mockImplementation(() => (now += 1000)) // nobody answers in the first instant
   sent = []
   answers = [{ open: 0 }]
   const api = {
@@ -44,9 +48,14 @@ beforeEach(async () => {
   vi.resetModules()
   const app = await import('../../js/lib/comfy/app.mjs')
   app.open({ extensionManager: { toast: { add: () => {} } } }, api)
-  hear = (await import('../../js/lib/ask/page.mjs')).hear
+  const page = await import('../../js/lib/ask/page.mjs')
+  hear = page.hear
+  replace = page.replace
 })
-afterEach(() => open(null, null))
+afterEach(() => {
+  vi.restoreAllMocks()
+  open(null, null)
+})
 
 test('the page says that it has the question, and shows the image with its prompt', () => {
   hear(question('q1'))
@@ -124,4 +133,20 @@ test('a question that is put aside comes back with the next one', () => {
   assert.equal(shown(), false)
   hear(question('q2'))
   assert.match(root().querySelector('img').getAttribute('src'), /q1/)
+})
+
+test('a key that was meant for something else is no answer, and no button has the focus', async () => {
+  vi.spyOn(performance, 'now').mockReturnValue(now)
+  hear(question('q1'))
+  press('r')
+  await settled()
+  assert.equal(sent.length, 1)
+  assert.equal(document.activeElement, root())
+})
+
+test('what ended while the page was not connected goes, what came meanwhile stays', () => {
+  hear(question('q1'))
+  hear(question('q2'))
+  replace([], ['q1'])
+  assert.match(root().querySelector('img').getAttribute('src'), /q2/)
 })

@@ -15,11 +15,25 @@ let trouble = ''
 /** Put aside by the person: nothing is shown before the next question, or until it is asked for. */
 let isAside = false
 let isBusy = false
+/** When the question came into view, in ms: a key that was meant for something else is no answer. */
+let since = 0
+const MEANT_MS = 400
+
+onLanguage(draw)
 
 /** What the server says of a question: that it is open, or that it has ended. @param {any} said */
 export function hear(said) {
   if (said?.phase === 'closed') forget(said.id)
   else if (typeof said?.id === 'string' && Array.isArray(said.images)) take(said)
+}
+
+export const known = () => [...questions.keys()]
+
+/** What waits for this page now, in place of what was known before. @param {Question[]} open @param {string[]} before */
+export function replace(open, before) {
+  const ids = new Set(open.map(({ id }) => id))
+  for (const id of before) if (!ids.has(id)) forget(id)
+  for (const question of open) hear(question)
 }
 
 /** @param {Question} question */
@@ -54,30 +68,27 @@ function draw() {
   const canNotify = globalThis.Notification?.permission === 'default'
   const waiting = questions.size - 1
   patch(root, askView({ question, index, waiting, address, trouble, canNotify }, acts))
-  if (root.hidden) show(root)
+  if (!root.isConnected) show(root)
 }
 
 function build() {
   const made = document.createElement('div')
   made.className = 'rf-inspector rf-ask'
   made.tabIndex = -1
-  made.hidden = true
   made.popover = 'manual'
   made.setAttribute('role', 'dialog')
   made.setAttribute('aria-labelledby', 'rf-ask-title')
   keepInside(made)
   made.addEventListener('keydown', pressed)
-  document.body.append(made)
-  onLanguage(draw)
   return made
 }
 
 /** @param {HTMLElement} element */
 function show(element) {
-  element.hidden = false
-  if (element.showPopover && !element.matches(':popover-open')) element.showPopover()
-  const first = element.querySelector('[data-focus="accept"]')
-  if (first instanceof HTMLElement && !isTyping()) first.focus({ preventScroll: true })
+  document.body.append(element)
+  element.showPopover?.()
+  since = performance.now()
+  if (!isTyping()) element.focus({ preventScroll: true }) // not a button: Space and Enter answer nothing yet
 }
 
 /** Whether the person writes somewhere else: the focus is not taken away then. */
@@ -89,10 +100,8 @@ function isTyping() {
 }
 
 function hide() {
-  if (!root || root.hidden) return
-  if (root.hidePopover && root.matches(':popover-open')) root.hidePopover()
-  root.hidden = true
-  patch(root)
+  root?.remove()
+  root = null
 }
 
 const acts = {
@@ -115,7 +124,7 @@ function pressed(event) {
   const typing = event.target instanceof HTMLElement && event.target.matches('textarea')
   const command = event.ctrlKey || event.metaKey
   if (typing && command && event.key === 'Enter') return acts.reject()
-  if (typing || command || event.altKey) return
+  if (typing || command || event.altKey || performance.now() - since < MEANT_MS) return
   const key = event.key.toLowerCase()
   if (key === 'a') event.shiftKey ? acts.acceptAll() : acts.accept()
   else if (key === 'r') acts.reject()
