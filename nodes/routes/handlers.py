@@ -68,7 +68,7 @@ class Handlers:
         """What a panel says before Run: who would judge, and what it would cost."""
         current = self.settings()
         return {
-            "judge": "runflow" if current.api_key else "local",
+            "judge": "runflow" if current.api_key else "model" if current.model_url else "local",
             "prices": await in_thread(self._known_prices) if current.api_key else {},
             "limit": current.max_evaluations_per_prompt,
             "usual": await in_thread(self._usual_seconds) if current.api_key else None,

@@ -13,6 +13,8 @@ const ISSUES = 3
 const BESIDE_STRIP = 1
 /** What is older than this was not just now. */
 const EARLIER_MS = 120_000
+/** Who is waited for in these is not Runflow. */
+const OWN_WAITING = ['answering', 'asking']
 
 /**
  * @typedef {object} Given what a panel shows
@@ -216,9 +218,10 @@ export function waitingLines({ state, usual, now }) {
     of > 1 && t('waiting.judged', { judged, all: of }),
     waitingText(state.code)
   ]
-  const usually = usual
-    ? t('waiting.usual', { low: seconds(usual.p50), high: seconds(usual.p90) })
-    : ''
+  const usually =
+    usual && !OWN_WAITING.includes(state.code)
+      ? t('waiting.usual', { low: seconds(usual.p50), high: seconds(usual.p90) })
+      : ''
   return [
     first.filter(Boolean).join(' · '),
     [seconds(Math.floor(gone)), usually].filter(Boolean).join(' · '),
