@@ -175,7 +175,7 @@ class FreeJudges:
         if batch.job.person is None:
             return [nobody_to_ask() for _ in asked]
         deadline = Deadline.after(batch.job.options.timeout_s, batch.deadline.cancelled)  # whatever others took before
-        return await batch.job.person.ask(asked, deadline)
+        return await batch.job.person.ask_person(asked, deadline)
 
     # --- the journal ------------------------------------------------------------------------------
 
