@@ -31,7 +31,7 @@ def rerun_if_unjudged(verdict: BatchVerdict, node: type[io.ComfyNode]) -> None:
 
 
 def _visible_key(inputs: dict[str, Any]) -> str:
-    """The inputs that are no links: all that ``fingerprint_inputs`` can see."""
+    """The inputs that are not links: all that ``fingerprint_inputs`` can see."""
     constant = {name: value for name, value in inputs.items() if not isinstance(value, list | tuple | type(None))}
     return json.dumps(constant, sort_keys=True, default=str)
 

@@ -13,7 +13,7 @@ from . import _image_batch, _runtime
 from ._schema import EvaluationType, schema
 
 BLOCKED = ExecutionBlocker(None)
-"""Blocks what hangs on an output, and says nothing: an empty side is no error."""
+"""Blocks what hangs on an output, and says nothing: an empty side is not an error."""
 _UNCONNECTED = object()
 
 

@@ -37,7 +37,7 @@ class RunflowError(Exception):
     """Base of the tree. ``code`` is stable; ``str(error)`` is ``[CODE] message cost advice``, for a person.
 
     ``message`` is what happened, ``attempts`` what each try met (oldest first), ``cost`` what it cost and
-    ``advice`` what to do; the last two are sentences, "" where there is nothing to say.
+    ``advice`` what to do; the last two are sentences, "" if there is nothing to say.
     """
 
     code = "RUNFLOW_ERROR"

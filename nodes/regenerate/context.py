@@ -236,7 +236,7 @@ class LoopContext:
 
     @cached_property
     def extra_cache_key(self) -> str:
-        """What End depends on that is no input of it: with other output nodes the attempts run again."""
+        """What End depends on that is not an input of it: with other output nodes the attempts run again."""
         body = self.body_inside(self.node_id)
         return " ".join(sorted(self.output_nodes(body))) if body else ""
 

@@ -140,7 +140,7 @@ class RunflowClient:
 
 def _checked_id(field: str, value: str) -> str:
     if not _ID.fullmatch(value):
-        raise InvalidInputError(field, "is no id: an id has letters, digits, - and _, at most 128 of them.")
+        raise InvalidInputError(field, "is not an id: an id has letters, digits, - and _, at most 128 of them.")
     return value
 
 

@@ -171,7 +171,7 @@ def _read(item: Item, take_prompt: bool) -> None:
 
 
 def _may_pay(work: EvaluateRun, yes: bool) -> bool:
-    """Say what will be paid and ask, unless that is nothing. Raises ``BudgetError`` where a limit forbids it."""
+    """Say what will be paid and ask, unless that is nothing. Raises ``BudgetError`` if a limit forbids it."""
     readable = [(item.pixel_hash, item.question, item.options) for item in work.items if item.error is None]
     if not readable:
         return True
@@ -181,7 +181,9 @@ def _may_pay(work: EvaluateRun, yes: bool) -> bool:
         return True
     answer = work.terminal.confirms("Go on and pay?")
     if answer is None:
-        work.terminal.say("[NOT_CONFIRMED] Nothing was sent and nothing was paid. To pay without being asked: --yes")
+        work.terminal.say(
+            "[NOT_CONFIRMED] Nothing was sent and nothing was paid. To pay without being asked, add --yes"
+        )
     elif not answer:
         work.terminal.say("Nothing was sent and nothing was paid.")
     return bool(answer)
@@ -366,8 +368,8 @@ def _say_how_to_go_on(work: EvaluateRun) -> None:
     waiting = sum(item.verdict is None for item in work.items)
     work.terminal.say(
         f"Interrupted. {len(work.items) - waiting} of {len(work.items)} have their verdict. What was submitted goes on "
-        "at Runflow and is paid once.\nTo go on, run the same command again: verdicts that are there are reused, what "
-        "is under way is picked up, and nothing is paid twice."
+        "at Runflow and is paid for once.\nTo go on, run the same command again: finished verdicts are reused, "
+        "evaluations under way are picked up, and nothing is paid for twice."
     )
 
 
@@ -389,7 +391,7 @@ def _conclude(work: EvaluateRun) -> int:
 
 
 def _is_wrong(error: errors.RunflowError | None) -> bool:
-    """Whether it is nothing that a policy decides: a file that is no image, or what would be wrong with every one."""
+    """Whether no policy decides about it: a file that is not an image, or what is wrong with every image."""
     return error is not None and (
         isinstance(error, errors.InvalidInputError) or scope_of(error, OWN_OF_A_FILE) is Scope.EVERY_IMAGE
     )

@@ -95,7 +95,7 @@ def write_report(items: Sequence[Item], args: argparse.Namespace) -> int:
     except OSError as error:
         raise ReportNotSavedError(
             f"{args.report} could not be written ({error.strerror or type(error).__name__}).",
-            cost="The verdicts are not lost: run the same command again, and nothing is paid twice.",
+            cost="The verdicts are not lost: run the same command again, and nothing is paid for twice.",
         ) from error
     return len(entries)
 

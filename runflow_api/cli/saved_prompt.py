@@ -28,12 +28,12 @@ from .known_nodes import (
 MAX_NODES = 10_000
 MAX_DEPTH = 400
 """Nodes between a sampler and its text."""
-UNSAVED = "its metadata holds no ComfyUI prompt"
-NO_JSON = "its metadata holds a prompt that is not JSON"
-COMPUTED = "the prompt was computed inside the workflow, and the saved graph does not hold the result"
-NOT_FOLLOWED = "no prompt could be followed from a sampler in its saved graph"
+UNSAVED = "its metadata does not contain a ComfyUI prompt"
+NO_JSON = "its metadata contains a prompt that is not JSON"
+COMPUTED = "the prompt was computed inside the workflow, and the saved graph does not contain the result"
+NOT_FOLLOWED = "no prompt could be traced from a sampler in its saved graph"
 EMPTY = "its positive prompt is empty"
-WHICH_SIDE = "a node with a positive and a negative side does not tell which of the two it gives"
+WHICH_SIDE = "a node with a positive and a negative side does not say which of the two it outputs"
 
 Link = tuple[str, int]
 Node = Mapping[str, Any]
@@ -76,7 +76,7 @@ def of_graph(graph: Any) -> tuple[str, str]:
         return "", COMPUTED
     texts = {text.strip(): text for text in reversed(found) if text.strip()}
     if len(texts) > 1:
-        return "", f"its saved graph has {len(texts)} different prompts, and does not tell which made this image"
+        return "", f"its saved graph has {len(texts)} different prompts, and does not say which one made this image"
     if texts:
         return next(iter(texts.values())), ""
     return "", EMPTY if found else NOT_FOLLOWED
@@ -305,7 +305,7 @@ class _Graph:
         return self._text(link, depth + 1)
 
     def _text(self, link: Link, depth: int) -> str:
-        """The text that an output gives. Raises ``ComputedTextError`` where the graph does not hold it."""
+        """The text that an output gives. Raises ``ComputedTextError`` if the graph does not hold it."""
         if depth > MAX_DEPTH or link[0] not in self._nodes:
             raise ComputedTextError
         inputs, kind = self._inputs(link[0]), self._kind(link[0])

@@ -107,7 +107,7 @@ class Terminal:
             self._moving = None
 
     def confirms(self, question: str) -> bool | None:
-        """Ask; ``None`` where nobody is there to answer (standard input is not a terminal)."""
+        """Ask; ``None`` if nobody is there to answer (standard input is not a terminal)."""
         if not sys.stdin.isatty():
             return None
         self.clear()

@@ -103,7 +103,7 @@ class Evaluator:
         self.bookkeeper.close()
 
     def journal(self) -> Journal:
-        """The journal, opened on first use. Raises ``JournalError`` where that cannot be done."""
+        """The journal, opened on first use. Raises ``JournalError`` if that cannot be done."""
         return self.bookkeeper.journal()
 
     def resolve(self, judge: JudgeChoice) -> JudgeChoice:
@@ -341,7 +341,7 @@ class Evaluator:
     def _send(self, item: BatchItem, reference_urls: list[str]) -> Evaluation | None:
         """Encode, fix the body, send and keep the id, all in one thread, so that no cancel comes in between.
 
-        ``None`` where the body is elsewhere: whoever has it gets the id.
+        ``None`` if the body is elsewhere: whoever has it gets the id.
         """
         batch, row = item.batch, item.row
         if batch.stopped_by is not None:
@@ -402,12 +402,14 @@ def _hash_of(image: Picture | ImageUrl) -> str:
 
 
 def _known_answer(row: Row) -> Evaluation | None:
-    """The answer in the journal; ``None`` where there is none yet, or where a damaged one can be read anew."""
+    """The answer in the journal; ``None`` if there is none yet, or where a damaged one can be read again."""
     try:
         answer = row.answer
         return None if answer is None else Evaluation.model_validate(answer)
     except (JournalError, pydantic.ValidationError) as error:
         if row.evaluation_id is None:
-            raise errors.NotJudgedError("The answer in the journal is damaged, and it names no evaluation.") from error
-        log.warning("The answer in the journal to evaluation %s is damaged; it is read anew.", row.evaluation_id)
+            raise errors.NotJudgedError(
+                "An answer in the journal is damaged and does not name its evaluation."
+            ) from error
+        log.warning("The journal's answer to evaluation %s is damaged; it is read again.", row.evaluation_id)
         return None

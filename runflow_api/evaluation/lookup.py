@@ -213,7 +213,7 @@ async def run(
 
 
 def run_failure(run: Run) -> str:
-    """Why a run failed, in a line; "" where it did not."""
+    """Why a run failed, in a line; "" if it did not."""
     if not (run.failure_code or run.failure_message):
         return "" if run.status_code not in ("failed", "cancelled") else f"{run.status_code}, no reason given"
     stage = f" (in {run.failure_stage_code})" if run.failure_stage_code else ""

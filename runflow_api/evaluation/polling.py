@@ -96,7 +96,7 @@ def _unlearned(elapsed_s: float) -> float:
 
 
 def seconds_between(start: str | None, end: str | None) -> float | None:
-    """Seconds between two ISO 8601 times of the API; ``None`` where they say nothing sane."""
+    """Seconds between two ISO 8601 times of the API; ``None`` if they say nothing sane."""
     try:
         begun, ended = (datetime.fromisoformat(str(text).replace("Z", "+00:00")) for text in (start, end))
         seconds = (ended - begun).total_seconds()
@@ -148,7 +148,7 @@ async def report_progress(progress: Progress, report: Report) -> None:
 class Polled(Generic[R]):
     """What was fetched.
 
-    ``latest`` is ``None`` where nothing was; ``trouble`` is what the last fetch met, if it was no answer;
+    ``latest`` is ``None`` if nothing was; ``trouble`` is what the last fetch met, if it was no answer;
     ``is_whole``: ``latest`` holds what is embedded, too.
     """
 

@@ -33,7 +33,7 @@ IfNotJudged = Literal["stop", "fail", "pass"]
 IF_NOT_JUDGED: tuple[IfNotJudged, ...] = get_args(IfNotJudged)
 
 LOCAL_PASSED = "pixels OK, content not judged (local judge)"
-LOCAL_FAILED = "pixels checked only, content not judged (local judge)"
+LOCAL_FAILED = "only pixels checked, content not judged (local judge)"
 GLANCE = 60
 """Characters of an issue in a summary."""
 MOST_ISSUE_CHARACTERS = 4_000
@@ -70,7 +70,7 @@ class Subject:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What one image got. ``score`` is 0 to 1, ``cost`` credits (``None`` where unknown), time in seconds.
+    """What one image got. ``score`` is 0 to 1, ``cost`` credits (``None`` if unknown), time in seconds.
 
     ``issues`` are what is wrong with the image, and why it was not judged; ``notes`` are how it was judged.
     """
@@ -208,7 +208,7 @@ class BatchVerdict:
 
     @property
     def outcome(self) -> Outcome:
-        """unknown if any is, else failed if any is, else passed."""
+        """unknown if any is, otherwise failed if any is, otherwise passed."""
         outcomes = {verdict.outcome for verdict in self.verdicts}
         return next(outcome for outcome in (UNKNOWN, FAILED, PASSED) if outcome in outcomes)
 
@@ -307,13 +307,13 @@ def not_asked(subject: Subject) -> Verdict:
 
 
 def total_cost(verdicts: Iterable[Verdict]) -> Decimal | None:
-    """The credits of all, exactly; ``None`` where not one cost is known."""
+    """The credits of all, exactly; ``None`` if not one cost is known."""
     known = [verdict.cost for verdict in verdicts if verdict.cost is not None]
     return sum(known, Decimal(0)) if known else None
 
 
 def credits_text(amount: Decimal | None) -> str:
-    """Credits in plain digits, as JSON and texts have them; "" where unknown."""
+    """Credits in plain digits, as JSON and texts have them; "" if unknown."""
     return "" if amount is None else f"{amount:f}"
 
 

@@ -153,7 +153,7 @@ def set_aside(connection: sa.Connection, row: Row) -> Row:
     else:
         values = {"state": RowState.ABANDONED, "failure_code": "DAMAGED"}
         update(connection, row.id, sa.true(), idempotency_key=row.idempotency_key or str(uuid.uuid4()), **values)
-        note = f"row {row.id} of the journal was damaged and names no evaluation: a new one was begun"
+        note = f"row {row.id} of the journal was damaged and does not name its evaluation: a new one was started"
     return replace(one_row(connection, row.id), note=note)
 
 

@@ -30,7 +30,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Spend:
-    """``credits`` counts the cost, else the quoted price; ``unpriced`` evaluations have neither."""
+    """``credits`` counts the cost, otherwise the quoted price; ``unpriced`` evaluations have neither."""
 
     evaluations: int
     credits: Decimal
@@ -49,7 +49,7 @@ class DayTotal:
 
 
 def check_limits(connection: sa.Connection, new: Sequence[Request], limits: Limits, today: int) -> None:
-    """Raise ``BudgetError`` where ``new`` rows would be too many. They are not inserted yet."""
+    """Raise ``BudgetError`` if ``new`` rows would be too many. They are not inserted yet."""
     for token, asked in Counter(clean(request.prompt_token) for request in new).items():
         counted = sa.select(sa.func.count()).where(R.prompt_token == token, R.state != RowState.REJECTED)
         used = connection.scalar(counted) or 0

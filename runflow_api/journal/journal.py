@@ -6,7 +6,7 @@ an id, so that every resend carries the same key and the same bytes. Several thr
 one journal without leases: whoever inserts a row or spools its body first wins, the others take what is there.
 
 SQLite by default, any other SQLAlchemy URL on request. Times are Unix seconds, days are UTC days, amounts are
-credits as exact decimals. Every method raises ``JournalError`` where the journal cannot be used, and nothing of
+credits as exact decimals. Every method raises ``JournalError`` if the journal cannot be used, and nothing of
 SQLAlchemy or of the operating system.
 """
 
@@ -126,7 +126,7 @@ class Journal:
 
     @translates_errors
     def account(self, key: str, organization_id: str | None) -> str:
-        """Who pays: the configured organisation, else the one learned for this key, else a provisional label.
+        """Who pays: the configured organisation, otherwise the one learned for this key, otherwise a provisional label.
 
         The key itself is never stored, only its HMAC-SHA256 under this journal's random salt.
         """
@@ -163,7 +163,7 @@ class Journal:
 
     @translates_errors
     def begin(self, requests: Sequence[Request], limits: Limits) -> list[Row]:
-        """One row per request, in order: what exists already, else a new one. All of the batch, or nothing.
+        """One row per request, in order: what exists already, otherwise a new one. All of the batch, or nothing.
 
         A completed row is taken again where the request reuses, a failed one where this prompt has asked for it
         before, an open one always; else a new generation is inserted. Raises ``BudgetError``, with nothing
@@ -204,7 +204,7 @@ class Journal:
         """Fix the bytes to send for ``row``, and give them back: ``body``, or what was fixed before.
 
         Where the file is on another machine, or lost, ``body`` will do if it is the same: its digest is known.
-        ``None`` where nothing is to be sent from here: the row was answered or closed meanwhile, or other bytes
+        ``None`` if nothing is to be sent from here: the row was answered or closed meanwhile, or other bytes
         were fixed that are not here, so that the id is to be waited for (``get``).
         """
         name = self._spool_name(row)
@@ -223,7 +223,7 @@ class Journal:
 
     @translates_errors
     def body(self, row: Row) -> bytes | None:
-        """The bytes that were fixed for ``row``; ``None`` where there are none, or where they are not here."""
+        """The bytes that were fixed for ``row``; ``None`` if there are none, or where they are not here."""
         return self._spool.read(self._spool_name(row))
 
     @translates_errors
@@ -330,7 +330,7 @@ class Journal:
 
     @translates_errors
     def get(self, row: Row | int) -> Row:
-        """The row, or the one with this id, as it now is; ``JournalError`` where it was pruned."""
+        """The row, or the one with this id, as it now is; ``JournalError`` if it was pruned."""
         with self.store.reading() as connection:
             if isinstance(row, int):
                 return one_row(connection, row)

@@ -45,7 +45,7 @@ class Request:
     """One image, one request.
 
     ``request_hash`` leaves the account out (the journal keeps it beside, because it may be learned later).
-    ``price`` in credits, ``None`` where unknown. ``prompt_token`` is ComfyUI's prompt id or the command line's
+    ``price`` in credits, ``None`` if unknown. ``prompt_token`` is ComfyUI's prompt id or the command line's
     run id. ``reuse`` false asks again where a finished verdict exists.
     """
 
@@ -66,7 +66,7 @@ class Row:
     Times are Unix seconds, ``duration_s`` seconds from submit to answer. ``spool`` names the body that was fixed: it
     may have been sent; an open row without is certain not to have been. ``prompt_token`` is the prompt that pays,
     ``asked_by`` the one that this ``begin`` was for, ``is_new`` whether it inserted the row. ``note`` says what was
-    mended on the way, "" as a rule.
+    repaired on the way, "" as a rule.
     """
 
     id: int
@@ -166,7 +166,7 @@ def one_row(connection: sa.Connection, row_id: int, condition: sa.ColumnElement[
     wanted = WHOLE_ROWS.where(R.id == row_id)
     found = connection.execute(wanted if condition is None else wanted.where(condition)).first()
     if found is None:
-        raise JournalError(f"The journal has no row {row_id} any more: it was pruned. Queue the prompt again.")
+        raise JournalError(f"The journal has no row {row_id} any more: it was pruned. Run again.")
     return row_of(found)
 
 
@@ -221,7 +221,7 @@ def insert(connection: sa.Connection, request: Request, account: str, generation
 
 
 def leave(connection: sa.Connection, row: Row, now: float) -> bool:
-    """The prompt that asked for ``row`` sends nothing: hand it to who still waits, else close it; whether it closed.
+    """The prompt that asked for ``row`` sends nothing: hand it to one that waits, otherwise close it; whether it closed.
 
     Changes nothing where a body was fixed, which may have been sent, by this process or by another.
     """

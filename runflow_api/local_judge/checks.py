@@ -62,7 +62,7 @@ class Check:
     def failed(
         self, issue: str, evidence: tuple[str, ...] = (), confidence: float = 1.0, *, remedy: str = ""
     ) -> Finding:
-        """``remedy`` is what a prompt can ask for; empty where no prompt mends it."""
+        """``remedy`` is what a prompt can ask for; empty if no prompt fixes it."""
         return Finding(self, False, issue, evidence, confidence, remedy=remedy)
 
     def unmeasured(self, text: str) -> Finding:
@@ -230,7 +230,7 @@ def _exposure(pixels: Pixels) -> Finding:
     clipped, gain = float(cut.mean()), _gain(highest)
     evidence = (
         f"brightest 0.1 % at {top:.2f} of 1, at least {DARK_TOP:.2f}",
-        f"{clipped:.0%} with a channel clipped at white; {CLIPPED_SHARE:.0%} and more suits a white background only",
+        f"{clipped:.0%} with a channel clipped at white; {CLIPPED_SHARE:.0%} and more fits a white background only",
     )
     if top < DARK_TOP:
         issue = f"underexposed: nothing brighter than {top:.0%} of white"

@@ -334,7 +334,7 @@ def test_images_without_a_prompt_are_told_before_anything_is_paid(
     at_sandbox: Sandbox, pictures: Path, run: Run
 ) -> None:
     _, records, said = run("evaluate", pictures)
-    assert "No prompt for 4 of 4 (its metadata holds no ComfyUI prompt)" in said
+    assert "No prompt for 4 of 4 (its metadata does not contain a ComfyUI prompt)" in said
     assert records == []
 
 

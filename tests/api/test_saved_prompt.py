@@ -47,7 +47,7 @@ def test_a_png_of_comfyui_brings_its_prompt(tmp_path: Path) -> None:
 
 def test_a_file_without_metadata_says_so(tmp_path: Path) -> None:
     picture = image_files.read(saved(tmp_path / "a.png"))
-    assert (picture.prompt, picture.no_prompt) == ("", "its metadata holds no ComfyUI prompt")
+    assert (picture.prompt, picture.no_prompt) == ("", "its metadata does not contain a ComfyUI prompt")
 
 
 FOLLOWED = {
