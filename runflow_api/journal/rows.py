@@ -221,7 +221,7 @@ def insert(connection: sa.Connection, request: Request, account: str, generation
 
 
 def leave(connection: sa.Connection, row: Row, now: float) -> bool:
-    """The prompt that asked for ``row`` sends nothing: hand it to one that waits, otherwise close it; whether it closed.
+    """The prompt that asked for ``row`` sends nothing: hand it on, or close it; whether it closed.
 
     Changes nothing where a body was fixed, which may have been sent, by this process or by another.
     """
