@@ -24,7 +24,7 @@ def fingerprint(judge: str | None, visible: dict[str, Any]) -> str:
 
 
 def rerun_if_unjudged(verdict: BatchVerdict, node: type[io.ComfyNode]) -> None:
-    """Let the next queue ask again where nobody judged."""
+    """Let the next queue ask again if nobody judged."""
     if verdict.outcome == UNKNOWN and any(each.error for each in verdict):
         inputs = node.hidden.dynprompt.get_node(node.hidden.unique_id)["inputs"]
         _unknown_verdicts[_visible_key(inputs)] += 1

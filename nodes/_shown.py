@@ -233,7 +233,7 @@ class Panel:
         self._started, self._said = time.time(), ()
 
     def waiting(self, code: str, message: str = "", **numbers: float) -> None:
-        """Say how it waits; nothing where that was said already."""
+        """Say how it waits; nothing if that was said already."""
         said = (code, message, *sorted(numbers.items()))
         if said != self._said:
             self._said = said

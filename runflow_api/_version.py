@@ -11,7 +11,7 @@ PYPROJECT = Path(__file__).absolute().parent.parent / "pyproject.toml"
 
 
 def version(pyproject: Path = PYPROJECT) -> str:
-    """The version beside this package, in a clone or in ``custom_nodes``; else that of what pip installed.
+    """The version beside this package, in a clone or in ``custom_nodes``; otherwise that of what pip installed.
 
     Without ``tomllib``, which Python 3.10 does not have. Raises ``PackageNotFoundError`` if there is neither.
     """

@@ -71,7 +71,7 @@ class RunflowError(Exception):
 
 
 def _tried(attempts: Sequence[str]) -> str:
-    """ "Tried 5 times: connection refused (4×), HTTP 503." where there was more than one attempt."""
+    """ "Tried 5 times: connection refused (4×), HTTP 503." if there was more than one attempt."""
     if len(attempts) < 2:
         return ""
     counted = [said if (n := attempts.count(said)) == 1 else f"{said} ({n}×)" for said in dict.fromkeys(attempts)]

@@ -200,7 +200,7 @@ class Loop:
 
 
 class History:
-    """The attempts so far. Images: of the best and of the latest one, and of all only where they are kept."""
+    """The attempts so far. Images: of the best and of the latest one, and of all only if they are kept."""
 
     def __init__(self, loop: Loop, first: LoopState) -> None:
         self.loop, self.first = loop, first
@@ -307,7 +307,7 @@ def next_attempt(history: History, settings: LoopSettings) -> LoopState | str:
 
 
 def _next_prompt(attempt: Attempt, settings: LoopSettings) -> str:
-    """The improvement, where there is one that can be judged."""
+    """The improvement, if there is one that can be judged."""
     kept = settings.next_prompt == "keep" or len(attempt.suggestion) > LONGEST_PROMPT
     return attempt.state.prompt if kept else attempt.suggestion or attempt.state.prompt
 

@@ -27,7 +27,7 @@ PRICE_WITHIN_S = 3.0
 """The price is one small request; a loop does not wait longer for a network that hangs."""
 EVALUATE, SPLIT, SWITCH = "RunflowEvaluateImage", "RunflowSplitByVerdict", "RunflowVerdictSwitch"
 EVALUATION_OUT, KEPT_OUT = 7, 8
-"""End's outputs best_evaluation and attempt_images, which are blocked where there is nothing to send."""
+"""End's outputs best_evaluation and attempt_images, which are blocked if there is nothing to send."""
 SPLIT_COUNTS = range(3, 6)
 """The outputs of Split Passed / Failed that always have a value."""
 

@@ -248,7 +248,7 @@ class LoopContext:
         return f"{end}:{identity(self.everything, end)} {extra_cache_key}"
 
     def best_inside(self, body: Body, number: int) -> saved_metadata.Entries:
-        """What the loops in this attempt chose; also where ComfyUI had them in its cache."""
+        """What the loops in this attempt chose; also if ComfyUI had them in its cache."""
         chosen: saved_metadata.Entries = {}
         for node in body.nodes:
             if self.class_of(node) == END:

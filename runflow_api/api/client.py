@@ -64,7 +64,7 @@ class RunflowClient:
     def get_evaluation(
         self, evaluation_id: str, *, embed: Iterable[str] = (), deadline: Deadline | None = None
     ) -> Evaluation:
-        """``GET /v1/evaluations/{id}``; judges, gate failures and action come only where embedded."""
+        """``GET /v1/evaluations/{id}``; judges, gate failures and action come only if embedded."""
         path = f"/v1/evaluations/{_checked_id('evaluation_id', evaluation_id)}"
         return self._get(path, _evaluation(evaluation_id), embed, deadline, "the verdict", READ)
 

@@ -42,7 +42,7 @@ class Finding:
 
 
 def run(args: argparse.Namespace, terminal: Terminal) -> int:
-    """Print every finding as soon as it is there; 4 where one is a failure."""
+    """Print every finding as soon as it is there; 4 if one is a failure."""
     failed = False
     for finding in findings(locations.settings_directory(args.comfyui), locations.journal_directory(args.comfyui)):
         failed = failed or finding.state == BAD

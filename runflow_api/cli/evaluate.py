@@ -190,7 +190,7 @@ def _may_pay(work: EvaluateRun, yes: bool) -> bool:
 
 
 def _estimate(work: EvaluateRun, readable: list[tuple[str, Question, Options]]) -> CostEstimate:
-    """What is new and what it costs. Where all is known already, nobody is asked for anything."""
+    """What is new and what it costs. If all is known already, nobody is asked for anything."""
     limited = work.evaluator.config.max_credits_per_day is not None
     if limited:
         _check_key(work)
@@ -239,7 +239,7 @@ def _judge_all(work: EvaluateRun) -> None:
         show()
     finally:
         work.terminal.close()
-        while not work.ended.empty():  # where nobody reads the results any more, they count all the same
+        while not work.ended.empty():  # they count even if nobody reads the results any more
             _count(tally, work.ended.get())
         _say_totals(work, tally)
 
@@ -337,7 +337,7 @@ class _Share:
 
 
 async def _all(work: Iterable[Coroutine[Any, Any, None]]) -> None:
-    """Await all; where one raises or this is cancelled, the others are cancelled."""
+    """Await all; if one raises or this is cancelled, the others are cancelled."""
     tasks = [asyncio.ensure_future(each) for each in work]
     try:
         await asyncio.gather(*tasks)

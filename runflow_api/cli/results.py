@@ -46,7 +46,7 @@ def is_submitted(verdict: Verdict | None) -> bool:
 
 
 def record_of(item: Item) -> dict[str, Any]:
-    """The JSON object of one image. ``score`` is null where none was given."""
+    """The JSON object of one image. ``score`` is null if none was given."""
     verdict = item.verdict
     assert verdict is not None
     scored = verdict.evaluation.weighted_pass_rate is not None and verdict.error is None

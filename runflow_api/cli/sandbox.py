@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, terminal: Terminal) -> int:
-    """Serve until Ctrl-C or SIGTERM; 0, or 2 where an option, the script or the port cannot be used.
+    """Serve until Ctrl-C or SIGTERM; 0, or 2 if an option, the script or the port cannot be used.
 
     Raises ``InvalidInputError`` for a script or a fault that cannot be understood.
     """
@@ -73,7 +73,7 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
 
 
 def _wait_for_the_end() -> None:
-    """Return at SIGINT or SIGTERM, also where a shell started this with them ignored."""
+    """Return at SIGINT or SIGTERM, also if a shell started this with them ignored."""
     earlier = {number: signal.signal(number, signal.default_int_handler) for number in ENDING}
     try:
         while True:

@@ -45,7 +45,7 @@ STARTS = ("positive", "pos", "conditioning", "cond1")
 TEXTS = ("text", "prompt", "user_prompt", "populated_text", "string", "value")
 """Inputs of one text, in the order in which they are believed."""
 TEXTS_OF_MODELS = ("text_g", "t5xxl", "llama", "qwen25_7b", "mt5xl", "clip_g", "bert", "text_l", "clip_l")
-"""Encoders with a text for each of their models: where they differ, all are said."""
+"""Encoders with a text for each of their models: if they differ, all are said."""
 
 
 class UntoldError(Exception):
@@ -122,7 +122,7 @@ def _user_comment(value: bytes) -> str:
 
 
 def _of_text(text: str) -> tuple[str, str]:
-    """Of one saved text: (prompt, ""), ("", the reason) or, where it has nothing to do with prompts, ("", "")."""
+    """Of one saved text: (prompt, ""), ("", the reason) or, if it has nothing to do with prompts, ("", "")."""
     text = re.sub(r"^(prompt|workflow)\s*:\s*(?=\{)", "", text, flags=re.IGNORECASE)
     if text.lstrip().startswith("{"):
         try:
@@ -139,7 +139,7 @@ def _of_text(text: str) -> tuple[str, str]:
 
 
 def _of_json(saved: Any) -> tuple[str, str]:
-    """ComfyUI's graph, by itself or under "prompt"; else the plain texts of SwarmUI, InvokeAI and Fooocus."""
+    """ComfyUI's graph, by itself or under "prompt"; otherwise the plain texts of SwarmUI, InvokeAI and Fooocus."""
     if not isinstance(saved, dict):
         return "", ""
     if _is_graph(saved):
@@ -237,7 +237,7 @@ class _Graph:
     def _side_of_output(self, name: str, slot: int, side: bool) -> bool:
         """Which side an output gives; ``side`` is the one that it is taken for.
 
-        Of a class that is not known: packs put the positive output first, which is believed only where both outputs
+        Of a class that is not known: packs put the positive output first, which is believed only if both outputs
         are connected, each to an input of its own side.
         """
         known = OUTPUTS_OF_SIDES.get(self._kind(name))

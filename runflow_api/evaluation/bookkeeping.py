@@ -2,7 +2,7 @@
 
 A journal that fails once is tried again: at the next evaluation, and by itself a few seconds later. Meanwhile a
 stand-in in memory keeps what this process knows, so that nothing it has paid is paid again, and gives it to the journal
-when that is back. Where the person has set a limit per day or in credits, nothing new is begun meanwhile: what others
+when that is back. If the person has set a limit per day or in credits, nothing new is begun meanwhile: what others
 have spent cannot be known.
 """
 
@@ -43,7 +43,7 @@ T = TypeVar("T")
 class Bookkeeper:
     """Owns the journal. ``now`` is Unix time. Every method may block, and may be called from any thread.
 
-    What is recorded never raises: where the journal cannot keep it, it is kept in memory and carried over later.
+    What is recorded never raises: if the journal cannot keep it, it is kept in memory and carried over later.
     """
 
     def __init__(self, config: Config, directory: Path, now: Callable[[], float]) -> None:
@@ -105,7 +105,7 @@ class Bookkeeper:
     def begin(self, requests: Sequence[Request]) -> list[Row]:
         """A row for each, in order: all of them may be paid for. Whoever begins must ``release`` the rows at the end.
 
-        Raises ``BudgetError`` if a limit would be passed, and ``JournalError`` if a limit that the person has
+        Raises ``BudgetError`` if a limit would be exceeded, and ``JournalError`` if a limit that the person has
         set cannot be known. Nothing is reserved then.
         """
         try:
@@ -181,7 +181,7 @@ class Bookkeeper:
             return self._hold([row]).use(Journal.fix_body, row, body)
 
     def body(self, row: Row) -> bytes | None:
-        """The bytes that were fixed for ``row``; ``None`` if there are none, or where they are not here.
+        """The bytes that were fixed for ``row``; ``None`` if there are none, or if they are not here.
 
         Raises ``JournalError`` if some were and cannot be looked up: others must not be sent in their place.
         """
@@ -221,7 +221,7 @@ class Bookkeeper:
     def record_result(self, row: Row, evaluation: Evaluation, seconds: float | None = None) -> bool:
         """Keep the terminal answer; whether its bill is this caller's to show, so that one bill is shown once.
 
-        ``seconds``: how long it took where Runflow does not tell, if that is known.
+        ``seconds``: how long it took if Runflow does not tell, if that is known.
         """
         # By Runflow's clock, which knows nothing of our upload and of when we looked.
         took = polling.seconds_between(evaluation.submitted_at, evaluation.completed_at)
@@ -250,7 +250,7 @@ class Bookkeeper:
     # --- looking back -----------------------------------------------------------------------------
 
     def find_evaluation(self, evaluation_id: str) -> Row | None:
-        """The newest row of that evaluation; ``None`` if there is none, or where the journal cannot be used."""
+        """The newest row of that evaluation; ``None`` if there is none, or if the journal cannot be used."""
         found = self._look(Journal.find_evaluation, evaluation_id)
         with self._lock:
             if found is None and self._stand_in is not None:
@@ -258,7 +258,7 @@ class Bookkeeper:
         return found
 
     def record_feedback(self, evaluation_id: str, is_positive: bool | None, reason: str | None) -> None:
-        """Keep the feedback that Runflow has taken, where that can be done: Runflow has it anyway."""
+        """Keep the feedback that Runflow has taken, if that can be done: Runflow has it anyway."""
         self._look(Journal.record_feedback, evaluation_id, is_positive, reason)
 
     def usual_durations(self, job_class: str) -> polling.Window | None:
@@ -291,7 +291,7 @@ class Bookkeeper:
                 self._journal.store.be_quick(True)
 
     def _begin_without(self, requests: Sequence[Request], error: JournalError) -> list[Row]:
-        """What is known is given; anything new only where no limit of the person's could be passed."""
+        """What is known is given; anything new only if no limit of the person's could be passed."""
         known: list[Row] = []
         with suppress(JournalError):  # what cannot be written can often be read
             known = self.journal().known(self._with_account(self.journal(), requests))

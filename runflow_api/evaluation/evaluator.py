@@ -107,7 +107,7 @@ class Evaluator:
         return self.bookkeeper.journal()
 
     def resolve(self, judge: JudgeChoice) -> JudgeChoice:
-        """Who answers: auto is runflow where a key is configured, or where that cannot be known, otherwise local."""
+        """Who answers: auto is runflow if a key is configured, or if that cannot be known, otherwise local."""
         return resolve(judge, self.config)
 
     async def call_api(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -117,8 +117,8 @@ class Evaluator:
     async def estimate(self, wanted: Sequence[tuple[str, Question, Options]], prompt_token: str) -> CostEstimate:
         """What judging these (pixel hash, question, options) would add, before anything is reserved or sent.
 
-        All have one job class, whose price is read only where a limit in credits needs it. Raises ``BudgetError``
-        where a limit would be broken. What preflight will fail is counted all the same.
+        All have one job class, whose price is read only if a limit in credits needs it. Raises ``BudgetError``
+        if a limit would be broken. What preflight will fail is counted all the same.
         """
         price = await self._limiting_price(wanted[0][2].job_class)
         new = await self._processor.run(self._would_be_new, wanted, prompt_token, price)
@@ -137,7 +137,7 @@ class Evaluator:
         )
 
     async def _limiting_price(self, job_class: str, deadline: Deadline | None = None) -> Decimal | None:
-        """The price of one evaluation, looked up only where the person has a limit in credits."""
+        """The price of one evaluation, looked up only if the person has a limit in credits."""
         if self.config.max_credits_per_day is None:
             return None
         return await self._network.run(self.prices.price, job_class, deadline)
@@ -402,7 +402,7 @@ def _hash_of(image: Picture | ImageUrl) -> str:
 
 
 def _known_answer(row: Row) -> Evaluation | None:
-    """The answer in the journal; ``None`` if there is none yet, or where a damaged one can be read again."""
+    """The answer in the journal; ``None`` if there is none yet, or if a damaged one can be read again."""
     try:
         answer = row.answer
         return None if answer is None else Evaluation.model_validate(answer)

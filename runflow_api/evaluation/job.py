@@ -59,7 +59,7 @@ class CostEstimate:
 
 @dataclass(eq=False)
 class Batch:
-    """What the images of one job share. ``price`` is the quoted one, where a limit in credits needs it."""
+    """What the images of one job share. ``price`` is the quoted one, if a limit in credits needs it."""
 
     job: Job
     deadline: Deadline
@@ -93,7 +93,7 @@ class BatchItem:
     """Whether another node or process shows the bill: one evaluation costs once, however many wait for it."""
     notes: list[str] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
-    """Its rows in the journal, the one in use last: another one is begun where the first was refused as too large."""
+    """Its rows in the journal, the one in use last: another one is begun if the first was refused as too large."""
 
     @property
     def row(self) -> Row:

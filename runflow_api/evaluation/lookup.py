@@ -183,7 +183,7 @@ async def run(
 ) -> Run:
     """The run as it is now; with ``wait``, once it has ended. Reading it costs nothing.
 
-    Raises ``NotFoundError`` for an unknown id, and ``EvaluationTimeoutError`` (RUN_TIMEOUT) where it goes on.
+    Raises ``NotFoundError`` for an unknown id, and ``EvaluationTimeoutError`` (RUN_TIMEOUT) if it goes on.
     """
     check_timeout(timeout_s)
     evaluator.config.require_key()

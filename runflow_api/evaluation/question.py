@@ -189,7 +189,7 @@ def validate(job: Job, config: Config) -> None:
 
 
 def resolve(judge: JudgeChoice, config: Config) -> JudgeChoice:
-    """Who answers: auto is runflow where a key is configured, or where that cannot be known, otherwise local."""
+    """Who answers: auto is runflow if a key is configured, or if that cannot be known, otherwise local."""
     if judge != "auto":
         return judge
     return "runflow" if config.api_key or config.trouble else "local"

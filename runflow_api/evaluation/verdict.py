@@ -1,8 +1,8 @@
 """The immutable verdict of one image, effective of the person's rules, and what a batch of them says.
 
 A verdict is *passed*, *failed* or *unknown* (not judged). ``passed`` is what a workflow acts on: Runflow's
-``overall_passed`` and, where a minimum is set, a score that reaches it. A null verdict never passes. What
-nobody judged passes only where the person said so (``if_not_judged``), and stays *unknown* all the same.
+``overall_passed`` and, if a minimum is set, a score that reaches it. A null verdict never passes. What
+nobody judged passes only if the person said so (``if_not_judged``), and stays *unknown* all the same.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ NO_VERDICT = "no verdict was given"
 
 @dataclass(frozen=True)
 class Policy:
-    """The person's rules: ``min_score`` 0 to 1 (0 asks for none), and what counts where nobody judged."""
+    """The person's rules: ``min_score`` 0 to 1 (0 asks for none), and what counts if nobody judged."""
 
     min_score: float = 0.0
     if_not_judged: IfNotJudged = "stop"

@@ -67,7 +67,7 @@ def known(connection: sa.Connection, requests: Sequence[Request]) -> list[Row]:
 
 
 def finished(connection: sa.Connection, requests: Sequence[Request], now: float) -> list[Row] | None:
-    """The rows, where every one has its verdict and nothing is to be written; else ``None``."""
+    """The rows, if every one has its verdict and nothing is to be written; otherwise ``None``."""
     keyed = _keyed(connection, requests)
     there = _known(connection, keyed)
     if any(which_are_new(keyed, there, askers(connection, _failed(there)), now)):
@@ -166,7 +166,7 @@ def note_prompt(connection: sa.Connection, row: Row, prompt_token: str, asked: s
 
 
 def close_left_behind(store: Store, now: float, older_than_s: float) -> int:
-    """Writes only where there is something to close; the number of rows."""
+    """Writes only if there is something to close; the number of rows."""
     left = NOT_SENT & (R.created_at < now - older_than_s)
     with store.reading() as connection:
         ids = list(connection.scalars(sa.select(R.id).where(left)))

@@ -101,7 +101,7 @@ def spend(connection: sa.Connection, day: int) -> Spend:
 
 
 def _sum(amounts: Any) -> Decimal:
-    """Exact: the sum of amount times count, where there is an amount."""
+    """Exact: the sum of amount times count, if there is an amount."""
     with localcontext(EXACT):
         return sum((amount * count for amount, count in amounts if amount is not None), Decimal(0))
 

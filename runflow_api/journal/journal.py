@@ -166,7 +166,7 @@ class Journal:
         """One row per request, in order: what exists already, otherwise a new one. All of the batch, or nothing.
 
         A completed row is taken again where the request reuses, a failed one where this prompt has asked for it
-        before, an open one always; else a new generation is inserted. Raises ``BudgetError``, with nothing
+        before, an open one always; otherwise a new generation is inserted. Raises ``BudgetError``, with nothing
         inserted, where the new rows would break a limit. Both happen in one transaction that no other writer
         overlaps. Verdicts that are known are given without the write lock.
         """
@@ -223,7 +223,7 @@ class Journal:
 
     @translates_errors
     def body(self, row: Row) -> bytes | None:
-        """The bytes that were fixed for ``row``; ``None`` if there are none, or where they are not here."""
+        """The bytes that were fixed for ``row``; ``None`` if there are none, or if they are not here."""
         return self._spool.read(self._spool_name(row))
 
     @translates_errors
@@ -282,7 +282,7 @@ class Journal:
         """Who asked for these (``asked_by``) sends nothing: what nobody else waits for is closed, and its budget free.
 
         The number of closed ones. Unchanged stays where a body is spooled: it may have been sent, by this process or
-        by another. Where another prompt has asked for a row, it is that one's now. Writes only where there is
+        by another. If another prompt has asked for a row, it is that one's now. Writes only if there is
         something to close.
         """
         with self.store.reading() as connection:
@@ -304,7 +304,7 @@ class Journal:
     def abandon(self, row: Row) -> Row:
         """Nobody will wait for it any more. It may have been billed, so it goes on counting against its day.
 
-        Changes nothing where an id came that ``row`` does not know yet.
+        Changes nothing if an id came that ``row`` does not know yet.
         """
         known = R.evaluation_id.is_not_distinct_from(row.evaluation_id) & (R.state == RowState.OPEN)
         return self._settle(row, known, state=RowState.ABANDONED, finished_at=self._now())
@@ -431,7 +431,7 @@ class Journal:
     ) -> Row:
         """Change the row where ``condition`` holds, with its answer, and read it as it now is.
 
-        Its body is forgotten, and deleted after the commit, where nothing more is to be sent.
+        Its body is forgotten, and deleted after the commit, if nothing more is to be sent.
         """
         with self.store.writing() as connection:
             changed = update(connection, row.id, condition & is_same(row), **values)
@@ -445,7 +445,7 @@ class Journal:
         return now if not done else replace(now, spool=None)
 
     def _forget_body(self, connection: sa.Connection, row_id: int) -> list[str]:
-        """Where nothing more is to be sent: the name of the body, to be removed after the commit."""
+        """If nothing more is to be sent: the name of the body, to be removed after the commit."""
         name = connection.scalar(sa.select(R.spool).where(R.id == row_id, sa.not_(NOT_ACCEPTED)))
         if name is None:
             return []

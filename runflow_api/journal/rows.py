@@ -46,7 +46,7 @@ class Request:
 
     ``request_hash`` leaves the account out (the journal keeps it beside, because it may be learned later).
     ``price`` in credits, ``None`` if unknown. ``prompt_token`` is ComfyUI's prompt id or the command line's
-    run id. ``reuse`` false asks again where a finished verdict exists.
+    run id. ``reuse`` false asks again even if there is a finished verdict.
     """
 
     request_hash: str
@@ -173,7 +173,7 @@ def one_row(connection: sa.Connection, row_id: int, condition: sa.ColumnElement[
 def latest(
     connection: sa.Connection, account: str, hashes: Iterable[str], *, with_answers: bool = True
 ) -> dict[Key, Row]:
-    """The newest generation of each request of one account, where there is one."""
+    """The newest generation of each request of one account, if there is one."""
     found: dict[Key, Row] = {}
     wanted = (WHOLE_ROWS if with_answers else sa.select(ROWS)).where(R.account == account).order_by(R.generation)
     for chunk in chunks(sorted(set(hashes))):
@@ -223,7 +223,7 @@ def insert(connection: sa.Connection, request: Request, account: str, generation
 def leave(connection: sa.Connection, row: Row, now: float) -> bool:
     """The prompt that asked for ``row`` sends nothing: hand it on, or close it; whether it closed.
 
-    Changes nothing where a body was fixed, which may have been sent, by this process or by another.
+    Changes nothing if a body was fixed, which may have been sent, by this process or by another.
     """
     paying = connection.scalar(sa.select(R.prompt_token).where(R.id == row.id, NOT_SENT))
     if paying is None:

@@ -25,7 +25,7 @@ FILE_NAME, SPOOL_FOLDER = "journal.sqlite3", "spool"
 FIRST_ID_IN_MEMORY = 2**40
 WAL_RETRY_S = MIGRATION_RETRY_S = 0.05
 INSERT_ATTEMPTS = 3
-"""Where a database has no lock for us, two inserts may collide: the loser looks again."""
+"""If a database has no lock for us, two inserts may collide: the loser looks again."""
 
 
 _WRITES, _BUSY = "runflow_writes", "runflow_busy_s"
@@ -69,7 +69,7 @@ class Store:
 
     @translates_errors
     def put_back(self) -> bool:
-        """Put a copy of the deleted file in its place; False where another one is there, or where it is damaged.
+        """Put a copy of the deleted file in its place; False if another one is there, or if it is damaged.
 
         SQLite leaves the files beside a database alone when it is closed after it was moved or deleted.
         """

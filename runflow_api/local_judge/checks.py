@@ -27,7 +27,7 @@ from .pixels import (
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check found. ``passed`` is None where there was nothing to measure."""
+    """What one check found. ``passed`` is None if there was nothing to measure."""
 
     check: Check
     passed: bool | None
@@ -52,7 +52,7 @@ class Check:
     weight: float = 1.0
     gate: bool = False
     is_rare: bool = False
-    """A damage so rare that its absence says nothing: it counts in the score only where it is found."""
+    """A damage so rare that its absence says nothing: it counts in the score only if it is found."""
 
     def passed(
         self, text: str, evidence: tuple[str, ...] = (), confidence: float = 1.0, *, strength: bool = False
@@ -169,7 +169,7 @@ def _blur(pixels: Pixels) -> Finding:
 
 
 def _edge_sigma(work: Floats) -> float | None:
-    """Blur of the sharpest edges as the sigma of a Gaussian in averaged pixels; None where there are no edges."""
+    """Blur of the sharpest edges as the sigma of a Gaussian in averaged pixels; None if there are no edges."""
     if min(work.shape) < BLUR_MIN_SIDE:
         return None
     before, after = gradient(work), gradient(gaussian(work, REBLUR_SIGMA))
@@ -197,11 +197,11 @@ PAPER_LEVEL = 240
 
 CLIPPED_SHARE = 0.40
 COLOUR_CLIPPED_SHARE = 0.12
-"""Clipped parts of the image, and of what is not white: where one channel of a colour is cut off, detail was.
+"""Clipped parts of the image, and of what is not white: if one channel of a colour is cut off, detail was.
 Logos, line art and products on white are clipped in white only."""
 
 DRAWN_GRADIENTS = (0.75, 60.0)
-"""Levels a pixel. Where half of what is not white is flatter, pure colours are drawn, not blown out; where half is
+"""Levels a pixel. If half of what is not white is flatter, pure colours are drawn, not blown out; if half is
 steeper, it is text or line art."""
 
 LETTERING_GRADIENT = 30.0
@@ -264,7 +264,7 @@ def _is_blown_out(pixels: Pixels, cut: Array, lowest: Bytes) -> bool:
 
 
 def _gain(tones: Bytes) -> int:
-    """Levels between neighbouring tones where they are evenly spaced as after a gain, else 0."""
+    """Levels between neighbouring tones if they are evenly spaced as after a gain, otherwise 0."""
     counts = np.bincount(tones, minlength=256)[1:WHITE_LEVEL]
     used = np.flatnonzero(counts > max(3.0, 1e-4 * float(counts.sum())))
     if counts.sum() < GAIN_MIN_PIXELS or len(used) < GAIN_MIN_TONES:

@@ -40,8 +40,8 @@ def judge(
     only for values that are not finite and for one flat colour. ``references`` are images of the same
     form; whether one of them is nearly the same picture is reported and never fails.
 
-    ``weighted_pass_rate`` is the weighted share of the passed checks, rare damages counted where they are found, and 0
-    where a gate (not finite, flat) failed. ``action.improved_prompt`` is ``prompt`` with what the failed checks ask
+    ``weighted_pass_rate`` is the weighted share of the passed checks, rare damages counted if they are found, and 0
+    if a gate (not finite, flat) failed. ``action.improved_prompt`` is ``prompt`` with what the failed checks ask
     for.
 
     Raises ``InvalidInputError`` for arrays of another shape or kind, never for the values in them.
@@ -114,7 +114,7 @@ def _judge(finding: Finding) -> JudgeOpinion:
 
 
 def _improved(prompt: str, remedies: Sequence[str]) -> str:
-    """The prompt with what it does not ask for yet; where there is no prompt there is nothing to improve."""
+    """The prompt with what it does not ask for yet; if there is no prompt there is nothing to improve."""
     if not prompt.strip():
         return prompt
     for remedy in remedies:

@@ -49,7 +49,7 @@ SPELLED = str.maketrans({
     "\u2264": "<=", "€": "EUR", "µ": "u", "ß": "ss", "ø": "o", "Ø": "O", "\u0142": "l", "\u0141": "L",
     "æ": "ae", "Æ": "AE", "œ": "oe", "Œ": "OE",
 })  # fmt: skip
-"""How a sign is written with ASCII, where no font has it."""
+"""How a sign is written with ASCII, if no font has it."""
 NOWHERE = "\U0010fffe"
 """A noncharacter: what a font draws for it, it draws for everything it lacks."""
 _WIDE = "\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\ufe30-\ufe4f\uff00-\uffef\U00020000-\U0003ffff"

@@ -328,7 +328,7 @@ class Sandbox:
         return evaluation
 
     def _get_evaluation(self, request: Request, evaluation_id: str) -> Response:
-        """``GET /v1/evaluations/{id}``; judges, gate failures and action only where embedded."""
+        """``GET /v1/evaluations/{id}``; judges, gate failures and action only if embedded."""
         embeds = rules.embeds(request.query, EVALUATION_EMBEDS)
         return rules.json_answer(200, self._view(self._find(request, evaluation_id), embeds))
 

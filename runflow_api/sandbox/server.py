@@ -40,7 +40,7 @@ class RequestRecord:
     headers: dict[str, str]
     at: float
     body: Any = None
-    """Parsed where it is JSON, otherwise bytes; ``None`` for no body, or where bodies are not kept."""
+    """Parsed where it is JSON, otherwise bytes; ``None`` for no body, or if bodies are not kept."""
     status: int | None = None
     """What was answered; ``None`` while it is under way, and where the connection closed without an answer."""
     fault: str | None = None

@@ -1,7 +1,7 @@
 """What the sandbox accepts, and what it may be told to do: rules without a server.
 
 The limits are those of the API's reference pages "Submit an image for quality evaluation", "Get evaluation"
-and "Set feedback", and for uploads of the guides. Where neither says what a breach is answered with, the
+and "Set feedback", and for uploads of the guides. If neither says what a breach is answered with, the
 docstring says what the sandbox chose.
 """
 
@@ -215,7 +215,7 @@ def parse_json(raw: bytes) -> Any:
 
 
 def checked(kind: type[B], payload: Any) -> B:
-    """``payload`` as ``kind``; else a 422 that names every field at fault, without quoting its value."""
+    """``payload`` as ``kind``; otherwise a 422 that names every field at fault, without quoting its value."""
     try:
         return kind.model_validate(payload)
     except pydantic.ValidationError as error:

@@ -44,7 +44,7 @@ WHERE_TO_SET_THE_KEY = f"Settings \u2192 Runflow Evaluate, or the environment va
 MAX_CONCURRENCY = 64
 SHOWN_OF_A_KEY = 4
 LONG_ENOUGH_TO_SHOW_SOME = 20
-"""A masked key shows its last characters only where that leaves at least 16 unknown."""
+"""A masked key shows its last characters only if that leaves at least 16 unknown."""
 
 
 # --- what a value may be --------------------------------------------------------------------------

@@ -84,7 +84,7 @@ def calls(book: Journal, row: Row) -> dict[str, Callable[[], object]]:
     }
 
 
-# Pruning and releasing what was left behind write where there is something to forget or to close.
+# Pruning and releasing what was left behind write if there is something to forget or to close.
 WRITES = {
     "learn_account",
     "begin",

@@ -89,7 +89,7 @@ def test_causes_are_told_apart_in_any_language(error: Exception, code: str, said
 
 
 def submitted(tmp_path: Path, url: str, **environment: str) -> errors.RunflowError:
-    """What judging one image ends in, where nobody can be reached."""
+    """What judging one image ends in, if nobody can be reached."""
     settings = configuration(None, RUNFLOW_BASE_URL=url, RUNFLOW_API_KEY="rf_test_key", **environment)
     transport = Transport(settings, delay=lambda *_: 0.0, timeouts=(1.0, 1.0))
     evaluator = Evaluator(settings, tmp_path, client=RunflowClient(settings, transport))
