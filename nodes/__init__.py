@@ -3,6 +3,7 @@
 from comfy_api.latest import ComfyExtension, io
 
 from .evaluate import RunflowEvaluateImage, RunflowEvaluationOptions
+from .judges import RunflowJudgeModel
 from .lookup import RunflowGetEvaluation, RunflowGetRun, RunflowSendFeedback
 from .references import RunflowReferenceImage
 from .regenerate.nodes import RunflowRegenerateAttempt, RunflowRegenerateEnd, RunflowRegenerateStart
@@ -13,6 +14,7 @@ from .routing import RunflowPickBest, RunflowSplitByVerdict, RunflowVerdictSwitc
 
 NODES: list[type[io.ComfyNode]] = [
     RunflowEvaluateImage,
+    RunflowJudgeModel,
     RunflowReferenceImage,
     RunflowEvaluationOptions,
     RunflowShowVerdict,

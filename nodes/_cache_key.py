@@ -41,6 +41,8 @@ def _resolved(judge: str) -> str:
         return judge
     try:
         current = _runtime.settings()
-        return "runflow" if current.api_key or current.trouble else "local"
+        if current.api_key or current.trouble:
+            return "runflow"
+        return "model" if current.model_url else "local"
     except ConfigurationError:
         return "misconfigured"

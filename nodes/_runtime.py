@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import comfy.model_management
 import comfy.utils
@@ -26,6 +26,10 @@ from ..runflow_api.evaluation.verdict import RUNFLOW, BatchVerdict, Policy, Subj
 from ..runflow_api.settings import config
 from . import _image_batch, _thumbnails
 from ._unjudged import save_unjudged
+
+if TYPE_CHECKING:
+    from ..runflow_api.evaluation.job import Person
+    from ..runflow_api.model_judge.judge import VisionModel
 
 LOOK_FOR_CANCEL_S = 0.1
 THUMBNAILS_WITHIN_S = 2.0
@@ -80,6 +84,8 @@ async def judge(
     policy: Policy,
     options: Options,
     broken_limit: BudgetError | None = None,
+    model: VisionModel | None = None,
+    person: Person | None = None,
     waiting: Waiting | None = None,
 ) -> BatchVerdict:
     """Judge an IMAGE batch for ``node``, with progress on it; whatever stops saves the images first.
@@ -93,7 +99,7 @@ async def judge(
     show = NodeProgress(node.hidden.unique_id, waiting)
     keeping = _keep_thumbnails(pictures)
     try:
-        job = Job(pictures, question, judge, policy, options, running_prompt())
+        job = Job(pictures, question, judge, policy, options, running_prompt(), model=model, person=person)
         verdict: BatchVerdict
         if broken_limit is None:
             verdict = await run_cancellable(evaluator().evaluate(job, show.progress), show)
@@ -181,7 +187,7 @@ class NodeProgress:
         self.judged = progress.judged
         self.text(progress.text)
         if self._waiting is not None:
-            code = "submitting" if progress.submitted < progress.total else "judging"
+            code = "submitting" if progress.submitted_count < progress.total else progress.code
             self._waiting(code, progress.trouble, judged=len(progress.judged), of=progress.total)
 
     def bar(self) -> None:

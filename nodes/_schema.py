@@ -1,15 +1,17 @@
 """What the pack's nodes share: the category, the socket types, the inputs and outputs of those that give verdicts."""
 
 import dataclasses
+from collections.abc import Sequence
 
 from comfy_api.latest import io
 
 from ..runflow_api.evaluation.question import MAX_TIMEOUT_S
-from ..runflow_api.evaluation.verdict import IF_NOT_JUDGED, BatchVerdict
+from ..runflow_api.evaluation.verdict import WITHOUT_A_PERSON, BatchVerdict
 
 EvaluationType = io.Custom("RUNFLOW_EVALUATION")
 ReferencesType = io.Custom("RUNFLOW_REFERENCES")
 OptionsType = io.Custom("RUNFLOW_OPTIONS")
+JudgeModelType = io.Custom("RUNFLOW_JUDGE_MODEL")
 LoopType = io.Custom("RUNFLOW_LOOP")
 
 SEARCH_ALIASES = ["quality", "judge", "score", "check", "retry", "regenerate", "hands", "best of"]
@@ -34,15 +36,16 @@ def min_score_input() -> io.Float.Input:
     )
 
 
-def if_not_judged_input() -> io.Combo.Input:
+def if_not_judged_input(choices: Sequence[str] = WITHOUT_A_PERSON) -> io.Combo.Input:
+    asks = " Or ask you in the editor, which then decides." if "ask" in choices else ""
     return io.Combo.Input(
         "if_not_judged",
-        options=list(IF_NOT_JUDGED),
+        options=list(choices),
         optional=True,
         default="stop",
         tooltip=(
             "If nobody gives a verdict (outage, time-out, failed evaluation, credit or a limit used up): stop the "
-            "workflow, count the image as failed, or count it as passed."
+            f"workflow, count the image as failed, or count it as passed.{asks}"
         ),
     )
 

@@ -10,9 +10,11 @@ from comfy_api.latest import io
 from ..runflow_api import background
 from ..runflow_api.errors import InvalidInputError
 from ..runflow_api.evaluation.question import JUDGES, PREFLIGHTS, UPLOADS, Options, Question
-from ..runflow_api.evaluation.verdict import BatchVerdict, Policy
+from ..runflow_api.evaluation.verdict import IF_NOT_JUDGED, BatchVerdict, Policy
 from . import _cache_key, _image_batch, _image_list, _runtime, _shown
+from ._ask import Editor
 from ._schema import (
+    JudgeModelType,
     OptionsType,
     ReferencesType,
     if_not_judged_input,
@@ -34,8 +36,9 @@ class RunflowEvaluateImage(io.ComfyNode):
             display_name="Evaluate Image Quality",
             description=(
                 "Judges every image of a batch and says whether it passed, its score, what is wrong, and a prompt that "
-                "would do better. Asks Runflow if a key is configured (each image is one paid evaluation), otherwise "
-                "checks the pixels on this machine. It runs only if you add Show Verdict or connect an output."
+                "would do better. Asks Runflow if a key is configured (each image is one paid evaluation), otherwise a "
+                "vision model of your own, otherwise checks the pixels on this machine. It runs only if you add Show "
+                "Verdict or connect an output."
             ),
             inputs=[
                 io.Image.Input("image", tooltip="The images to judge; each image of a batch gets its own verdict."),
@@ -53,7 +56,10 @@ class RunflowEvaluateImage(io.ComfyNode):
                     multiline=True,
                     placeholder="What must be right",  # otherwise frontend 1.32 shows the id
                     default="",
-                    tooltip="In your own words: what the judge should look at or ignore. Needs a Runflow key.",
+                    tooltip=(
+                        "In your own words, one requirement a line. Needs a Runflow key or a vision model. With local, "
+                        "words in quotation marks are looked for in the picture where the optional reader is installed."
+                    ),
                 ),
                 io.Combo.Input(
                     "judge",
@@ -61,13 +67,14 @@ class RunflowEvaluateImage(io.ComfyNode):
                     optional=True,
                     default="auto",
                     tooltip=(
-                        "auto: Runflow if a key is configured, otherwise local. runflow: needs a key, costs credits. "
-                        "local: checks the pixels on this machine, free, does not judge content. off: asks nobody, "
-                        "everything passes."
+                        "auto: Runflow if a key is configured, otherwise your own vision model, otherwise local. "
+                        "runflow: needs a key, costs credits. local: checks the pixels on this machine, free, does not "
+                        "judge content. off: asks nobody, everything passes. model: your own vision model, free. "
+                        "person: asks you in the editor."
                     ),
                 ),
                 min_score_input(),
-                if_not_judged_input(),
+                if_not_judged_input(IF_NOT_JUDGED),
                 io.String.Input(
                     "task_type",
                     optional=True,
@@ -83,6 +90,9 @@ class RunflowEvaluateImage(io.ComfyNode):
                 ),
                 ReferencesType.Input("references", optional=True, tooltip="Up to 4 images to compare with."),
                 OptionsType.Input("options", optional=True, tooltip="From Evaluation Options."),
+                JudgeModelType.Input(
+                    "judge_model", optional=True, tooltip="From Judge with My Model: a vision model of your own."
+                ),
             ],
             outputs=verdict_outputs(),
             hidden=[io.Hidden.unique_id, io.Hidden.prompt, io.Hidden.extra_pnginfo, io.Hidden.dynprompt],
@@ -111,23 +121,24 @@ class RunflowEvaluateImage(io.ComfyNode):
         task_description="",
         references=None,
         options=None,
+        judge_model=None,
     ) -> io.NodeOutput:
-        images = _image_batch.check_images("image", image)
-        listed = _image_list.collected()
-        if len(listed.values) > 1 and is_between_start_and_end(cls):
-            raise InvalidInputError("image", _image_list.IN_A_LOOP.format(count=len(listed.values)))
-        question = Question(
-            generation_prompt=generation_prompt,
-            evaluation_instructions=evaluation_instructions,
-            task_type=task_type,
-            task_description=task_description,
-            references=references or (),
-        )
-        policy, keeps = Policy(min_score, if_not_judged), if_not_judged == "stop" and is_later_attempt(cls)
-        if keeps:  # what stops here would lose the attempts before: the loop ends with the best of them instead
-            policy = replace(policy, if_not_judged="fail")
         with _shown.panel() as panel:
             panel.waiting("starting")
+            images = _image_batch.check_images("image", image)
+            listed = _image_list.collected()
+            if len(listed.values) > 1 and is_between_start_and_end(cls):
+                raise InvalidInputError("image", _image_list.IN_A_LOOP.format(count=len(listed.values)))
+            question = Question(
+                generation_prompt=generation_prompt,
+                evaluation_instructions=evaluation_instructions,
+                task_type=task_type,
+                task_description=task_description,
+                references=references or (),
+            )
+            policy, keeps = Policy(min_score, if_not_judged), if_not_judged == "stop" and is_later_attempt(cls)
+            if keeps:  # what stops here would lose the attempts before: the loop ends with the best of them instead
+                policy = replace(policy, if_not_judged="fail")
             verdict = await _runtime.judge(
                 cls,
                 images,
@@ -135,6 +146,8 @@ class RunflowEvaluateImage(io.ComfyNode):
                 judge=judge,
                 policy=policy,
                 options=options or Options(),
+                model=judge_model.bind() if judge_model else None,
+                person=Editor(cls.hidden.unique_id),
                 broken_limit=await listed.broken_limit(_runtime.running_prompt()),
                 waiting=panel.waiting,
             )

@@ -67,9 +67,9 @@ class RunflowGetEvaluation(io.ComfyNode):
     ) -> io.NodeOutput:
         from ..runflow_api.evaluation import lookup
 
-        ids = lookup.split_ids(evaluation_ids)
         with _shown.panel() as panel:
             panel.waiting("reading")
+            ids = lookup.split_ids(evaluation_ids)
             show = _runtime.NodeProgress(cls.hidden.unique_id, panel.waiting)
             reading = lookup.evaluations(
                 _runtime.evaluator(),

@@ -26,7 +26,7 @@ In ComfyUI: select a node and press the **?** or **i** above it to read its page
 """
 GROUPS = {
     "Judge": ("RunflowEvaluateImage", "RunflowShowVerdict", "RunflowEvaluationDetails"),
-    "Ask more precisely": ("RunflowReferenceImage", "RunflowEvaluationOptions"),
+    "Ask more precisely": ("RunflowReferenceImage", "RunflowEvaluationOptions", "RunflowJudgeModel"),
     "Regenerate": ("RunflowRegenerateStart", "RunflowRegenerateEnd"),
     "Go on with what is good": ("RunflowVerdictSwitch", "RunflowSplitByVerdict", "RunflowPickBest"),
     "Report": ("RunflowVerdictCard",),

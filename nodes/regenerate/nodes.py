@@ -229,9 +229,9 @@ class RunflowRegenerateEnd(io.ComfyNode):
     async def check_lazy_status(cls, loop, image=(None,), evaluation=(None,), **settings) -> list[str]:
         """Runs before the body: refuse what cannot work, say what the attempt may cost, then ask for its image."""
         context = LoopContext.of(cls)
-        state, chosen = _state(loop, NO_ATTEMPT), _settings(settings)
         if image[0] is None:
             with _shown.panel() as panel:
+                state, chosen = _state(loop, NO_ATTEMPT), _settings(settings)
                 number, attempts = 1, context.max_attempts(chosen)
                 if context.handover is None:
                     await check_loop(context, state, chosen)

@@ -35,6 +35,7 @@ USUAL_OF, USUAL_FROM = 60, 5
 
 log = logging.getLogger("runflow_evaluate")
 T = TypeVar("T")
+Default = TypeVar("Default", int, None)
 Json = dict[str, Any]
 
 
@@ -67,7 +68,7 @@ class Handlers:
         """What a panel says before Run: who would judge, and what it would cost."""
         current = self.settings()
         return {
-            "judge": "runflow" if current.api_key else "local",
+            "judge": "runflow" if current.api_key else "model" if current.model_url else "local",
             "prices": await in_thread(self._known_prices) if current.api_key else {},
             "limit": current.max_evaluations_per_prompt,
             "usual": await in_thread(self._usual_seconds) if current.api_key else None,
@@ -217,7 +218,7 @@ class Handlers:
         current = self.settings()
         shown: Json = {"may_change": visitor.is_local, "key": {"set": current.api_key is not None}}
         if visitor.is_local:
-            shown["settings"] = user_settings.shown(current)
+            shown["settings"] = user_settings.changeable(current)
             shown["key"] |= {
                 "masked": current.masked_key,
                 "source": current.sources.get("api_key", ""),
@@ -304,7 +305,7 @@ def _require_not_fixed(current: config.Config) -> None:
         )
 
 
-def _number(params: Json, name: str, default: int | None, most: int) -> int | None:
+def _number(params: Json, name: str, default: Default, most: int) -> int | Default:
     raw = params.get(name)
     if raw in (None, ""):
         return default

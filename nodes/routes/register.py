@@ -26,7 +26,7 @@ from ...runflow_api.errors import (
     RunflowError,
 )
 from ...runflow_api.settings import config
-from .. import _shown
+from .. import _ask, _shown
 from .._runtime import editor_settings_file, evaluator, private_directory, settings
 from .guards import Refused, check_host, check_same_origin, is_this_machine, json_body
 from .handlers import Handlers, Json, Visitor, in_thread
@@ -47,6 +47,7 @@ def add_to(table: web.RouteTableDef, handlers: Handlers) -> None:
         "days": handlers.days,
         "panels": handlers.panels,
         "settings": handlers.read_settings,
+        "ask": _ask.pending,
     }
     changes = {
         "panels": handlers.note_queued,
@@ -55,6 +56,7 @@ def add_to(table: web.RouteTableDef, handlers: Handlers) -> None:
         "settings": handlers.change_settings,
         "key": handlers.key,
         "check": handlers.check,
+        "ask": _ask.answer,
     }
     for name, method in reads.items():
         table.get(f"{PREFIX}/{name}")(_answering(handlers, method))
@@ -68,6 +70,7 @@ def add_to(table: web.RouteTableDef, handlers: Handlers) -> None:
     for name, method in changes.items():
         table.post(f"{PREFIX}/{name}")(_answering(handlers, method, changes=True))
     table.get(f"{PREFIX}/thumbnails/{{name}}")(_thumbnail(handlers))
+    table.get(f"{PREFIX}/ask/{{id}}/{{index}}")(_asked_picture(handlers))
 
 
 def _answering(
@@ -104,6 +107,21 @@ def _configured(handlers: Handlers) -> config.Config:
         return handlers.settings()
     except ConfigurationError:
         return config.Config()
+
+
+def _asked_picture(handlers: Handlers) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        try:
+            check_host(request.headers.get("Host", ""), _configured(handlers).web_hosts)
+        except Refused as error:
+            return _json(error_body(error.code, str(error)), error.status)
+        encoded = await _ask.picture(request.match_info["id"], request.match_info["index"])
+        if encoded is None:
+            return web.Response(status=204)
+        headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+        return web.Response(body=encoded.data, content_type=encoded.mime_type, headers=headers)
+
+    return answer
 
 
 def _thumbnail(handlers: Handlers) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..api.models import EVALUATION_EMBEDS, RUN_EMBEDS
 from ..evaluation.question import JUDGES, PREFLIGHTS, RATINGS, UPLOADS
-from ..evaluation.verdict import IF_NOT_JUDGED
+from ..evaluation.verdict import WITHOUT_A_PERSON
 from ..journal.journal import OUTCOMES
 from ..report.html import AUDIENCES
 from ..report.labels import LANGUAGES
@@ -20,7 +20,7 @@ def evaluate(parser: argparse.ArgumentParser) -> None:
     judging = parser.add_argument_group("who judges, and what counts")
     judging.add_argument(
         "--judge",
-        choices=JUDGES,
+        choices=[judge for judge in JUDGES if judge != "person"],
         default="auto",
         help="auto: Runflow if a key is set, otherwise local; local checks the pixels only and is free; off asks "
         "nobody",
@@ -184,7 +184,7 @@ def _add_policy(group: Group) -> None:
     )
     group.add_argument(
         "--if-not-judged",
-        choices=IF_NOT_JUDGED,
+        choices=WITHOUT_A_PERSON,
         default="stop",
         help=(
             "what counts if nobody gives a verdict: stop (exit 3, and start no more images if they would fail in the "

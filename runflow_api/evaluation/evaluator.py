@@ -13,7 +13,7 @@ import logging
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import replace
 from decimal import Decimal
@@ -35,6 +35,7 @@ from ..settings.config import Config
 from . import failures, polling
 from .bookkeeping import Bookkeeper
 from .failures import Acceptance, Scope, classify, raise_or_batch, scope_of
+from .free_judges import FreeJudges
 from .job import Batch, BatchItem, CostEstimate, Job
 from .local import judge_locally, preflight
 from .polling import Progress, Report, report_nothing, report_progress, time_left, with_deadline
@@ -43,7 +44,9 @@ from .results import Results
 from .submission import ENCODERS, Bodies
 from .verdict import (
     LOCAL,
+    MODEL,
     OFF,
+    PERSON,
     RUNFLOW,
     BatchVerdict,
     Subject,
@@ -63,6 +66,7 @@ TOO_LARGE = 413
 log = logging.getLogger("runflow_evaluate")
 P = ParamSpec("P")
 T = TypeVar("T")
+Ask = Callable[[list[BatchItem], Report], Awaitable[list[Verdict]]]
 
 
 class Evaluator:
@@ -93,6 +97,7 @@ class Evaluator:
         # its first verdicts waiting until its last image is sent.
         self._network = Workers(config.concurrency)
         self._senders = Workers(config.concurrency - config.concurrency // 4, among=self._network)
+        self._free = FreeJudges(config, self.bookkeeper.journal, self._processor)
         self._bodies = Bodies(self.client, self.bookkeeper, self._network)
         self._results = Results(self.client, self.bookkeeper, self._network, self._processor, next_delay, now)
 
@@ -106,9 +111,9 @@ class Evaluator:
         """The journal, opened on first use. Raises ``JournalError`` if that cannot be done."""
         return self.bookkeeper.journal()
 
-    def resolve(self, judge: JudgeChoice) -> JudgeChoice:
-        """Who answers: auto is runflow if a key is configured, or if that cannot be known, otherwise local."""
-        return resolve(judge, self.config)
+    def resolve(self, judge: JudgeChoice, *, has_model: bool = False) -> JudgeChoice:
+        """Who answers: auto is runflow with a key, otherwise a connected or configured model, otherwise local."""
+        return resolve(judge, self.config, has_model=has_model)
 
     async def call_api(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """One blocking call to Runflow; at most ``concurrency`` of all are under way."""
@@ -149,7 +154,7 @@ class Evaluator:
         ended, the error that stops the workflow; its ``unjudged_indices`` name the images without a verdict.
         """
         validate(job, self.config)
-        judge = self.resolve(job.judge)
+        judge = self.resolve(job.judge, has_model=job.model is not None)
         items = await self._prepare(job)
         try:
             if judge == OFF:
@@ -158,12 +163,19 @@ class Evaluator:
                 error = failures.needs_key()
                 verdicts = [not_judged(error, job.policy, item.subject, judge=LOCAL) for item in items]
             elif judge == LOCAL:
-                verdicts = list(await asyncio.gather(*(self._processor.run(judge_locally, item) for item in items)))
+                verdicts = list(
+                    await asyncio.gather(*(self._processor.run(judge_locally, item, self.config) for item in items))
+                )
+            elif judge == PERSON:
+                verdicts = await self._free.ask_person(items, [None] * len(items), report)
             else:
-                verdicts = await self._evaluate_batch(items, report)
+                ask = self._free.ask_model if judge == MODEL else self._ask_runflow
+                verdicts = await self._ask_if_sound(items, ask, report)
+            if job.policy.if_not_judged == "ask" and judge != PERSON:
+                verdicts = await self._free.ask_where_unjudged(items, verdicts, report)
         finally:
             items[0].batch.deadline.cancelled.set()  # one event for all: whatever still waits may go home
-        return raise_or_batch(verdicts, job.policy)
+        return raise_or_batch(verdicts, job.policy, pays=judge == RUNFLOW)
 
     async def _prepare(self, job: Job) -> list[BatchItem]:
         """The images on their way, each made into pixels and hashed once, and so are the references."""
@@ -179,22 +191,27 @@ class Evaluator:
             for index, (image, subject) in enumerate(zip(given, subjects, strict=True))
         ]
 
+    async def _ask_if_sound(self, items: list[BatchItem], ask: Ask, report: Report) -> list[Verdict]:
+        """Preflight all, then ask about those that are worth it."""
+        broken = await asyncio.gather(*(self._processor.run(preflight, item, self.config) for item in items))
+        sound = [item for item, verdict in zip(items, broken, strict=True) if verdict is None]
+        answers = iter(await ask(sound, report) if sound else [])
+        return [verdict or next(answers) for verdict in broken]
+
     # --- Runflow: the batch -----------------------------------------------------------------------
 
-    async def _evaluate_batch(self, items: list[BatchItem], report: Report) -> list[Verdict]:
-        """Preflight all, make sure that all may be paid for, then evaluate all of them at once.
+    async def _ask_runflow(self, sound: list[BatchItem], report: Report) -> list[Verdict]:
+        """Make sure that all may be paid for, then evaluate all of them at once.
 
         There is one task for each row: equal images of a batch are submitted, and paid, once.
         """
-        broken = await asyncio.gather(*(self._processor.run(preflight, item) for item in items))
-        sound = [item for item, verdict in zip(items, broken, strict=True) if verdict is None]
         try:
             await self._reserve(sound)
         except (errors.BudgetError, JournalError) as error:
-            return [verdict or self._not_judged(item, error) for item, verdict in zip(items, broken, strict=True)]
+            return [self._not_judged(item, error) for item in sound]
         leaders = {item.row.id: item for item in reversed(sound)}
         leader_of = {item.index: leaders[item.row.id] for item in sound}
-        progress = items[0].batch.progress
+        progress = sound[0].batch.progress
         progress.total = len(leaders)
         tasks = {item.index: asyncio.create_task(self._evaluate_item(item)) for item in leaders.values()}
         ticker = asyncio.create_task(report_progress(progress, report))
@@ -206,7 +223,7 @@ class Evaluator:
         for index, verdict in verdicts.items():
             if index not in tasks and verdict.error is None:
                 verdicts[index] = replace(verdict, reused=True, cost=Decimal(0))
-        return [verdict or verdicts[item.index] for item, verdict in zip(items, broken, strict=True)]
+        return [verdicts[item.index] for item in sound]
 
     async def _reserve(self, items: list[BatchItem]) -> None:
         """A row for each: all of them may be paid for, or none is sent.
@@ -264,7 +281,7 @@ class Evaluator:
                 evaluation = known
             elif evaluation.id is None:
                 evaluation = await self._submit(item)
-            batch.progress.submitted += 1
+            batch.progress.submitted_count += 1
             if known is None and batch.job.wait:
                 evaluation = await self._results.wait(item, str(evaluation.id))
             if evaluation.status_code == EvaluationStatus.FAILED:

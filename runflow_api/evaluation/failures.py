@@ -93,13 +93,13 @@ def scope_of(error: RunflowError, own_fields: Collection[str] = OWN_FIELDS) -> S
 
 def raise_or_batch(verdicts: Sequence[Verdict], policy: Policy, *, pays: bool = True) -> BatchVerdict:
     """The batch, or the error that stops the workflow: one that concerns every image, otherwise the first where
-    stop is the policy.
+    stop is the policy. If a person was to be asked and gave no answer, that stops as well.
 
     ``pays``: whether running again may pay for what has no verdict.
     """
     failed = [(index, verdict.error) for index, verdict in enumerate(verdicts) if verdict.error is not None]
     of_all = next((error for _, error in failed if scope_of(error) is Scope.EVERY_IMAGE), None)
-    if not failed or not (of_all or policy.if_not_judged == "stop"):
+    if not failed or not (of_all or policy.if_not_judged in ("stop", "ask")):
         return BatchVerdict(tuple(verdicts))
     error = of_all or failed[0][1]
     error.unjudged_indices = tuple(index for index, _ in failed)
@@ -125,7 +125,8 @@ def _is_paid_anew(error: RunflowError) -> bool:
 def needs_key() -> RunflowError:
     return errors.NeedsKeyError(
         f"The instructions or references ask about the content of the image, which needs a Runflow key "
-        f"({WHERE_TO_SET_THE_KEY}); set judge to local for pixel checks only.",
+        f"({WHERE_TO_SET_THE_KEY}) or a vision model (Judge with My Model, or RUNFLOW_MODEL_URL); set judge to local "
+        "for pixel checks only.",
         cost="Nothing was sent or paid.",
     )
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any
+from typing import Any, Protocol
 
 import numpy.typing as npt
 
@@ -15,11 +15,38 @@ from ..api.transport import Deadline
 from ..errors import RunflowError
 from ..images import Picture
 from ..journal.journal import Row
+from ..model_judge.judge import VisionModel
 from .polling import Progress, Window
 from .question import ImageUrl, JudgeChoice, Options, Question, Upload
-from .verdict import Policy, Subject
+from .verdict import Policy, Subject, Verdict
 
 Image = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class AskedImage:
+    """One image as a person is asked about it; ``verdict`` is what another judge said, if one was asked."""
+
+    picture: Picture
+    prompt: str
+    instructions: str
+    verdict: Verdict | None = None
+
+
+@dataclass(frozen=True)
+class PersonAnswer:
+    """``improved_prompt`` "" leaves the prompt as it is."""
+
+    accepted: bool
+    reason: str = ""
+    improved_prompt: str = ""
+
+
+class Person(Protocol):
+    """Somebody at the editor."""
+
+    async def ask(self, asked: Sequence[AskedImage], deadline: Deadline) -> list[PersonAnswer | RunflowError]:
+        """One for each image, in order: the answer, or why there is none. Never raises a ``RunflowError``."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +55,8 @@ class Job:
 
     A ``Picture`` in place of an array shares its pixels and their hash with whoever else has it.
     ``prompt_token`` names what the person started once: the queued prompt, or the run of the command line.
-    Without ``wait`` an image ends when Runflow has taken it: its verdict is unknown and carries the id.
+    Without ``wait`` an image ends when Runflow has taken it: its verdict is unknown and carries the id. ``model`` is
+    asked by the judge *model*, otherwise what is configured; ``person`` is ``None`` if nobody is at an editor.
     """
 
     images: Sequence[Image | Picture | ImageUrl]
@@ -38,6 +66,8 @@ class Job:
     options: Options = field(default_factory=Options)
     prompt_token: str = ""
     wait: bool = True
+    model: VisionModel | None = None
+    person: Person | None = None
 
     def name_of(self, index: int) -> str:
         """What errors call an image of the batch."""

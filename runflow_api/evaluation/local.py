@@ -5,23 +5,32 @@ from __future__ import annotations
 from decimal import Decimal
 
 from ..images import Picture
+from ..settings.config import Config
 from .job import BatchItem
 from .question import ImageUrl, require_finite
 from .verdict import LOCAL, PREFLIGHT, Policy, Verdict, from_evaluation
 
 
-def judge_locally(item: BatchItem) -> Verdict:
+def judge_locally(item: BatchItem, config: Config) -> Verdict:
     """The local judge's verdict. Blocks."""
     from ..local_judge import judge as local_judge  # not needed if Runflow judges
 
     assert isinstance(item.image, Picture)  # addresses are refused by validate
     batch = item.batch
     references = [each.pixels for each in batch.job.question.references if each.pixels is not None]
-    evaluation = local_judge.judge(item.image.array, references=references, prompt=item.subject.prompt)
+    evaluation = local_judge.judge(
+        item.image.array,
+        references=references,
+        prompt=item.subject.prompt,
+        instructions=batch.job.question.evaluation_instructions,
+        reads_text=True,
+        strictness=config.local_strictness,
+        per_check=config.local_checks,
+    )
     return from_evaluation(evaluation, batch.job.policy, item.subject, judge=LOCAL, seconds=batch.seconds)
 
 
-def preflight(item: BatchItem) -> Verdict | None:
+def preflight(item: BatchItem, config: Config) -> Verdict | None:
     """A failed verdict for an image that is not worth paying for, otherwise ``None``. Blocks.
 
     Raises ``InvalidInputError`` for values that are not numbers, if preflight is off.
@@ -34,7 +43,13 @@ def preflight(item: BatchItem) -> Verdict | None:
     if job.options.preflight == "off":
         require_finite(image.array, job.name_of(item.index))
         return None
-    evaluation = local_judge.judge(image.array, checks=job.options.preflight, prompt=item.subject.prompt)
+    evaluation = local_judge.judge(
+        image.array,
+        checks=job.options.preflight,
+        prompt=item.subject.prompt,
+        strictness=config.local_strictness,
+        per_check=config.local_checks,
+    )
     if evaluation.overall_passed:
         return None
     evaluation = evaluation.model_copy(update={"weighted_pass_rate": 0.0, "cost": Decimal(0)})

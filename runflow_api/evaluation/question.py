@@ -27,7 +27,7 @@ from ..settings.config import Config
 if TYPE_CHECKING:
     from .job import Job
 
-JudgeChoice = Literal["auto", "runflow", "local", "off"]
+JudgeChoice = Literal["auto", "runflow", "local", "off", "model", "person"]
 Upload = Literal["auto", "data_uri", "asset"]
 Preflight = Literal["off", "broken", "full"]
 Rating = Literal["none", "good", "bad", "clear"]
@@ -173,7 +173,7 @@ def validate(job: Job, config: Config) -> None:
     job.question.check()
     if not job.images:
         raise InvalidInputError("image", "the batch is empty.")
-    judged_by_runflow = resolve(job.judge, config) == "runflow"
+    judged_by_runflow = resolve(job.judge, config, has_model=job.model is not None) == "runflow"
     for index, image in enumerate(job.images):
         name = job.name_of(index)
         if not isinstance(image, ImageUrl):
@@ -188,11 +188,13 @@ def validate(job: Job, config: Config) -> None:
         config.require_key()
 
 
-def resolve(judge: JudgeChoice, config: Config) -> JudgeChoice:
-    """Who answers: auto is runflow if a key is configured, or if that cannot be known, otherwise local."""
+def resolve(judge: JudgeChoice, config: Config, *, has_model: bool = False) -> JudgeChoice:
+    """Who answers: auto is runflow with a key, otherwise a model that is connected or configured, otherwise local."""
     if judge != "auto":
         return judge
-    return "runflow" if config.api_key or config.trouble else "local"
+    if config.api_key or config.trouble:  # if that cannot be known, it is said
+        return "runflow"
+    return "model" if has_model or config.model_url else "local"
 
 
 def check_timeout(timeout_s: int) -> None:

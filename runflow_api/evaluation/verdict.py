@@ -28,9 +28,11 @@ class Outcome(str, Enum):
 
 
 PASSED, FAILED, UNKNOWN = Outcome.PASSED, Outcome.FAILED, Outcome.UNKNOWN
-RUNFLOW, LOCAL, PREFLIGHT, OFF = "runflow", "local", "preflight", "off"
-IfNotJudged = Literal["stop", "fail", "pass"]
+RUNFLOW, LOCAL, PREFLIGHT, OFF, MODEL, PERSON = "runflow", "local", "preflight", "off", "model", "person"
+IfNotJudged = Literal["stop", "fail", "pass", "ask"]
 IF_NOT_JUDGED: tuple[IfNotJudged, ...] = get_args(IfNotJudged)
+WITHOUT_A_PERSON = IF_NOT_JUDGED[:3]
+"""The choices if nobody can be asked: the command line, and verdicts that are looked up without their image."""
 
 LOCAL_PASSED = "pixels OK, content not judged (local judge)"
 LOCAL_FAILED = "only pixels checked, content not judged (local judge)"
@@ -115,6 +117,11 @@ class Verdict:
         return [first + (f" (+{len(self.issues) - 1})" if len(self.issues) > 1 else "")]
 
     @property
+    def judged_by(self) -> str:
+        """The name of the model and where it runs, or "you"; "" for the other judges."""
+        return _judged_by(self.evaluation, self.judge)
+
+    @property
     def is_practice(self) -> bool:
         """Whether the pack's own sandbox answered: it checks pixels, and nothing was paid."""
         return bool((self.evaluation.model_extra or {}).get("sandbox"))
@@ -131,7 +138,8 @@ class Verdict:
             "issues": list(self.issues),
             "notes": list(self.notes),
             "strengths": list(self.evaluation.top_strengths),
-            "judges": [_check(judge) for judge in self.evaluation.judges] if self.judge in (LOCAL, PREFLIGHT) else [],
+            "judged_by": self.judged_by,
+            "judges": [_check(judge) for judge in self.evaluation.judges] if self.judge != RUNFLOW else [],
             "improved_prompt": self.improved_prompt,
             "improved": self.improved_prompt != self.subject.prompt,
             "cost": credits_text(self.cost),
@@ -247,6 +255,7 @@ def from_evaluation(
     score = _usable_score(evaluation)
     outcome = _outcome(evaluation, score, policy)
     notes = [*notes, *([LOCAL_PASSED if outcome == PASSED else LOCAL_FAILED] if judge == LOCAL else [])]
+    notes += [f"judged by {named}"] if (named := _judged_by(evaluation, judge)) else []
     improved = (evaluation.action.improved_prompt if evaluation.action else None) or ""
     return Verdict(
         outcome=outcome,
@@ -263,6 +272,11 @@ def from_evaluation(
         notes=_distinct(notes),
         min_score=policy.min_score,
     )
+
+
+def _judged_by(evaluation: Evaluation, judge: str) -> str:
+    named = (evaluation.model_extra or {}).get("judged_by") if judge in (MODEL, PERSON) else None
+    return named if isinstance(named, str) else ""
 
 
 def not_judged(

@@ -15,6 +15,9 @@ from ..errors import BudgetError
 from .rows import Request
 from .schema import AMOUNT, EPOCH, R, RowState, clean, decimal_of, stored_amount
 
+FREE = "free:"
+"""Accounts that begin so are of judges that cost nothing: their rows count against no limit and in no sum."""
+PAID = R.account.not_like(f"{FREE}%")
 EXACT = Context(prec=60)
 """Room for a sum of any number of such amounts."""
 
@@ -51,7 +54,7 @@ class DayTotal:
 def check_limits(connection: sa.Connection, new: Sequence[Request], limits: Limits, today: int) -> None:
     """Raise ``BudgetError`` if ``new`` rows would be too many. They are not inserted yet."""
     for token, asked in Counter(clean(request.prompt_token) for request in new).items():
-        counted = sa.select(sa.func.count()).where(R.prompt_token == token, R.state != RowState.REJECTED)
+        counted = sa.select(sa.func.count()).where(R.prompt_token == token, R.state != RowState.REJECTED, PAID)
         used = connection.scalar(counted) or 0
         if used + asked > limits.per_prompt:
             raise _over("evaluations per queued prompt", asked, used, limits.per_prompt, "EVALUATIONS_PER_PROMPT")
@@ -94,7 +97,8 @@ def _where_to_change(variable: str) -> str:
 
 
 def spend(connection: sa.Connection, day: int) -> Spend:
-    wanted = sa.select(AMOUNT, sa.func.count()).where(R.day == day, R.state != RowState.REJECTED).group_by(AMOUNT)
+    counted = (R.day == day) & (R.state != RowState.REJECTED) & PAID
+    wanted = sa.select(AMOUNT, sa.func.count()).where(counted).group_by(AMOUNT)
     found = [(decimal_of(amount), count) for amount, count in connection.execute(wanted)]
     unpriced = sum(count for amount, count in found if amount is None)
     return Spend(sum(count for _, count in found), _sum(found), unpriced)
@@ -110,7 +114,7 @@ def per_day(connection: sa.Connection, today: int, days: int) -> list[DayTotal]:
     first = today - days + 1
     wanted = (
         sa.select(R.day, R.passed, AMOUNT, sa.func.count())
-        .where(R.day.between(first, today), R.state != RowState.REJECTED)
+        .where(R.day.between(first, today), R.state != RowState.REJECTED, PAID)
         .group_by(R.day, R.passed, AMOUNT)
     )
     found = [tuple(row) for row in connection.execute(wanted)]

@@ -31,6 +31,7 @@ def line(row: Row) -> dict[str, Any]:
         "image": row.pixel_hash,
         "issue": next(iter(_texts(answer.get("top_issues"))), ""),
         "failure": row.failure_code,
+        "judged_by": _text(answer.get("judged_by")),
         "feedback": feedback(answer),
         "prompt_id": row.prompt_token,
     }

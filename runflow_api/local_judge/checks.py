@@ -36,6 +36,8 @@ class Finding:
     confidence: float = 1.0
     remedy: str = ""
     strength: bool = False
+    said: bool = False
+    """Whether it stands among the issues although nothing failed."""
 
     @property
     def weight(self) -> float:
@@ -45,7 +47,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Check:
-    """One question to the pixels, and the three ways to answer it."""
+    """One question to the pixels, and the ways to answer it."""
 
     name: str
     description: str
@@ -67,6 +69,10 @@ class Check:
 
     def unmeasured(self, text: str) -> Finding:
         return Finding(self, None, text, confidence=0.0)
+
+    def reported(self, text: str) -> Finding:
+        """Not measured, and worth saying all the same."""
+        return Finding(self, None, text, confidence=0.0, said=True)
 
 
 def confidence_of(value: float, threshold: float) -> float:
@@ -145,7 +151,7 @@ EDGE_RISE = 2.56
 """A Gaussian edge climbs from 10 % to 90 % over so many sigmas."""
 
 
-def _blur(pixels: Pixels) -> Finding:
+def _blur(pixels: Pixels, ease: float) -> Finding:
     """Edge width by re-blurring: Zhuo and Sim, "Defocus map estimation from a single image", 2011.
 
     An edge of width s, blurred again by a known width b, loses the factor sqrt(1 + (b / s)**2) of its
@@ -156,7 +162,7 @@ def _blur(pixels: Pixels) -> Finding:
     if sigma is None:
         return check.passed("no edges to measure a width on", confidence=0.5)
     width, relative = sigma * pixels.factor * EDGE_RISE, sigma * pixels.factor / pixels.side
-    limit = max(BLUR_MAX_SIGMA, BLUR_MIN_SIGMA_PX / pixels.side)
+    limit = max(BLUR_MAX_SIGMA * ease, BLUR_MIN_SIGMA_PX / pixels.side)
     evidence = (
         f"finest edges rise over {width:.1f} px",
         f"sigma {relative:.2%} of the image side, at most {limit:.2%}",
@@ -222,28 +228,29 @@ GAIN_MIN_PIXELS = 2000
 unevenly spaced. A gain on continuous tones leaves no comb: then only the clipped shares count."""
 
 
-def _exposure(pixels: Pixels) -> Finding:
+def _exposure(pixels: Pixels, ease: float) -> Finding:
     check = Check("exposure", "Tones are neither crushed into black nor cut off at white", weight=2)
+    darkest, most_clipped = DARK_TOP / ease, CLIPPED_SHARE * ease
     highest, lowest = pixels.tones.max(axis=1), pixels.tones.min(axis=1)
     top = quantile(highest, 0.999) / 255
     cut = (highest >= WHITE_LEVEL) & (lowest >= CLIPPED_LOWEST)
     clipped, gain = float(cut.mean()), _gain(highest)
     evidence = (
-        f"brightest 0.1 % at {top:.2f} of 1, at least {DARK_TOP:.2f}",
-        f"{clipped:.0%} with a channel clipped at white; {CLIPPED_SHARE:.0%} and more fits a white background only",
+        f"brightest 0.1 % at {top:.2f} of 1, at least {darkest:.2f}",
+        f"{clipped:.0%} with a channel clipped at white; {most_clipped:.0%} and more fits a white background only",
     )
-    if top < DARK_TOP:
+    if top < darkest:
         issue = f"underexposed: nothing brighter than {top:.0%} of white"
-        return check.failed(issue, evidence, confidence_of(top, DARK_TOP), remedy="bright, well exposed, even lighting")
+        return check.failed(issue, evidence, confidence_of(top, darkest), remedy="bright, well exposed, even lighting")
     remedy = "balanced exposure, detail kept in the highlights"
     stretched = float((highest >= WHITE_LEVEL).mean())
-    if gain and stretched >= STRETCHED_SHARE:
+    if gain and stretched >= STRETCHED_SHARE * ease:
         issue = f"overexposed: tones pulled {gain} levels apart, {stretched:.0%} of the picture clipped at white"
         return check.failed(issue, evidence, 0.9, remedy=remedy)
-    if clipped >= CLIPPED_SHARE and _is_blown_out(pixels, cut, lowest):
+    if clipped >= most_clipped and _is_blown_out(pixels, cut, lowest):
         issue = f"overexposed: {clipped:.0%} of the picture clipped at white"
-        return check.failed(issue, evidence, confidence_of(clipped, CLIPPED_SHARE), remedy=remedy)
-    confidence = min(confidence_of(top, DARK_TOP), 0.9)
+        return check.failed(issue, evidence, confidence_of(clipped, most_clipped), remedy=remedy)
+    confidence = min(confidence_of(top, darkest), 0.9)
     return check.passed(f"brightest tones at {top:.0%} of white, {clipped:.0%} clipped", evidence, confidence)
 
 
@@ -282,16 +289,17 @@ CONTRAST_MIN = 0.085
 """Of 1, in the channel that spans most. Fog, soft gradients and a night with its lights span more."""
 
 
-def _contrast(pixels: Pixels) -> Finding:
+def _contrast(pixels: Pixels, ease: float) -> Finding:
     check = Check("contrast", "The tones span a visible range")
-    spread, limit = (quantile(pixels.luma, 0.995) - quantile(pixels.luma, 0.005)) / 255, CONTRAST_MIN_DARK
+    spread, least = (quantile(pixels.luma, 0.995) - quantile(pixels.luma, 0.005)) / 255, CONTRAST_MIN_DARK
     if quantile(pixels.tones.max(axis=1), 0.999) >= DARK_TOP * 255:
         channels = [pixels.tones[:, channel] for channel in range(pixels.tones.shape[1])]
         spread = max(quantile(each, 0.999) - quantile(each, 0.001) for each in channels) / 255
-        limit = CONTRAST_MIN
-    evidence = (f"nearly all tones within {spread:.2f} of 1, at least {limit:.3f}",)
-    confidence = confidence_of(spread, limit)
-    if spread < limit:
+        least = CONTRAST_MIN
+    least /= ease
+    evidence = (f"nearly all tones within {spread:.2f} of 1, at least {least:.3f}",)
+    confidence = confidence_of(spread, least)
+    if spread < least:
         issue = f"low contrast: the tones span {spread:.1%} of the range"
         return check.failed(issue, evidence, confidence, remedy="clear tonal contrast")
     return check.passed(f"contrast: tones span {spread:.0%} of the range", evidence, confidence, strength=True)
@@ -312,16 +320,17 @@ NOISE_MAX_SIGMA = 0.062
 """Of 1. Grass and gravel measured up to 0.036, film grain of sigma 0.05 up to 0.054."""
 
 
-def _noise(pixels: Pixels) -> Finding:
+def _noise(pixels: Pixels, ease: float) -> Finding:
     """Noise of the quiet patches: Immerkaer, "Fast noise variance estimation", 1996, patch by patch."""
     check = Check("noise", "The quietest areas are free of strong noise", weight=2)
     patches = _patches(pixels.luma)
     if not patches.size:
         return check.unmeasured("the image is too small to measure noise")
     sigma = float(np.percentile(_noise_sigmas(patches), NOISE_QUIET)) / 255
-    evidence = (f"noise of the quiet areas {sigma:.3f} of 1, at most {NOISE_MAX_SIGMA:.3f}",)
-    confidence = confidence_of(sigma, NOISE_MAX_SIGMA)
-    if sigma > NOISE_MAX_SIGMA:
+    limit = NOISE_MAX_SIGMA * ease
+    evidence = (f"noise of the quiet areas {sigma:.3f} of 1, at most {limit:.3f}",)
+    confidence = confidence_of(sigma, limit)
+    if sigma > limit:
         issue = f"noisy: noise of {sigma:.0%} of the range even in the quietest areas"
         return check.failed(issue, evidence, confidence, remedy="clean, noise-free image")
     return check.passed(f"clean: noise of {sigma:.1%} of the range", evidence, confidence, strength=True)
@@ -357,7 +366,7 @@ BLOCK_MAX_RATIO = 2.0
 above 2.2."""
 
 
-def _compression(pixels: Pixels) -> Finding:
+def _compression(pixels: Pixels, ease: float) -> Finding:
     """Blocking: steps on the 8 px grid against steps beside it, after Wang, Bovik and Evans (2000).
 
     The grid is looked for at every offset, so a crop hides nothing.
@@ -368,10 +377,11 @@ def _compression(pixels: Pixels) -> Finding:
         return check.unmeasured("the image is too small to measure blocking")
     down, across = (max(1, side // BLOCK_LINES) for side in pixels.size)
     ratio = min(_grid_ratio(_column_steps(lines)) for lines in (luma[::down], luma[:, ::across].T))
+    limit = BLOCK_MAX_RATIO * ease
     measured = f"steps on the 8 px grid {ratio:.2f} times those beside it"
-    evidence = (f"{measured}, at most {BLOCK_MAX_RATIO:.2f}",)
-    confidence = confidence_of(ratio, BLOCK_MAX_RATIO)
-    if ratio > BLOCK_MAX_RATIO and not _enlarged(pixels.rgb[::down]):
+    evidence = (f"{measured}, at most {limit:.2f}",)
+    confidence = confidence_of(ratio, limit)
+    if ratio > limit and not _enlarged(pixels.rgb[::down]):
         issue = f"heavily compressed: steps on an 8 px grid {ratio:.1f} times those beside it"
         return check.failed(issue, evidence, confidence, remedy="clean image without compression artifacts")
     return check.passed(measured, evidence, confidence)
@@ -399,17 +409,28 @@ MIN_SHORT_SIDE = 256
 """Pixels. Below, an image is a thumbnail."""
 
 
-def _resolution(pixels: Pixels) -> Finding:
-    check = Check("resolution", f"The short side has at least {MIN_SHORT_SIDE} px")
+def _resolution(pixels: Pixels, ease: float) -> Finding:
+    least = round(MIN_SHORT_SIDE / ease)
+    check = Check("resolution", f"The short side has at least {least} px")
     height, width = pixels.size
     evidence = (
-        f"{width} x {height} px, the short side at least {MIN_SHORT_SIDE}",
+        f"{width} x {height} px, the short side at least {least}",
         f"{width * height / 1e6:.2f} megapixels",
     )
-    if min(pixels.size) < MIN_SHORT_SIDE:
-        issue = f"low resolution: {width} x {height} px, the short side is below {MIN_SHORT_SIDE} px"
+    if min(pixels.size) < least:
+        issue = f"low resolution: {width} x {height} px, the short side is below {least} px"
         return check.failed(issue, evidence)
     return check.passed(f"resolution: {width} x {height} px", evidence, strength=True)
 
 
-CHECKS: tuple[Callable[[Pixels], Finding], ...] = (_blur, _exposure, _contrast, _noise, _compression, _resolution)
+CHECKS: dict[str, Callable[[Pixels, float], Finding]] = {
+    "blur": _blur,
+    "exposure": _exposure,
+    "contrast": _contrast,
+    "noise": _noise,
+    "compression": _compression,
+    "resolution": _resolution,
+}
+EASE = {"strict": 0.7, "normal": 1.0, "lenient": 1.6}
+"""What every limit is multiplied by, or divided by where it is a least. What was measured was measured at 1; grain,
+bokeh and night shots that somebody wants lie up to half beyond that."""

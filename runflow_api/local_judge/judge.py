@@ -12,16 +12,18 @@ One path: ``judge`` looks for what makes an image unusable (``checks.find_broken
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from typing import Literal
+from types import MappingProxyType
+from typing import Any, Literal
 
 import numpy as np
 
 from ..api.models import Action, Evaluation, EvaluationStatus, GateFailure, JudgeIssue, JudgeOpinion
 from ..errors import InvalidInputError
-from . import damage
-from .checks import CHECKS, Finding, find_broken
+from ..settings.config import Strictness
+from . import damage, text
+from .checks import CHECKS, EASE, Finding, find_broken
 from .pixels import Array, prepare
 from .references import near_duplicate
 
@@ -32,13 +34,21 @@ def judge(
     checks: Literal["broken", "full"] = "full",
     references: Sequence[Array] = (),
     prompt: str = "",
+    instructions: str = "",
+    reads_text: bool = False,
+    strictness: Strictness = "normal",
+    per_check: Mapping[Any, str] = MappingProxyType({}),
 ) -> Evaluation:
     """Judge the pixels of one image; the verdict is the same for the same input.
 
     ``image`` is (height, width, channels) with 1, 3 or 4 channels: floats of 0..1, read as ComfyUI's
     SaveImage writes them (``clip(255 * x, 0, 255)`` truncated to a byte), or uint8. ``checks="broken"`` looks
     only for values that are not finite and for one flat colour. ``references`` are images of the same
-    form; whether one of them is nearly the same picture is reported and never fails.
+    form; whether one of them is nearly the same picture is reported and never fails. With ``reads_text``, and
+    where the optional reader is installed, what stands in quotation marks in ``prompt`` or ``instructions`` must be
+    readable in the picture; that takes seconds, where the other checks take a tenth of one.
+
+    ``strictness`` widens or narrows the limits; ``per_check`` does for one check by its name, or turns it "off".
 
     ``weighted_pass_rate`` is the weighted share of the passed checks, rare damages counted if they are found, and 0
     if a gate (not finite, flat) failed. ``action.improved_prompt`` is ``prompt`` with what the failed checks ask
@@ -53,9 +63,14 @@ def judge(
     findings = find_broken(image)
     if checks == "full" and all(finding.passed for finding in findings):
         pixels = prepare(image)
-        findings += [check(pixels) for check in (*CHECKS, *damage.CHECKS)]
+        wanted = {name: per_check.get(name, strictness) for name in CHECKS}
+        findings += [CHECKS[name](pixels, EASE[level]) for name, level in wanted.items() if level != "off"]
+        damages = [check(pixels) for check in damage.CHECKS]
+        findings += [each for each in damages if per_check.get(each.check.name) != "off"]
         if references:
             findings.append(near_duplicate(pixels, references))
+        if reads_text and per_check.get("text") != "off":
+            findings += text.check_texts(pixels.rgb, text.wanted_texts(prompt, instructions))
     return _evaluation(findings, prompt, (time.perf_counter() - started) * 1000)
 
 
@@ -78,7 +93,7 @@ def _evaluation(findings: Sequence[Finding], prompt: str, milliseconds: float) -
         status_code=EvaluationStatus.COMPLETED,
         overall_passed=not failed,
         weighted_pass_rate=_pass_rate(findings),
-        top_issues=[finding.text for finding in failed],
+        top_issues=[finding.text for finding in [*failed, *(each for each in findings if each.said)]],
         top_strengths=[finding.text for finding in findings if finding.strength],
         judges=[_judge(finding) for finding in findings],
         gate_failures=[GateFailure(module=f.check.name, reason=f.text) for f in failed if f.check.gate],

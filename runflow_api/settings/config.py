@@ -17,7 +17,7 @@ import re
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -42,6 +42,14 @@ DEFAULT_BASE_URL = "https://api.runflow.io"
 WHERE_TO_SET_THE_KEY = f"Settings \u2192 Runflow Evaluate, or the environment variable {KEY_VARIABLE}"
 
 MAX_CONCURRENCY = 64
+LONGEST_MODEL_NAME = 200
+Strictness = Literal["strict", "normal", "lenient"]
+"""How much the local judge lets pass."""
+LocalCheck = Literal[
+    "blur", "exposure", "contrast", "noise", "compression", "resolution", "text",
+    "cut_off", "white_noise", "single_pixels", "mosaic", "scan_lines", "motion_blur",
+]  # fmt: skip
+"""Those of the second line look for damage that is there or is not: they can be off, and nothing else changes them."""
 SHOWN_OF_A_KEY = 4
 LONG_ENOUGH_TO_SHOW_SOME = 20
 """A masked key shows its last characters only if that leaves at least 16 unknown."""
@@ -61,6 +69,27 @@ def _check_base_url(url: str) -> str:
     ):
         raise ValueError("the base URL must be https://…, or http:// on this machine (127.0.0.1, localhost)")
     return url
+
+
+def _check_model_url(url: str) -> str:
+    """As for the base URL: images and prompts go there, and perhaps a key."""
+    try:
+        _check_base_url(url)
+    except ValueError as error:
+        raise ValueError(str(error).replace("the base URL", "the address of the model")) from None
+    return url.rstrip("/")
+
+
+def _check_model_name(name: str) -> str:
+    if not name.isprintable() or len(name) > LONGEST_MODEL_NAME:
+        raise ValueError(f"the name of a model is printable and has at most {LONGEST_MODEL_NAME} characters")
+    return name
+
+
+def _check_model_key(key: SecretStr) -> SecretStr:
+    if not is_sendable(key.get_secret_value()):
+        raise ValueError("the key of the model holds characters that no key has")
+    return key
 
 
 def _check_text(text: str) -> str:
@@ -125,6 +154,11 @@ class Config(BaseModel):
     keep_thumbnails: Flag = True
     web_hosts: Hosts = ()
     web_remote_settings: Flag = False
+    model_url: Annotated[str, AfterValidator(_check_model_url)] | None = None
+    model_name: Annotated[str, AfterValidator(_check_model_name)] | None = None
+    model_key: Annotated[SecretStr, AfterValidator(_check_model_key)] | None = None
+    local_strictness: Strictness = "normal"
+    local_checks: Mapping[LocalCheck, Strictness | Literal["off"]] = Field(default_factory=dict)
     sources: Mapping[str, str] = Field(default_factory=dict)
     unknown: tuple[str, ...] = ()
     trouble: str = ""
@@ -167,7 +201,15 @@ class Config(BaseModel):
 
 SETTINGS = tuple(name for name in Config.model_fields if name not in ("api_key", "sources", "unknown", "trouble"))
 """What ``config.json`` may hold."""
-_FILE_ONLY = {"callback_hosts", "retention_days", "retention_evaluations", "keep_prompts", "keep_thumbnails"}
+_FILE_ONLY = {
+    "local_strictness",
+    "local_checks",
+    "callback_hosts",
+    "retention_days",
+    "retention_evaluations",
+    "keep_prompts",
+    "keep_thumbnails",
+}
 VARIABLES = {name: f"RUNFLOW_{name.upper()}" for name in SETTINGS if name not in _FILE_ONLY}
 """The settings that the environment may set, and by which variable."""
 LIMITS = tuple(name for name in SETTINGS if name.startswith("max_"))
@@ -257,6 +299,9 @@ def _in_words(name: str, raw: Any, error: ValidationError) -> str:
         low, high = (getattr(rule, limit) for limit in ("ge", "le") for rule in Config.model_fields[name].metadata
                      if hasattr(rule, limit))  # fmt: skip
         return f"{shown} is not a whole number between {low} and {high}"
+    if name in ("local_strictness", "local_checks"):
+        checks = ", ".join(get_args(LocalCheck))
+        return f"{shown} is not strict, normal or lenient, for one check (of {checks}) also off"
     return "a list of host names is needed" if isinstance(default, tuple) else "text is needed"
 
 
@@ -298,7 +343,7 @@ def _unknown_variables(environ: Mapping[str, str]) -> tuple[str, ...]:
     return _misspelt(ours, {KEY_VARIABLE, *VARIABLES.values()}, "environment")
 
 
-_NOT_OURS = ("RUNFLOW_TEST_", "RUNFLOW_BENCHMARK", "RUNFLOW_MODEL_")
+_NOT_OURS = ("RUNFLOW_TEST_", "RUNFLOW_BENCHMARK")
 
 
 # --- in pieces ------------------------------------------------------------------------------------

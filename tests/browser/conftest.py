@@ -91,13 +91,19 @@ def keyless(start_server: Callable[..., ComfyUI]) -> ComfyUI:
     return start_server(None, on_frontend(NEWEST))
 
 
+@pytest.fixture(scope="session")
+def remembering(start_server: Callable[..., ComfyUI]) -> ComfyUI:
+    """A server whose cache holds more than the last run, and that a test may start again."""
+    return start_server(KEY, (*on_frontend(NEWEST), "--cache-lru", "30"))
+
+
 @pytest.fixture(params=["canvas", "vue"])
 def renderer(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A scenario runs in one place, or where its mark `at` says: `at("everywhere")`, `at("oldest vue")`."""
+    """A scenario runs in one place, or if its mark `at` says: `at("everywhere")`, `at("oldest vue")`."""
     if "place" not in metafunc.fixturenames:
         return
     marked = metafunc.definition.get_closest_marker("at")

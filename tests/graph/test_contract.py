@@ -14,8 +14,15 @@ CONTRACT: dict[str, tuple[str, str, str, str]] = {
         "Evaluate Image Quality",
         "image:IMAGE",
         "generation_prompt:STRING evaluation_instructions:STRING judge:COMBO min_score:FLOAT if_not_judged:COMBO "
-        "task_type:STRING task_description:STRING references:RUNFLOW_REFERENCES options:RUNFLOW_OPTIONS",
+        "task_type:STRING task_description:STRING references:RUNFLOW_REFERENCES options:RUNFLOW_OPTIONS "
+        "judge_model:RUNFLOW_JUDGE_MODEL",
         EVALUATION,
+    ),
+    "RunflowJudgeModel": (
+        "Judge with My Model",
+        "clip:CLIP",
+        "max_length:INT thinking:BOOLEAN",
+        "judge_model:RUNFLOW_JUDGE_MODEL",
     ),
     "RunflowReferenceImage": (
         "Reference Image",
@@ -89,8 +96,8 @@ CONTRACT: dict[str, tuple[str, str, str, str]] = {
     ),
 }
 CHOICES = {
-    ("RunflowEvaluateImage", "judge"): ("auto", ["auto", "runflow", "local", "off"]),
-    ("RunflowEvaluateImage", "if_not_judged"): ("stop", ["stop", "fail", "pass"]),
+    ("RunflowEvaluateImage", "judge"): ("auto", ["auto", "runflow", "local", "off", "model", "person"]),
+    ("RunflowEvaluateImage", "if_not_judged"): ("stop", ["stop", "fail", "pass", "ask"]),
     ("RunflowEvaluationOptions", "upload"): ("auto", ["auto", "data_uri", "asset"]),
     ("RunflowEvaluationOptions", "preflight"): ("broken", ["off", "broken", "full"]),
     ("RunflowGetEvaluation", "if_not_judged"): ("stop", ["stop", "fail", "pass"]),

@@ -1,4 +1,5 @@
 /** The panels of all nodes: which nodes have one, what each shows, and when it is drawn anew. */
+import { listen as listenForQuestions, readOpen } from '../ask/listen.mjs'
 import { api, app, chain, drawsElements, reveal, rootGraph } from '../comfy/app.mjs'
 import { badge, hideProgressText, openSettings, putBack } from '../comfy/compat.mjs'
 import { onOpened, workflowId } from '../comfy/tabs.mjs'
@@ -48,6 +49,7 @@ let ticking
 /** Listen to what happens; nothing is asked while no node has a panel. */
 export function start() {
   listen(store, allMadeFrom)
+  listenForQuestions()
   hideProgressText((id) => panelOf(id.split('.')[0]) !== undefined)
   store.subscribe((workflow) => workflow === workflowId() && draw())
   api.addEventListener('graphChanged', draw)
@@ -91,7 +93,10 @@ function forget(panel) {
 /** A workflow was opened: read what its nodes showed, if it has any of ours. */
 export function restore() {
   sweep()
-  if (panels.size) read(store)
+  if (panels.size) {
+    read(store)
+    readOpen()
+  }
   draw()
 }
 
@@ -311,6 +316,7 @@ const unjudged = (message) => ({
   verdict: 'unknown',
   score: null,
   issues: [message],
+  notes: [],
   strengths: [],
   judges: [],
   improved_prompt: '',

@@ -1,0 +1,95 @@
+"""Yes or no, read strictly: an answer that does not begin with one of the two is not an answer.
+
+A model that rambles, hedges, answers with both words or is cut off while it thinks has not measured anything.
+Guessing what it meant would turn babble into a verdict.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+LONGEST_REASON = 240
+_WORDS: dict[str, list[str]] = json.loads(Path(__file__).with_name("words.json").read_text("utf-8"))
+YES, NO = frozenset(_WORDS["yes"]), frozenset(_WORDS["no"])
+"""In English, German, Dutch and Nordic, French, Spanish, Italian, Portuguese, Polish, Czech, Russian, Ukrainian,
+Turkish, Greek, Hungarian, Finnish, Romanian, Indonesian, Vietnamese, Arabic, Hebrew, Hindi, Thai, Korean, Japanese and
+Chinese."""
+
+_JOINING = frozenset(_WORDS["joining"])
+_THINKING = re.compile(r"<think>.*?</think>|<\|channel>thought.*?<channel\|>", re.DOTALL)
+_OPEN_THINKING = re.compile(r"<think>|<\|channel>thought")
+_TEMPLATE_MARKS = re.compile(r"<\|[^|<>]{1,40}\|>|<(?:end|start)_of_turn>|</?s>|<turn\|>")
+_LABEL = re.compile(rf"^(?:{'|'.join(_WORDS['labels'])})\s*[:\uff1a]\s*", re.IGNORECASE)
+_FIRST_WORD = re.compile(r"([^\W\d_]+(?:[\u0300-\u036f\u0900-\u0963\u0e00-\u0e7f]*[^\W\d_]*)*)")
+_SENTENCE_MARKS = ".,;:!?\u2026\u3001\u3002\uff01\uff0c\uff0e\uff1a\uff1b\uff1f\u0964\u060c\u061b"
+"""Of Latin, Chinese and Japanese, Hindi, Arabic."""
+_DECORATION = " \t\r\n*_`#>\"'\u201c\u201d\u201e\u00ab\u00bb\u300c\u300d\u300e\u300f()[]{}"
+_CLOSING = "*_`\"'\u201d\u00bb\u300d\u300f)]}"
+_ENDS_A_WORD = re.compile(rf"^\s*(?:$|[\n{_SENTENCE_MARKS}]|\s[-\u2013\u2014]|[-\u2013\u2014]\s)")
+_HEDGE = re.compile(
+    r"^(?:(?:i(?:'m| am)? )?(?:can ?not|can't|am not able to|unable to|not sure|unsure|unclear|uncertain|don't know)\b"
+    r"|(?:it is |it's )?(?:impossible to|not possible to|hard to|difficult to) (?:tell|say|see|determine|judge)"
+    rf"|{'|'.join(_WORDS['does_not_know'])})",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """``is_yes`` is ``None`` if the model said neither; ``reason`` is what it said beside, on one line."""
+
+    is_yes: bool | None
+    reason: str
+
+
+def read_answer(text: str) -> Answer:
+    """What the model answered to a question for yes or no."""
+    spoken = spoken_text(text)
+    if spoken is None:
+        return Answer(None, "the answer was cut off while the model was thinking")
+    plain = _LABEL.sub("", spoken.lstrip(_DECORATION)).lstrip(_DECORATION)
+    word, rest = _first_word(plain)
+    is_yes = True if word in YES else False if word in NO else None
+    said = rest.lstrip(f"{_DECORATION}{_SENTENCE_MARKS}-\u2013\u2014/|")
+    if is_yes is None or not _stands_alone(rest) or _takes_it_back(said, is_yes):
+        return Answer(None, _shortened(spoken) or "the answer was empty")
+    return Answer(is_yes, _shortened(said))
+
+
+def spoken_text(text: str) -> str | None:
+    """An answer without its thinking and its template's marks; ``None`` if the thinking never ended."""
+    text = _THINKING.sub(" ", text)
+    _, closing, after = text.rpartition("</think>")  # some templates open the thinking themselves
+    text = after if closing else text
+    if _OPEN_THINKING.search(text):
+        return None
+    return _TEMPLATE_MARKS.sub(" ", text).strip()
+
+
+def _first_word(text: str) -> tuple[str, str]:
+    found = _FIRST_WORD.match(text)
+    if found is None:
+        return "", text
+    return found.group(1).casefold(), text[found.end() :]
+
+
+def _stands_alone(rest: str) -> bool:
+    """Whether the word is an answer, not the begin of another phrase: "no idea", "yes or no"."""
+    return bool(_ENDS_A_WORD.match(rest.lstrip(_CLOSING)))
+
+
+def _takes_it_back(said: str, is_yes: bool) -> bool:
+    """Whether what follows is the other answer, or says that the model does not know."""
+    word, rest = _first_word(said)
+    if word in _JOINING:
+        word, rest = _first_word(rest.lstrip(_DECORATION))
+    opposite = word in (NO if is_yes else YES) and _stands_alone(rest)
+    return opposite or bool(_HEDGE.match(said))
+
+
+def _shortened(text: str) -> str:
+    line = " ".join(text.split()).strip(_DECORATION)
+    return line if len(line) <= LONGEST_REASON else f"{line[: LONGEST_REASON - 1]}…"
