@@ -50,7 +50,7 @@ def _measured(marks: tuple[int, ...]) -> list[tuple[int, float, float, float]]:
 
 
 def _resident() -> int:
-    """Bytes in memory now; 0 where the system does not tell."""
+    """Bytes in memory now; 0 if the system does not tell."""
     statm = Path("/proc/self/statm")
     return int(statm.read_text().split()[1]) * 4096 if statm.exists() else 0
 

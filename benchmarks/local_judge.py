@@ -142,7 +142,7 @@ class Outcome:
 
 
 def as_floats(picture: Image.Image, alpha: bool = False) -> Floats:
-    """0..1 with one channel for grey, four where transparency is asked for and there, else three."""
+    """0..1 with one channel for grey, four where transparency is asked for and there, otherwise three."""
     see_through = alpha and ("A" in picture.getbands() or "transparency" in picture.info)
     picture = picture.convert("L" if picture.mode in ("L", "1", "I;16") else "RGBA" if see_through else "RGB")
     levels = np.asarray(picture, np.float32) / np.float32(255)

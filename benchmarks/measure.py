@@ -67,7 +67,7 @@ def machine() -> str:
 
 
 def load() -> str:
-    """How busy the machine is with other work, where that can be told."""
+    """How busy the machine is with other work, if that can be told."""
     return f"load average {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "load unknown"
 
 

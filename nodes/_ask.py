@@ -29,7 +29,7 @@ LOOK_S = 0.2
 SEEN_WITHIN_S = 15.0
 """A page that has the pack says within this that it shows the question."""
 REOPENED_WITHIN_S = 30.0
-"""A reload is no goodbye."""
+"""A reload is not a goodbye."""
 LONGEST_REASON = 2_000
 LONGEST_PROMPT = 10_000
 
@@ -174,7 +174,7 @@ async def answer(body: Mapping[str, Any], _visitor: object = None) -> dict[str, 
 
 
 async def picture(question_id: str, index: str) -> images.EncodedImage | None:
-    """An image that is asked about, whole and without loss; ``None`` where it is not asked about."""
+    """An image that is asked about, whole and without loss; ``None`` if it is not asked about."""
     with _lock:
         question = _open.get(question_id)
     if question is None or not index.isdecimal() or int(index) >= len(question.asked):

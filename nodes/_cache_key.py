@@ -24,14 +24,14 @@ def fingerprint(judge: str | None, visible: dict[str, Any]) -> str:
 
 
 def rerun_if_unjudged(verdict: BatchVerdict, node: type[io.ComfyNode]) -> None:
-    """Let the next queue ask again where nobody judged."""
+    """Let the next queue ask again if nobody judged."""
     if verdict.outcome == UNKNOWN and any(each.error for each in verdict):
         inputs = node.hidden.dynprompt.get_node(node.hidden.unique_id)["inputs"]
         _unknown_verdicts[_visible_key(inputs)] += 1
 
 
 def _visible_key(inputs: dict[str, Any]) -> str:
-    """The inputs that are no links: all that ``fingerprint_inputs`` can see."""
+    """The inputs that are not links: all that ``fingerprint_inputs`` can see."""
     constant = {name: value for name, value in inputs.items() if not isinstance(value, list | tuple | type(None))}
     return json.dumps(constant, sort_keys=True, default=str)
 

@@ -19,7 +19,7 @@ def check_images(name: str, value: Any) -> torch.Tensor:
     """The IMAGE of the input ``name`` as [B, H, W, C]. Raises ``InvalidInputError`` for what other packs may send."""
     if not isinstance(value, torch.Tensor):
         kind = "nothing (None)" if value is None else f"a {type(value).__name__}"
-        raise InvalidInputError(name, f"gets {kind} where an image belongs. Look at the node that it comes from.")
+        raise InvalidInputError(name, f"gets {kind} instead of an image. Look at the node that it comes from.")
     if value.ndim not in (3, 4):
         raise InvalidInputError(name, f"has {value.ndim} dimensions; an IMAGE has batch, height, width, channels.")
     return batch(value)

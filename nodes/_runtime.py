@@ -113,7 +113,7 @@ async def judge(
         show.text(f"not judged · {error.code}")
         raise
     except BaseException:  # cancelled, or another node of the prompt failed
-        show.text("stopped · what was submitted is picked up at the next Run and paid once")
+        show.text("stopped · what was submitted is picked up at the next Run and paid for once")
         unjudged = [picture for index, picture in enumerate(pictures) if index not in show.judged]
         background.call(save_unjudged, unjudged, node)
         raise

@@ -181,7 +181,7 @@ class Shown:
 
 
 def _take_note(known: list[State], prompt: str, made_from: str, identity: str | None) -> list[State]:
-    """The states of one node: what a prompt showed already, else what was shown of the same, is its own now."""
+    """The states of one node: what a prompt showed already, otherwise what was shown of the same, is its own now."""
     own = [state for state in known if state["prompt"] == prompt]
     for state in own:
         state["made_from"] = made_from
@@ -266,7 +266,7 @@ class Panel:
         self.node = node
 
     def waiting(self, code: str, message: str = "", **numbers: float) -> None:
-        """Say how it waits; nothing where that was said already, or where it has ended. From any thread."""
+        """Say how it waits; nothing if that was said already, or if it has ended. From any thread."""
         said = (code, message, *sorted(numbers.items()))
         if said != self._said and not self._has_ended:
             self._said = said
@@ -359,7 +359,7 @@ def is_running(prompt_id: str) -> bool:
 
 
 def workflow_of(item: tuple[Any, ...] | None) -> str:
-    """The id of the workflow that a prompt was queued from, "" where it is not known. It may hold anything."""
+    """The id of the workflow that a prompt was queued from, "" if it is not known. It may hold anything."""
     found: Any = item[3] if item else {}
     for name in ("extra_pnginfo", "workflow", "id"):
         found = found.get(name) if isinstance(found, dict) else None

@@ -43,7 +43,7 @@ def keep(directory: Path, pictures: Sequence[images.Picture]) -> None:
 
 
 def find(directory: Path, name: str, large: bool = False) -> Path | None:
-    """The picture of the image with that pixel hash, small where it is not kept large; ``None`` for neither."""
+    """The picture of the image with that pixel hash, small if it is not kept large; ``None`` for neither."""
     if not _NAME.fullmatch(name):
         return None
     files = (directory / folder / f"{name}.webp" for folder in ([LARGE] if large else []) + [SMALL])

@@ -159,7 +159,7 @@ class RunflowEvaluateImage(io.ComfyNode):
 
 
 def _question(inputs: dict[str, Any]) -> Question:
-    """What is asked, from the inputs that Question has; ``None`` where a link gives nothing."""
+    """What is asked, from the inputs that Question has; ``None`` if a link gives nothing."""
     names = {field.name for field in fields(Question)}
     return Question(**{name: value for name, value in inputs.items() if name in names and value is not None})
 

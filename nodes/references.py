@@ -47,7 +47,7 @@ class RunflowReferenceImage(io.ComfyNode):
     def execute(cls, image=None, url="", kind="identity", description="", references=()) -> io.NodeOutput:
         url = url.strip()
         if (image is None) == (not url):
-            raise InvalidInputError("references", "give an image or a URL to Reference Image, one of the two.")
+            raise InvalidInputError("references", "give Reference Image either an image or a URL.")
         if image is None:
             added = [Reference(url=url, kind=kind, description=description)]
         else:

@@ -162,7 +162,7 @@ def _report(
         raise RunflowError(
             f"The report could not be saved ({error.strerror or type(error).__name__}).",
             code="REPORT_NOT_SAVED",
-            cost="The verdicts are not lost: queue again, nothing is paid.",
+            cost="The verdicts are not lost: run again, and nothing is paid.",
         ) from error
 
 

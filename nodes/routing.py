@@ -13,7 +13,7 @@ from . import _image_batch, _runtime
 from ._schema import EvaluationType, schema
 
 BLOCKED = ExecutionBlocker(None)
-"""Blocks what hangs on an output, and says nothing: an empty side is no error."""
+"""Blocks what hangs on an output, and says nothing: an empty side is not an error."""
 _UNCONNECTED = object()
 
 
@@ -155,7 +155,7 @@ def _side(passed: bool) -> str:
 
 
 async def _checked(image: torch.Tensor, evaluation: BatchVerdict) -> list[str]:
-    """What must be said about images and verdicts that come together; an error where they cannot belong together."""
+    """What must be said about images and verdicts that come together; an error if they cannot belong together."""
     _image_batch.check_count(image, evaluation)
     hashes = await _image_batch.pixel_hashes(image)
     return [_image_batch.OTHER_PIXELS] if _image_batch.differ(hashes, evaluation) else []

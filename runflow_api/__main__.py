@@ -1,4 +1,4 @@
-"""``python -m runflow_api``, and ``python DIR/runflow_api`` where an isolated Python finds no package by its name."""
+"""``python -m runflow_api``, and ``python DIR/runflow_api`` if an isolated Python finds no package by its name."""
 
 import sys
 from pathlib import Path

@@ -45,9 +45,9 @@ def replace_private(path: Path, data: bytes) -> None:
 
 
 def read_text(path: Path) -> str:
-    """A text that any editor may have saved: UTF-8, or, where a byte order mark says so, UTF-16.
+    """A text that any editor may have saved: UTF-8, or, if a byte order mark says so, UTF-16.
 
-    Raises ``ValueError`` where it is neither, or larger than any such file, and ``OSError`` as reading does.
+    Raises ``ValueError`` if it is neither, or larger than any such file, and ``OSError`` as reading does.
     """
     with path.open("rb") as file:
         data = file.read(MAX_TEXT_BYTES + 1)

@@ -11,9 +11,9 @@ PYPROJECT = Path(__file__).absolute().parent.parent / "pyproject.toml"
 
 
 def version(pyproject: Path = PYPROJECT) -> str:
-    """The version beside this package, in a clone or in ``custom_nodes``; else that of what pip installed.
+    """The version beside this package, in a clone or in ``custom_nodes``; otherwise that of what pip installed.
 
-    Without ``tomllib``, which Python 3.10 does not have. Raises ``PackageNotFoundError`` where there is neither.
+    Without ``tomllib``, which Python 3.10 does not have. Raises ``PackageNotFoundError`` if there is neither.
     """
     if pyproject.is_file():
         found = re.search(rf'^name = "{PROJECT}"\nversion = "(.+)"$', pyproject.read_text("utf-8"), re.MULTILINE)

@@ -37,7 +37,7 @@ class RunflowError(Exception):
     """Base of the tree. ``code`` is stable; ``str(error)`` is ``[CODE] message cost advice``, for a person.
 
     ``message`` is what happened, ``attempts`` what each try met (oldest first), ``cost`` what it cost and
-    ``advice`` what to do; the last two are sentences, "" where there is nothing to say.
+    ``advice`` what to do; the last two are sentences, "" if there is nothing to say.
     """
 
     code = "RUNFLOW_ERROR"
@@ -71,7 +71,7 @@ class RunflowError(Exception):
 
 
 def _tried(attempts: Sequence[str]) -> str:
-    """ "Tried 5 times: connection refused (4×), HTTP 503." where there was more than one attempt."""
+    """ "Tried 5 times: connection refused (4×), HTTP 503." if there was more than one attempt."""
     if len(attempts) < 2:
         return ""
     counted = [said if (n := attempts.count(said)) == 1 else f"{said} ({n}×)" for said in dict.fromkeys(attempts)]

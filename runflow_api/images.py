@@ -34,7 +34,7 @@ PixelImage = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class EncodedImage:
-    """An image as it travels. ``loss`` says in words what was given up, empty where nothing was."""
+    """An image as it travels. ``loss`` says in words what was given up, empty if nothing was."""
 
     data: bytes
     mime_type: str
@@ -77,7 +77,7 @@ class Picture:
 
 
 def check_image(image: npt.NDArray[Any], field: str = "image") -> None:
-    """Refuse what is no image: anything but (height, width, channels) with 1, 3 or 4 channels."""
+    """Refuse what is not an image: anything but (height, width, channels) with 1, 3 or 4 channels."""
     if image.ndim != 3 or image.shape[2] not in (1, 3, 4):
         raise InvalidInputError(
             field,
@@ -86,7 +86,7 @@ def check_image(image: npt.NDArray[Any], field: str = "image") -> None:
     if 0 in image.shape:
         raise InvalidInputError(field, f"is empty: its shape is {tuple(image.shape)}.")
     if not (image.dtype == np.uint8 or np.issubdtype(image.dtype, np.floating)):
-        raise InvalidInputError(field, f"holds {image.dtype}; an image holds floats from 0 to 1, or uint8.")
+        raise InvalidInputError(field, f"holds {image.dtype}; an image contains floats from 0 to 1, or uint8.")
 
 
 def is_finite(image: npt.NDArray[Any]) -> bool:
@@ -106,7 +106,7 @@ def to_pixels(image: npt.NDArray[Any]) -> PixelImage:
     if image.dtype == np.uint8:
         return image
     pixels = np.empty(image.shape, np.uint8)
-    with np.errstate(invalid="ignore", over="ignore"):  # what is no number is refused or judged elsewhere
+    with np.errstate(invalid="ignore", over="ignore"):  # what is not a number is refused or judged elsewhere
         for top in range(0, image.shape[0], ROWS_AT_ONCE):
             rows = image[top : top + ROWS_AT_ONCE] * image.dtype.type(255)
             np.clip(rows, 0, 255, out=rows)
@@ -171,5 +171,5 @@ def _encode_at(picture: Image.Image, quality: int, shape: tuple[int, ...]) -> En
         picture.convert("RGB").save(buffer, "JPEG", quality=quality)
     size = f"{picture.width}×{picture.height}"
     smaller = f", reduced from {shape[1]}×{shape[0]} to {size} px" if picture.size != (shape[1], shape[0]) else ""
-    loss = f"judged on a lossy copy (quality {quality}{smaller}): the image is too large to be sent whole"
+    loss = f"judged on a lossy copy (quality {quality}{smaller}): the image is too large to be sent losslessly"
     return EncodedImage(buffer.getvalue(), "image/webp" if webp else "image/jpeg", loss)

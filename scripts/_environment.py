@@ -55,7 +55,7 @@ DEV_REQUIREMENTS = ROOT / "scripts" / "requirements-dev.txt"
 OLDEST_PYTHON = (3, 10, 8)
 STEPS = 4
 
-# Would send what pip installs, or what Python imports, somewhere else than to .venv.
+# Would send what pip installs, or what Python imports, somewhere other than to .venv.
 MISLEADING = {"PIP_USER", "PIP_TARGET", "PIP_PREFIX", "PYTHONHOME", "PYTHONPATH"}
 PIP_HINT = "Check the network and the free disk space, then run the same command again: it continues from here."
 TORCH_HINT = f"{TORCH} exists for Python 3.10 to 3.14 on Linux, Windows and Apple silicon. {PIP_HINT}"

@@ -5,7 +5,7 @@
     python scripts/check.py tests/api -k retry   # lint and types, and these tests
 
 The first time it sets up what they need inside this clone: `.venv`, and a real ComfyUI in `.comfyui` (some minutes,
-about 2 GB). Tests of the page need Node.js and Chromium, and say so where they are missing. 0 when all passed.
+about 2 GB). Tests of the page need Node.js and Chromium, and say so if they are missing. 0 when all passed.
 """
 
 from __future__ import annotations

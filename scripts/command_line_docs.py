@@ -14,24 +14,25 @@ PAGE = ROOT / "docs" / "command-line.md"
 
 HEAD = """# The command line
 
-`python -m runflow_api COMMAND` judges image files with Runflow, or locally, without ComfyUI. Run it in the folder of
+`python -m runflow_api COMMAND` judges image files with Runflow or locally, without ComfyUI. Run it in the folder of
 this pack, with the Python that ComfyUI uses. Results go to standard output, everything else to standard error.
 
-From anywhere else, name the folder: `python path/to/the/pack/runflow_api COMMAND`. The Python of ComfyUI's portable
+From anywhere else, give the folder: `python path/to/the/pack/runflow_api COMMAND`. The Python of ComfyUI's portable
 build for Windows needs that everywhere: `python_embeded\\python.exe
-ComfyUI\\custom_nodes\\runflow-evaluate\\runflow_api COMMAND` (a clone's folder is `ComfyUI-Runflow-Evaluate`). Where
-the pack was installed with pip (`pip install .` in its folder), the same program is `runflow-evaluate COMMAND`.
+ComfyUI\\custom_nodes\\runflow-evaluate\\runflow_api COMMAND` (a clone's folder is `ComfyUI-Runflow-Evaluate`). If the
+pack was installed with pip (`pip install .` in its folder), the same program is `runflow-evaluate COMMAND`.
 
-A file is read as ComfyUI's *Load Image* (0.3.75) reads it, and its prompt is taken as the saved graph has it, so that
-graph and command line do not pay for the same picture twice. Newer versions of ComfyUI decode some files in another
-way, so that their pixels, of JPEG files above all, may differ a little there.
+A file is read in the same way as by ComfyUI's *Load Image* (0.3.75), and its prompt is taken from the saved graph, so
+that workflow and command line do not pay for the same picture twice. Newer versions of ComfyUI decode some files, above
+all JPEG files, in another way, so that their pixels may differ slightly.
 
-Settings and key come from the environment, else from the private directory of the ComfyUI whose `custom_nodes` folder
-the pack is in (`user/__runflow_evaluate`; with `--comfyui DIR` of that one), else from the user data directory of the
-platform. The journal, which knows what was paid, is in the user data directory; with `--comfyui DIR` it is the one of
-that ComfyUI, so that verdicts of the graph are reused here, and the other way round.
+Settings and key come from the environment first. Next comes the private directory (`user/__runflow_evaluate`) of the
+ComfyUI whose `custom_nodes` folder contains the pack, or of the one given with `--comfyui DIR`. Without a ComfyUI it is
+the user data directory of the platform. The journal, which knows what was paid, is in the user data directory. With
+`--comfyui DIR` it is the one of that ComfyUI, so that verdicts of the workflow are reused here, and the other way
+round.
 
-| exits with | when |
+| exit code | meaning |
 | --- | --- |
 """
 

@@ -25,7 +25,7 @@ KEEP_WITH_KEEP = (
 )
 LONGEST_PROMPT = LONGEST["generation_prompt"]
 MAX_PREVIOUS_ISSUES, MAX_PREVIOUS_CHARACTERS = 12, 1_000
-"""Of previous_issues, which people join to the next prompt: more is no help to a model, and has to be judged too."""
+"""Of previous_issues, which people join to the next prompt: more does not help a model, and has to be judged too."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ class Attempt:
 
     @property
     def cost(self) -> str:
-        """What this run paid for it in credits, "" where nobody knows."""
+        """What this run paid for it in credits, "" if nobody knows."""
         return "0" if self.remembered else credits_text(total_cost(self.verdict or ()))
 
     @property
@@ -200,7 +200,7 @@ class Loop:
 
 
 class History:
-    """The attempts so far. Images: of the best and of the latest one, and of all only where they are kept."""
+    """The attempts so far. Images: of the best and of the latest one, and of all only if they are kept."""
 
     def __init__(self, loop: Loop, first: LoopState) -> None:
         self.loop, self.first = loop, first
@@ -296,7 +296,7 @@ def next_attempt(history: History, settings: LoopSettings) -> LoopState | str:
     if number >= settings.max_attempts:
         return "all attempts made"
     if history.repeated:
-        return f"attempt {number} came out like attempt {number - 1}"
+        return f"attempt {number} is the same as attempt {number - 1}"
     seed = next_seed(settings.next_seed, history.first.seed, latest.state.seed, number + 1)
     state = LoopState("", _next_prompt(latest, settings), seed)
     if not history.would_change(state):
@@ -307,7 +307,7 @@ def next_attempt(history: History, settings: LoopSettings) -> LoopState | str:
 
 
 def _next_prompt(attempt: Attempt, settings: LoopSettings) -> str:
-    """The improvement, where there is one that can be judged."""
+    """The improvement, if there is one that can be judged."""
     kept = settings.next_prompt == "keep" or len(attempt.suggestion) > LONGEST_PROMPT
     return attempt.state.prompt if kept else attempt.suggestion or attempt.state.prompt
 
@@ -322,8 +322,8 @@ def notes(history: History, settings: LoopSettings) -> list[str]:
     for attempt in history.attempts[:-1] if settings.next_prompt != "keep" else []:
         if (length := len(attempt.suggestion)) > LONGEST_PROMPT:
             lines.append(
-                f"the prompt suggested after attempt {attempt.number} has {length} characters, and Runflow takes "
-                f"{LONGEST_PROMPT}: it was not used"
+                f"the prompt suggested after attempt {attempt.number} has {length} characters, but Runflow takes at "
+                f"most {LONGEST_PROMPT}: it was not used"
             )
     best = history.best
     if best.verdict is not None and len(best.verdict) != len(best.hashes):

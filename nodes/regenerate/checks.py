@@ -27,7 +27,7 @@ PRICE_WITHIN_S = 3.0
 """The price is one small request; a loop does not wait longer for a network that hangs."""
 EVALUATE, SPLIT, SWITCH = "RunflowEvaluateImage", "RunflowSplitByVerdict", "RunflowVerdictSwitch"
 EVALUATION_OUT, KEPT_OUT = 7, 8
-"""End's outputs best_evaluation and attempt_images, which are blocked where there is nothing to send."""
+"""End's outputs best_evaluation and attempt_images, which are blocked if there is nothing to send."""
 SPLIT_COUNTS = range(3, 6)
 """The outputs of Split Passed / Failed that always have a value."""
 
@@ -40,17 +40,17 @@ FOREIGN_EVALUATION = (
     f"that judges the loop's image. {NO_ATTEMPT}"
 )
 SENDS_NOTHING = (
-    "comes through node {node}, {why}: then the loop would end with nothing. "
-    f"Connect what was judged to End, and put that node behind it. {NO_ATTEMPT}"
+    "comes through node {node}, {why}: then the loop would end with nothing. Connect what was judged to End, and put "
+    "that node after it. {NO_ATTEMPT}"
 )
 START_ELSEWHERE = (
     "Start is not in the same loop as End{node}: another loop repeats only one of them. To repeat both, connect an "
-    "output of that loop's own first node to Start's prompt or seed; otherwise put both outside of it. "
+    "output of that loop's own first node to Start's prompt or seed; otherwise put both outside it. "
     f"{NO_ATTEMPT}"
 )
 ONLY_END_INSIDE = (
     "the loop from node {first} to node {last} ({kind}) repeats End {end}, but not Start {start}. To repeat both, "
-    "connect an output of node {first} to Start's prompt or seed; otherwise take what comes out of node {last} to End. "
+    "connect an output of node {first} to Start's prompt or seed; otherwise connect the output of node {last} to End. "
     f"{NO_ATTEMPT}"
 )
 ONLY_START_INSIDE = (
@@ -204,7 +204,7 @@ def _job_class(context: LoopContext, evaluate: str) -> str | None:
 
 
 async def _price(job_class: str | None) -> Decimal | None:
-    """The price of one evaluation in credits; ``None`` where it cannot be known, or not soon."""
+    """The price of one evaluation in credits; ``None`` if it cannot be known, or not soon."""
     if job_class is None:
         return None
     try:
@@ -217,7 +217,7 @@ async def _price(job_class: str | None) -> Decimal | None:
 
 
 async def run_with_timeout(answer: Future[Any]) -> Any:
-    """The answer, ``None`` where it takes too long; Cancel is heard meanwhile."""
+    """The answer, ``None`` if it takes too long; Cancel is heard meanwhile."""
     waiting, give_up = asyncio.wrap_future(answer), time.monotonic() + PRICE_WITHIN_S
     while not waiting.done() and time.monotonic() < give_up:
         comfy.model_management.throw_exception_if_processing_interrupted()

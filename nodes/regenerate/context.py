@@ -236,7 +236,7 @@ class LoopContext:
 
     @cached_property
     def extra_cache_key(self) -> str:
-        """What End depends on that is no input of it: with other output nodes the attempts run again."""
+        """What End depends on that is not an input of it: with other output nodes the attempts run again."""
         body = self.body_inside(self.node_id)
         return " ".join(sorted(self.output_nodes(body))) if body else ""
 
@@ -248,7 +248,7 @@ class LoopContext:
         return f"{end}:{identity(self.everything, end)} {extra_cache_key}"
 
     def best_inside(self, body: Body, number: int) -> saved_metadata.Entries:
-        """What the loops in this attempt chose; also where ComfyUI had them in its cache."""
+        """What the loops in this attempt chose; also if ComfyUI had them in its cache."""
         chosen: saved_metadata.Entries = {}
         for node in body.nodes:
             if self.class_of(node) == END:

@@ -213,7 +213,7 @@ def identity(graph: Graph, node: str) -> str:
 def identities(graph: Graph, nodes: Iterable[str], more: Callable[[Node], Any] | None = None) -> dict[str, str]:
     """``identity`` of each of these nodes and of all that they depend on, each worked out once.
 
-    ``more`` gives more to be compared of each node. Where that is not equal to itself (NaN), no two hashes are.
+    ``more`` gives more to be compared of each node. If that is not equal to itself (NaN), no two hashes are.
     """
     hashes: dict[str, str] = {}
     waiting = list(nodes)

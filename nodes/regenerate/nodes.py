@@ -49,7 +49,7 @@ START, STAND_IN = "RunflowRegenerateStart", "RunflowRegenerateAttempt"
 NOT_KEPT = "[ATTEMPTS_NOT_KEPT] Regenerate End: switch keep_attempts on to get the images of all attempts."
 NOT_JUDGED = "[NOT_JUDGED] Regenerate End: nothing is connected to evaluation, so there is no verdict to pass on."
 A_LIST = (
-    "gets a list of {count} values, and a loop needs one. Make one batch of it before, or loop without it. "
+    "gets a list of {count} values, but a loop needs one. Make one batch of it before the loop, or loop without it. "
     "{consequence}"
 )
 GENERATED = "What ran before was generated once for each value."

@@ -84,7 +84,7 @@ class PromptMetadata(dict[str, dict[str, Any]]):
 
 
 class EndMetadata(dict[str, Any]):
-    """The entry of one end, where a prompt was posted without ``extra_pnginfo``."""
+    """The entry of one end, if a prompt was posted without ``extra_pnginfo``."""
 
     def __init__(self, shared: PromptMetadata, end: str) -> None:
         super().__init__(attempt=0)  # never empty: of an empty dictionary JSON would not ask the items
@@ -113,7 +113,7 @@ def add_prompt_metadata(posted: dict[str, Any]) -> dict[str, Any]:
 
 
 def metadata_of(prompt: Mapping[str, Any], extra_pnginfo: Any) -> PromptMetadata:
-    """What is saved of a prompt; something that nobody reads where ComfyUI did not tell that it was posted."""
+    """What is saved of a prompt; something that nobody reads if ComfyUI did not tell that it was posted."""
     found = _dict(extra_pnginfo).get(KEY)
     if isinstance(found, PromptMetadata):
         return found

@@ -22,18 +22,18 @@ FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Pr
 """A proxy on this machine makes every visitor look like this machine; these headers give it away."""
 
 HOST_NOT_ALLOWED = (
-    "ComfyUI was opened as {name!r}, a name that is not known here: any site could have pointed one of its names to "
-    "this machine. If it is yours, set the environment variable RUNFLOW_WEB_HOSTS to {allow} and restart ComfyUI, or "
-    "write it into the list web_hosts of the pack's config.json."
+    "ComfyUI was opened as {name!r}, a name that is not known here: any website could point one of its names at this "
+    "machine. If it is yours, set the environment variable RUNFLOW_WEB_HOSTS to {allow} and restart ComfyUI, or add it "
+    "to the list web_hosts in the pack's config.json."
 )
 OTHER_ORIGIN = (
-    "This changes something, so it is taken from ComfyUI's own page only, and it came from {origin!r} to {host!r}. If "
-    "a proxy stands in between, let it pass the name on (nginx: proxy_set_header Host $http_host), or set the "
+    "This changes something, so it is accepted from ComfyUI's own page only, but it came from {origin!r} to {host!r}. "
+    "If there is a proxy in between, let it pass on the name (nginx: proxy_set_header Host $http_host), or set the "
     "environment variable RUNFLOW_WEB_HOSTS to {allow} and restart ComfyUI."
 )
 THIS_MACHINE_ONLY = (
-    "Key and limits change on the machine that ComfyUI runs on, with ComfyUI opened as localhost or 127.0.0.1. To "
-    "change them from here too (a pod, a container, behind a proxy), set the environment variable "
+    "Key and limits can be changed only on the machine that ComfyUI runs on, with ComfyUI opened as localhost or "
+    "127.0.0.1. To change them from here too (a pod, a container, behind a proxy), set the environment variable "
     "RUNFLOW_WEB_REMOTE_SETTINGS to true, or web_remote_settings to true in the pack's config.json. The key can also "
     "be set as the environment variable RUNFLOW_API_KEY."
 )

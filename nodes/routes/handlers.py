@@ -75,12 +75,12 @@ class Handlers:
         }
 
     def _known_prices(self) -> dict[str, str]:
-        """Credits by job class; empty where they cannot be read soon."""
+        """Credits by job class; empty if they cannot be read soon."""
         known = self._evaluator().prices.all(Deadline.after(PRICE_WITHIN_S))
         return {code: f"{price:f}" for code, price in list(known.items())[:MAX_PRICES]}
 
     def _usual_seconds(self) -> dict[str, float] | None:
-        """How long verdicts took of late, ``{"p50": …, "p90": …}``; ``None`` where too few are known."""
+        """How long verdicts took of late, ``{"p50": …, "p90": …}``; ``None`` if too few are known."""
         try:
             rows = self._evaluator().journal().history(limit=USUAL_OF)
         except RunflowError as error:
@@ -117,7 +117,7 @@ class Handlers:
         return {"rows": kept, "next": before}
 
     def _judged_in(self, workflow: str) -> set[str] | None:
-        """The ids of the evaluations that nodes of a workflow show; ``None`` where none is named."""
+        """The ids of the evaluations that nodes of a workflow show; ``None`` if none is named."""
         if not workflow:
             return None
         verdicts = [verdict for state in self._panels(workflow) for verdict in _verdicts_of(state)]
@@ -300,8 +300,8 @@ def _require_not_fixed(current: config.Config) -> None:
         raise Refused(
             409,
             "KEY_SET_OUTSIDE",
-            f"The key comes from the {current.sources['api_key']}, which wins over a stored one: change it there. "
-            "Nothing was saved.",
+            f"The key comes from the {current.sources['api_key']}, which takes precedence over a stored one: change it "
+            "there. Nothing was saved.",
         )
 
 

@@ -173,6 +173,6 @@ def editor_settings(request: web.Request) -> Path:
 def register() -> None:
     """Add the routes to ComfyUI's server, which also serves them under ``/api``."""
     if quote(PACK.name) != PACK.name:  # aiohttp does not find them: its issue 13433
-        log.warning("ComfyUI serves no scripts out of a folder named %r. Rename it to runflow-evaluate.", PACK.name)
+        log.warning("ComfyUI does not serve scripts from a folder named %r. Rename it to runflow-evaluate.", PACK.name)
     handlers = Handlers(evaluator, settings, private_directory, _shown.states_of, _shown.note_queued)
     add_to(PromptServer.instance.routes, handlers)

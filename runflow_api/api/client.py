@@ -64,7 +64,7 @@ class RunflowClient:
     def get_evaluation(
         self, evaluation_id: str, *, embed: Iterable[str] = (), deadline: Deadline | None = None
     ) -> Evaluation:
-        """``GET /v1/evaluations/{id}``; judges, gate failures and action come only where embedded."""
+        """``GET /v1/evaluations/{id}``; judges, gate failures and action come only if embedded."""
         path = f"/v1/evaluations/{_checked_id('evaluation_id', evaluation_id)}"
         return self._get(path, _evaluation(evaluation_id), embed, deadline, "the verdict", READ)
 
@@ -140,7 +140,7 @@ class RunflowClient:
 
 def _checked_id(field: str, value: str) -> str:
     if not _ID.fullmatch(value):
-        raise InvalidInputError(field, "is no id: an id has letters, digits, - and _, at most 128 of them.")
+        raise InvalidInputError(field, "is not an id: an id has letters, digits, - and _, at most 128 of them.")
     return value
 
 

@@ -68,7 +68,7 @@ def no_answer(error: Exception, *, nothing_sent: bool) -> FailedAttempt:
 
 
 def _wrong_setting(error: Exception) -> errors.ConfigurationError | None:
-    """What stands in the way of every request, and no attempt can mend."""
+    """What stands in the way of every request, and no attempt can fix."""
     nothing = "Nothing was sent and nothing was paid."
     if isinstance(error, requests.exceptions.InvalidSchema):
         return errors.ConfigurationError(
@@ -133,7 +133,7 @@ _CAUSES = (
     _Cause((requests.exceptions.ChunkedEncodingError,), "answer cut off"),
     _Cause((BaseException,), "connection failed"),
 )
-"""The most telling cause first. A reset that ends a TLS handshake is an error of TLS, a cut-off answer is no reset."""
+"""The most telling cause first. A reset that ends a TLS handshake is a TLS error; a cut-off answer is not a reset."""
 
 
 # --- an answer ----------------------------------------------------------------------------------------
@@ -160,7 +160,7 @@ def read_answer(
     if status < 300:
         return _parsed(parse, answer) if parse else None  # type: ignore[return-value]
     if status < 400:
-        text = f"Runflow answered {what} with a redirect, which is not followed: the key stays here."
+        text = f"Runflow answered {what} with a redirect, which is not followed, so that the key is not sent elsewhere."
         redirect = errors.InvalidResponseError(text, code="REDIRECT_REFUSED")
         return FailedAttempt(redirect, f"redirect {status}", status)
     retry_after = parse_retry_after(answer.headers.get("Retry-After"), time.time())
@@ -173,14 +173,14 @@ def _parsed(parse: Callable[[Any], T], answer: HttpAnswer) -> T | FailedAttempt:
         return parse(parse_json(answer.data))
     except (ValueError, RecursionError) as error:
         shape = isinstance(error, pydantic.ValidationError)
-        said = "an answer of the wrong shape" if shape else "an answer that is not JSON"
+        said = "an answer of the wrong format" if shape else "an answer that is not JSON"
         failure = errors.InvalidResponseError(f"Runflow gave {said} (HTTP {answer.status}).")
         failure.__cause__ = error
         return FailedAttempt(failure, said)
 
 
 def parse_retry_after(value: str | None, now: float) -> float | None:
-    """``Retry-After`` in seconds from ``now`` (Unix time): a number or an HTTP date, else ``None``."""
+    """``Retry-After`` in seconds from ``now`` (Unix time): a number or an HTTP date, otherwise ``None``."""
     if value is None:
         return None
     try:
@@ -234,14 +234,14 @@ def _advice(kind: type[errors.ApiError], status: int, scope: str | None) -> str:
     if kind is errors.PermissionDeniedError and scope:
         return f"The key needs the scope {scope}."
     if kind is errors.InsufficientCreditError:
-        return "The credit balance of your Runflow organisation does not cover it: top it up."
+        return "The credit balance of your Runflow organisation does not cover this: top it up."
     if status in (400, 422):
         return "Correct the input and run again."
     return ""
 
 
 def _error_body(data: bytes) -> Json:
-    """The body of an error; empty where it is not the API's JSON."""
+    """The body of an error; empty if it is not the API's JSON."""
     try:
         body = parse_json(data)
     except (ValueError, RecursionError):
@@ -259,7 +259,7 @@ def _detail(item: Any) -> str:
 
 
 def _field(item: Any) -> str:
-    """The field of the request that an entry of ``errors[]`` is about; "" where it names none."""
+    """The field of the request that an entry of ``errors[]`` is about; "" if it names none."""
     parts = [part for part in ".".join(_place(item)).replace("[", ".").split(".") if part and part != "body"]
     return parts[0] if parts else ""
 

@@ -124,7 +124,7 @@ class Record(BaseModel):
 
     model_config = ConfigDict(extra="allow", coerce_numbers_to_str=True, protected_namespaces=())
     VITAL: ClassVar[frozenset[str]] = frozenset()
-    """Fields that must be right where they are given."""
+    """Fields that must be right if they are given."""
     TEXTS: ClassVar[frozenset[str]] = frozenset()
     """Lists of texts that may hold objects, of which only the text is read."""
 
@@ -277,7 +277,7 @@ class Evaluation(Record):
     """An evaluation (``GET /v1/evaluations/{id}``), pending or finished.
 
     ``overall_passed`` is null when no verdict was emitted, ``weighted_pass_rate`` (0.0 to 1.0) when no
-    score was. ``judges``, ``gate_failures`` and ``action`` come only where they were embedded.
+    score was. ``judges``, ``gate_failures`` and ``action`` come only if they were embedded.
     """
 
     VITAL: ClassVar[frozenset[str]] = frozenset({"id", "status_code", "overall_passed", "weighted_pass_rate"})
@@ -390,7 +390,7 @@ def parse_json(data: bytes) -> Any:
     """An answer's JSON. Raises ``ValueError`` for what is none.
 
     pydantic's parser bounds the depth and refuses NaN and invalid UTF-8. An empty body, as a 204 has it, is null:
-    enough where nothing is read from it, and of the wrong shape elsewhere.
+    enough if nothing is read from it, and of the wrong shape elsewhere.
     """
     if not data:
         return None

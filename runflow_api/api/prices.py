@@ -32,11 +32,11 @@ class PriceList:
         self._fresh_until = float("-inf")
 
     def price(self, job_class: str, deadline: Deadline | None = None) -> Decimal | None:
-        """The price of one evaluation of this class in credits; ``None`` where it is not known."""
+        """The price of one evaluation of this class in credits; ``None`` if it is not known."""
         return self.all(deadline).get(job_class)
 
     def all(self, deadline: Deadline | None = None) -> dict[str, Decimal]:
-        """The known prices in credits by job class; empty where they cannot be read. Raises nothing for that.
+        """The known prices in credits by job class; empty if they cannot be read. Raises nothing for that.
 
         ``deadline`` bounds the look-up, also the wait for one that is under way.
         """

@@ -134,7 +134,7 @@ def should_retry(status: int | None, *, may_have_been_accepted: bool = False) ->
 def retry_delay(
     attempt: int, retry_after: float | None = None, randomness: Callable[[], float] = random.random
 ) -> float:
-    """Seconds before the next attempt: what the server asks for, else exponential with jitter.
+    """Seconds before the next attempt: what the server asks for, otherwise exponential with jitter.
 
     ``attempt`` counts from 0, ``randomness`` gives numbers from [0, 1).
     """
@@ -244,9 +244,9 @@ class Transport:
         self.send(outgoing, None, deadline)
 
     def server_time(self, deadline: Deadline) -> float | None:
-        """The server's clock (Unix time, whole seconds), ``None`` where it does not tell. No key is sent.
+        """The server's clock (Unix time, whole seconds), ``None`` if it does not tell. No key is sent.
 
-        Raises ``NetworkError`` where nobody answers.
+        Raises ``NetworkError`` if nobody answers.
         """
         outgoing = Outgoing("GET", "/", what="the server's clock", with_key=False)
         try:

@@ -23,7 +23,7 @@ UPLOAD_ADDRESS_REFUSED = "UPLOAD_ADDRESS_REFUSED"
 
 
 def resolve(host: str, port: int) -> list[str]:
-    """The addresses of a host, as the system orders them. Raises ``OSError`` where there are none."""
+    """The addresses of a host, as the system orders them. Raises ``OSError`` if there are none."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except UnicodeError as error:
@@ -78,7 +78,7 @@ class CheckedAddresses(HTTPAdapter):
     def _check(self, addresses: list[str]) -> None:
         if any(address.startswith(("198.18.", "198.19.")) for address in addresses):
             raise address_error(
-                "on this machine its name leads to 198.18.0.0/15, which a VPN or proxy program such as Clash gives out "
+                "on this machine its name resolves to 198.18.0.0/15, which a VPN or proxy program such as Clash uses "
                 "(fake-IP)"
             )
         if not all(self._is_allowed(address) for address in addresses):

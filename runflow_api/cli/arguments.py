@@ -22,7 +22,7 @@ def evaluate(parser: argparse.ArgumentParser) -> None:
         "--judge",
         choices=[judge for judge in JUDGES if judge != "person"],
         default="auto",
-        help="auto: Runflow where a key is set, otherwise local; local checks the pixels only and is free; off asks "
+        help="auto: Runflow if a key is set, otherwise local; local checks the pixels only and is free; off asks "
         "nobody",
     )
     _add_policy(judging)
@@ -46,13 +46,13 @@ def submit(parser: argparse.ArgumentParser) -> None:
 def get(parser: argparse.ArgumentParser) -> None:
     """What ``get`` takes."""
     parser.add_argument("ids", nargs="+", type=not_empty, metavar="ID", help="evaluation ids")
-    parser.add_argument("--wait", action="store_true", help="wait for those that are under way")
+    parser.add_argument("--wait", action="store_true", help="wait for evaluations that are under way")
     embeds = ", ".join(sorted(EVALUATION_EMBEDS))
     parser.add_argument(
         "--embed",
         default="judges,action,gate_failures",
         metavar="NAMES",
-        help=f"what to read along: {embeds}, or all",
+        help=f"what else to read: {embeds}, or all",
     )
     _add_policy(parser)
     _add_timeout(parser)
@@ -73,7 +73,7 @@ def run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("id", type=not_empty, metavar="ID", help="the run's id")
     parser.add_argument("--wait", action="store_true", help="wait until it has ended")
     parser.add_argument(
-        "--embed", default="", metavar="NAMES", help=f"what to read along: {', '.join(sorted(RUN_EMBEDS))}, or all"
+        "--embed", default="", metavar="NAMES", help=f"what else to read: {', '.join(sorted(RUN_EMBEDS))}, or all"
     )
     _add_timeout(parser)
     _add_common(parser)
@@ -99,8 +99,10 @@ def manage_key(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "action",
         choices=tuple(key.ACTIONS),
-        help="set: read from standard input, or asked for; import: copy the one of Runflow's deploy pack from "
-        "ComfyUI's settings; show: masked, with its source; check: ask Runflow; remove: delete the file",
+        help=(
+            "set: type it, or give it on standard input; import: copy the key of Runflow's deploy pack from ComfyUI's "
+            "settings; show: masked, with its source; check: ask Runflow; remove: delete the file"
+        ),
     )
     _add_common(parser)
 
@@ -113,7 +115,7 @@ def doctor(parser: argparse.ArgumentParser) -> None:
 def not_empty(text: str) -> str:
     """An argument that must not be empty: an unset variable in a script would otherwise mean the current folder."""
     if not text.strip():
-        raise argparse.ArgumentTypeError("is empty: is a variable not set?")
+        raise argparse.ArgumentTypeError("is empty. Is a variable not set?")
     return text
 
 
@@ -134,7 +136,7 @@ def _add_images(parser: argparse.ArgumentParser) -> None:
         nargs="*",
         type=not_empty,
         metavar="FILE",
-        help="image files, folders, globs; https://… and runflow://assets/… too",
+        help="image files, folders or globs; also https://… and runflow://assets/…",
     )
     group.add_argument(
         "--run-output",
@@ -142,16 +144,16 @@ def _add_images(parser: argparse.ArgumentParser) -> None:
         type=not_empty,
         default=[],
         metavar="RUN",
-        help="judge what this run of yours made",
+        help="judge what this Runflow run of yours made",
     )
-    group.add_argument("--recursive", action="store_true", help="take folders with all that is below them")
+    group.add_argument("--recursive", action="store_true", help="include subfolders")
 
 
 def _add_question(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("what is asked about them")
     group.add_argument(
         "--prompt",
-        help="the prompt that made the images; default: the one saved in each file, by ComfyUI or as A1111 does it",
+        help="the prompt that made the images; default: the one that ComfyUI or A1111 saved in each file",
     )
     group.add_argument("--instructions", default="", help="what must be right, in your own words; needs a key")
     group.add_argument("--task-type", default="image_generation", help="what kind of generation made the images")
@@ -169,7 +171,7 @@ def _add_question(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="TEXT",
-        help="what matters in the reference of the same place",
+        help="what matters in the reference at the same position",
     )
     group.add_argument(
         "--input-attributes", default="", metavar="JSON", help='an object shown to the judges: {"style": "corporate"}'
@@ -184,8 +186,10 @@ def _add_policy(group: Group) -> None:
         "--if-not-judged",
         choices=WITHOUT_A_PERSON,
         default="stop",
-        help="what counts where nobody gives a verdict: stop (exit 3, and start no more images while it would meet "
-        "them too), fail, pass",
+        help=(
+            "what counts if nobody gives a verdict: stop (exit 3, and start no more images if they would fail in the "
+            "same way), fail, pass"
+        ),
     )
 
 
@@ -196,7 +200,7 @@ def _add_timeout(group: Group) -> None:
 def _add_sending(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("how they are sent and paid")
     group.add_argument("--yes", action="store_true", help="pay without being asked")
-    group.add_argument("--no-reuse", action="store_true", help="pay for a new verdict where a finished one is there")
+    group.add_argument("--no-reuse", action="store_true", help="pay for a new verdict even if there is a finished one")
     group.add_argument("--job-class", default="standard", help="the priced class; see the command cost")
     group.add_argument(
         "--preflight",
@@ -205,8 +209,10 @@ def _add_sending(parser: argparse.ArgumentParser) -> None:
         help="fail an image before paying: broken (one flat colour) or full (every local check)",
     )
     group.add_argument("--upload", choices=UPLOADS, default="auto", help="how the image travels")
-    group.add_argument("--run-id", default="", metavar="UUID", help="one of your Runflow runs, to associate")
-    group.add_argument("--client-ref", default="", help="your own label, echoed back")
+    group.add_argument(
+        "--run-id", default="", metavar="UUID", help="one of your Runflow runs, to which the evaluation belongs"
+    )
+    group.add_argument("--client-ref", default="", help="your own label, returned with the verdict")
     group.add_argument(
         "--callback-url", default="", help="receives a signed callback; its host must be in callback_hosts"
     )
@@ -228,7 +234,7 @@ def _add_report(parser: argparse.ArgumentParser) -> None:
         "--language",
         choices=LANGUAGES,
         default=LANGUAGES[0],
-        help="of the report's labels; what the judges wrote stays as it is",
+        help="the language of the report's labels; what the judges wrote stays as it is",
     )
 
 
@@ -238,7 +244,9 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
         "--comfyui",
         type=_path,
         metavar="DIR",
-        help="use the settings, the key and the journal of this ComfyUI; default: the ComfyUI this pack is in, "
-        "with a journal of the command line's own",
+        help=(
+            "use the settings, the key and the journal of this ComfyUI; default: settings and key of the ComfyUI this "
+            "pack is in, with a separate journal for the command line"
+        ),
     )
     group.add_argument("--json", action="store_true", help="one JSON object per line on standard output")

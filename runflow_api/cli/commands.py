@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _survive_any_console()
         if _gives_a_key_away(given):
             # argparse would repeat it: a key belongs neither on the screen nor into the shell's history.
-            print("The key is never an argument: run key set and paste it.", file=sys.stderr)
+            print("The key is never an argument: run “key set” and paste it.", file=sys.stderr)
             return USAGE
         code = _run(parser().parse_args(given))
         sys.stdout.flush()
@@ -189,9 +189,9 @@ FREE = "nothing."
 COMMANDS = (
     Command(
         "evaluate",
-        "Judge image files, folders and globs, and wait for the verdicts. Says the number of new evaluations and "
-        "their sum, and asks before it pays; what was judged before is reused.",
-        "one evaluation for each image that was not judged before, where Runflow judges; local is free.",
+        "Judge image files, folders and globs, and wait for the verdicts. Shows the number of new evaluations and "
+        "their total price, and asks before it pays. Earlier verdicts are reused.",
+        "one evaluation for each image that was not judged before, if Runflow judges; local is free.",
         JUDGING,
         arguments.evaluate,
         _with_evaluator(evaluate.run),
@@ -239,7 +239,7 @@ COMMANDS = (
     ),
     Command(
         "cost",
-        "Show what was spent per day (UTC), the limits in force, the prices, and the balance where a key is set.",
+        "Show what was spent per day (UTC), the limits in force, the prices, and the balance if a key is set.",
         FREE,
         (OK, USAGE, NOT_JUDGED, CONFIGURATION),
         arguments.cost,

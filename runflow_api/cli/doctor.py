@@ -33,7 +33,7 @@ _COLOURS = {GOOD: GREEN, NOTE: YELLOW, BAD: RED}
 
 @dataclass(frozen=True)
 class Finding:
-    """One line: ``state`` is ok, note (works, but look at it) or fail; ``to_do`` "" where nothing is to be done."""
+    """One line: ``state`` is ok, note (works, but look at it) or fail; ``to_do`` "" if nothing is to be done."""
 
     name: str
     state: str
@@ -42,7 +42,7 @@ class Finding:
 
 
 def run(args: argparse.Namespace, terminal: Terminal) -> int:
-    """Print every finding as soon as it is there; 4 where one is a failure."""
+    """Print every finding as soon as it is there; 4 if one is a failure."""
     failed = False
     for finding in findings(locations.settings_directory(args.comfyui), locations.journal_directory(args.comfyui)):
         failed = failed or finding.state == BAD
@@ -66,7 +66,7 @@ def findings(settings_directory: Path, journal_directory: Path) -> Iterator[Find
         yield Finding("private folder", BAD, f"[FOLDER_UNUSABLE] {settings.trouble}", to_do)
     if settings.unknown:
         names = ", ".join(settings.unknown)
-        yield Finding("unknown settings", NOTE, names, "correct the spelling: docs/configuration.md has all names")
+        yield Finding("unknown settings", NOTE, names, "correct the spelling: docs/configuration.md lists all names")
     yield _configuration(settings, settings_directory)
     yield _key(settings, settings_directory)
     yield _journal(settings, journal_directory)
@@ -125,11 +125,11 @@ def _clock(client: RunflowClient) -> Finding:
         return Finding("network", BAD, str(error), "check the connection, a proxy (HTTPS_PROXY) and RUNFLOW_BASE_URL")
     took = f"answers in {(time.monotonic() - began) * 1000:.0f} ms"
     if theirs is None:
-        return Finding("network", GOOD, f"{took}; it does not tell its clock")
+        return Finding("network", GOOD, f"{took}; it does not send its clock time")
     ahead = time.time() - theirs
     if abs(ahead) > CLOCK_MAY_DIFFER_S:
         text = f"{took}; this machine's clock is {abs(ahead):.0f} s {'ahead' if ahead > 0 else 'behind'}"
-        return Finding("network", BAD, text, "set the clock: days, limits and resends go by it")
+        return Finding("network", BAD, text, "set the clock: days, limits and resends depend on it")
     return Finding("network", GOOD, f"{took}; clocks agree within {abs(ahead) + 1:.0f} s")
 
 

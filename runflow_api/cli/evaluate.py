@@ -171,7 +171,7 @@ def _read(item: Item, take_prompt: bool) -> None:
 
 
 def _may_pay(work: EvaluateRun, yes: bool) -> bool:
-    """Say what will be paid and ask, unless that is nothing. Raises ``BudgetError`` where a limit forbids it."""
+    """Say what will be paid and ask, unless that is nothing. Raises ``BudgetError`` if a limit forbids it."""
     readable = [(item.pixel_hash, item.question, item.options) for item in work.items if item.error is None]
     if not readable:
         return True
@@ -181,14 +181,16 @@ def _may_pay(work: EvaluateRun, yes: bool) -> bool:
         return True
     answer = work.terminal.confirms("Go on and pay?")
     if answer is None:
-        work.terminal.say("[NOT_CONFIRMED] Nothing was sent and nothing was paid. To pay without being asked: --yes")
+        work.terminal.say(
+            "[NOT_CONFIRMED] Nothing was sent and nothing was paid. To pay without being asked, add --yes"
+        )
     elif not answer:
         work.terminal.say("Nothing was sent and nothing was paid.")
     return bool(answer)
 
 
 def _estimate(work: EvaluateRun, readable: list[tuple[str, Question, Options]]) -> CostEstimate:
-    """What is new and what it costs. Where all is known already, nobody is asked for anything."""
+    """What is new and what it costs. If all is known already, nobody is asked for anything."""
     limited = work.evaluator.config.max_credits_per_day is not None
     if limited:
         _check_key(work)
@@ -237,7 +239,7 @@ def _judge_all(work: EvaluateRun) -> None:
         show()
     finally:
         work.terminal.close()
-        while not work.ended.empty():  # where nobody reads the results any more, they count all the same
+        while not work.ended.empty():  # they count even if nobody reads the results any more
             _count(tally, work.ended.get())
         _say_totals(work, tally)
 
@@ -335,7 +337,7 @@ class _Share:
 
 
 async def _all(work: Iterable[Coroutine[Any, Any, None]]) -> None:
-    """Await all; where one raises or this is cancelled, the others are cancelled."""
+    """Await all; if one raises or this is cancelled, the others are cancelled."""
     tasks = [asyncio.ensure_future(each) for each in work]
     try:
         await asyncio.gather(*tasks)
@@ -366,8 +368,8 @@ def _say_how_to_go_on(work: EvaluateRun) -> None:
     waiting = sum(item.verdict is None for item in work.items)
     work.terminal.say(
         f"Interrupted. {len(work.items) - waiting} of {len(work.items)} have their verdict. What was submitted goes on "
-        "at Runflow and is paid once.\nTo go on, run the same command again: verdicts that are there are reused, what "
-        "is under way is picked up, and nothing is paid twice."
+        "at Runflow and is paid for once.\nTo go on, run the same command again: finished verdicts are reused, "
+        "evaluations under way are picked up, and nothing is paid for twice."
     )
 
 
@@ -389,7 +391,7 @@ def _conclude(work: EvaluateRun) -> int:
 
 
 def _is_wrong(error: errors.RunflowError | None) -> bool:
-    """Whether it is nothing that a policy decides: a file that is no image, or what would be wrong with every one."""
+    """Whether no policy decides about it: a file that is not an image, or what is wrong with every image."""
     return error is not None and (
         isinstance(error, errors.InvalidInputError) or scope_of(error, OWN_OF_A_FILE) is Scope.EVERY_IMAGE
     )

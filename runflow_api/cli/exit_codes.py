@@ -29,7 +29,7 @@ MEANINGS = {
     NOT_JUDGED: "not judged: outage, time-out, failed evaluation, refused image, credit or a limit used up",
     CONFIGURATION: "configuration, key or permission; a report or an output that could not be written",
     INTERRUPTED: "interrupted with Ctrl-C; run the same command again to go on",
-    CLOSED_PIPE: "whoever read the output (head, less) has gone",
+    CLOSED_PIPE: "the program that read the output (head, less) has closed it",
 }
 
 

@@ -52,7 +52,7 @@ REDUCED = "reduced from 16 to 8 bits per channel, as Load Image does it"
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """One file. ``pixels`` (H, W, 3) uint8; ``prompt`` "" where none was found.
+    """One file. ``pixels`` (H, W, 3) uint8; ``prompt`` "" if none was found.
 
     ``notes`` say in words what was changed while reading, ``no_prompt`` why there is no prompt.
     """
@@ -92,7 +92,7 @@ def _picture(path: Path, image: Image.Image) -> Picture:
         raise _refused(path, _too_large(f" {width}×{height}"))
     frames = getattr(image, "n_frames", 1)
     if frames > 1 and image.format != MULTI_PICTURE:
-        what = f"is an animation of {frames} frames. Save the frame to judge as an image of its own."
+        what = f"is an animation of {frames} frames. Save the frame to judge as a separate image."
         raise AnimationError(str(path), what)
     image.load()
     prompt, why_not = saved_prompt.of_image(image)
@@ -172,7 +172,7 @@ def find(arguments: Iterable[str], *, recursive: bool = False) -> Found:
         if not paths and not any(Path(each).is_relative_to(argument) for each in found.closed_folders):
             others = f", and {_counted(found.other_suffixes)} are not read" if found.other_suffixes else ""
             raise InvalidInputError(
-                argument, f"names no image. Looked for files, and in folders for {_suffixes()}{others}."
+                argument, f"does not match any image. Looked for files, and in folders for {_suffixes()}{others}."
             )
         for path in paths:
             resolved = path.resolve()
@@ -221,7 +221,7 @@ def is_image_url(url: str) -> bool:
 
 
 def passed_over(found: Found, animations: Sequence[Path]) -> str:
-    """What was in the folders and is not judged, in one line; "" where there is nothing of the kind."""
+    """What was in the folders and is not judged, in one line; "" if there is nothing of the kind."""
     said = []
     if animations:
         said.append(f"{len(animations)} animation{'s' if len(animations) > 1 else ''} ({animations[0].name}, ...)")

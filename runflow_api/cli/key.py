@@ -27,7 +27,7 @@ def _set(directory: Path, comfyui: Path | None, terminal: Terminal) -> None:
 
 
 def _entered() -> str:
-    """Typed without an echo, else the first line of standard input: arguments show in process lists."""
+    """Typed without an echo, otherwise the first line of standard input: arguments show in process lists."""
     if sys.stdin.isatty():
         return getpass.getpass("Runflow API key (not shown): ")
     return sys.stdin.readline(key_file.MAX_KEY_CHARACTERS + 2)
@@ -36,7 +36,9 @@ def _entered() -> str:
 def _import(directory: Path, comfyui: Path | None, terminal: Terminal) -> None:
     source = comfyui or locations.comfyui_of()
     if source is None:
-        raise InvalidInputError("--comfyui", "is needed to import: this pack is in no ComfyUI's custom_nodes folder.")
+        raise InvalidInputError(
+            "--comfyui", "is needed to import, because this pack is not in the custom_nodes folder of a ComfyUI."
+        )
     settings = locations.user_directory(source) / key_file.OFFICIAL_SETTINGS
     _stored(key_file.store(directory, key_file.official(settings)), directory, terminal)
     terminal.say(
@@ -60,7 +62,7 @@ def _show(directory: Path, comfyui: Path | None, terminal: Terminal) -> None:
     if settings.trouble:
         terminal.say(f"[FOLDER_UNUSABLE] {settings.trouble}")
     if source.startswith("environment") and os.path.isfile(hidden):
-        terminal.say(f"{config.KEY_VARIABLE} comes first: the key in {hidden} is not used.")
+        terminal.say(f"{config.KEY_VARIABLE} takes precedence: the key in {hidden} is not used.")
 
 
 def _check(directory: Path, comfyui: Path | None, terminal: Terminal) -> None:

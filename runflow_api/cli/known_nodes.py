@@ -86,7 +86,7 @@ JOINERS = {
 
 
 def held_text(name: str, text: str, inputs: Mapping[str, Any]) -> str:
-    """The text of input ``name`` as the node gives it; ``ComputedTextError`` where the node changes or makes it."""
+    """The text of input ``name`` as the node gives it; ``ComputedTextError`` if the node changes or makes it."""
     if "\n" in text and inputs.get("strip_newlines") is True:
         raise ComputedTextError
     template = inputs.get("wildcard_text") or inputs.get("text")

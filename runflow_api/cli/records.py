@@ -93,7 +93,7 @@ def rating_record(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def run(args: argparse.Namespace, terminal: Terminal, evaluator: Evaluator) -> int:
-    """One run. Exits 0 where it succeeded, 1 where it failed, in part or as a whole, 3 while it is under way."""
+    """One run. Exits 0 if it succeeded, 1 where it failed, in part or as a whole, 3 while it is under way."""
     embed = embeds(args.embed, RUN_EMBEDS)
     work = lookup.run(
         evaluator,

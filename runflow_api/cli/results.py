@@ -46,7 +46,7 @@ def is_submitted(verdict: Verdict | None) -> bool:
 
 
 def record_of(item: Item) -> dict[str, Any]:
-    """The JSON object of one image. ``score`` is null where none was given."""
+    """The JSON object of one image. ``score`` is null if none was given."""
     verdict = item.verdict
     assert verdict is not None
     scored = verdict.evaluation.weighted_pass_rate is not None and verdict.error is None
@@ -95,7 +95,7 @@ def write_report(items: Sequence[Item], args: argparse.Namespace) -> int:
     except OSError as error:
         raise ReportNotSavedError(
             f"{args.report} could not be written ({error.strerror or type(error).__name__}).",
-            cost="The verdicts are not lost: run the same command again, and nothing is paid twice.",
+            cost="The verdicts are not lost: run the same command again, and nothing is paid for twice.",
         ) from error
     return len(entries)
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 DEFAULT_PORT = 8790
 """ComfyUI listens on 8188, and Comfy's own comfy-api-proxy on 8189."""
 NOT_HERE = (
-    "[SANDBOX_NOT_INSTALLED] This is the pack as the registry ships it, which leaves the sandbox out. It is in the "
+    "[SANDBOX_NOT_INSTALLED] This copy of the pack comes from the registry, which leaves the sandbox out. It is in the "
     "repository and on PyPI: pip install runflow-evaluate, then runflow-evaluate sandbox."
 )
 
@@ -30,11 +30,11 @@ ENDING = (signal.SIGINT, signal.SIGTERM)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``sandbox``."""
-    parser.add_argument("--port", type=_port, default=DEFAULT_PORT, help="port on 127.0.0.1; 0 takes a free one")
+    parser.add_argument("--port", type=_port, default=DEFAULT_PORT, help="port on 127.0.0.1; 0 chooses a free one")
     parser.add_argument("--latency", type=_seconds, default=2.0, help="seconds until an evaluation completes")
     parser.add_argument("--price", type=_credits, default=Decimal("0.10"), help="credits of one evaluation")
     parser.add_argument("--balance", type=_credits, default=Decimal("100"), help="credits to begin with")
-    parser.add_argument("--key", type=_test_key, default=SANDBOX_KEY, help="the key to accept; no real one")
+    parser.add_argument("--key", type=_test_key, default=SANDBOX_KEY, help="the key to accept; not a real one")
     parser.add_argument("--script", type=Path, metavar="FILE.json", help='{"verdicts": [], "faults": [], "runs": []}')
     parser.add_argument(
         "--fault",
@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, terminal: Terminal) -> int:
-    """Serve until Ctrl-C or SIGTERM; 0, or 2 where an option, the script or the port cannot be used.
+    """Serve until Ctrl-C or SIGTERM; 0, or 2 if an option, the script or the port cannot be used.
 
     Raises ``InvalidInputError`` for a script or a fault that cannot be understood.
     """
@@ -73,7 +73,7 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
 
 
 def _wait_for_the_end() -> None:
-    """Return at SIGINT or SIGTERM, also where a shell started this with them ignored."""
+    """Return at SIGINT or SIGTERM, also if a shell started this with them ignored."""
     earlier = {number: signal.signal(number, signal.default_int_handler) for number in ENDING}
     try:
         while True:

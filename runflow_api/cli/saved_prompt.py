@@ -28,12 +28,12 @@ from .known_nodes import (
 MAX_NODES = 10_000
 MAX_DEPTH = 400
 """Nodes between a sampler and its text."""
-UNSAVED = "its metadata holds no ComfyUI prompt"
-NO_JSON = "its metadata holds a prompt that is not JSON"
-COMPUTED = "the prompt was computed inside the workflow, and the saved graph does not hold the result"
-NOT_FOLLOWED = "no prompt could be followed from a sampler in its saved graph"
+UNSAVED = "its metadata does not contain a ComfyUI prompt"
+NO_JSON = "its metadata contains a prompt that is not JSON"
+COMPUTED = "the prompt was computed inside the workflow, and the saved graph does not contain the result"
+NOT_FOLLOWED = "no prompt could be traced from a sampler in its saved graph"
 EMPTY = "its positive prompt is empty"
-WHICH_SIDE = "a node with a positive and a negative side does not tell which of the two it gives"
+WHICH_SIDE = "a node with a positive and a negative side does not say which of the two it outputs"
 
 Link = tuple[str, int]
 Node = Mapping[str, Any]
@@ -45,7 +45,7 @@ STARTS = ("positive", "pos", "conditioning", "cond1")
 TEXTS = ("text", "prompt", "user_prompt", "populated_text", "string", "value")
 """Inputs of one text, in the order in which they are believed."""
 TEXTS_OF_MODELS = ("text_g", "t5xxl", "llama", "qwen25_7b", "mt5xl", "clip_g", "bert", "text_l", "clip_l")
-"""Encoders with a text for each of their models: where they differ, all are said."""
+"""Encoders with a text for each of their models: if they differ, all are said."""
 
 
 class UntoldError(Exception):
@@ -76,7 +76,7 @@ def of_graph(graph: Any) -> tuple[str, str]:
         return "", COMPUTED
     texts = {text.strip(): text for text in reversed(found) if text.strip()}
     if len(texts) > 1:
-        return "", f"its saved graph has {len(texts)} different prompts, and does not tell which made this image"
+        return "", f"its saved graph has {len(texts)} different prompts, and does not say which one made this image"
     if texts:
         return next(iter(texts.values())), ""
     return "", EMPTY if found else NOT_FOLLOWED
@@ -122,7 +122,7 @@ def _user_comment(value: bytes) -> str:
 
 
 def _of_text(text: str) -> tuple[str, str]:
-    """Of one saved text: (prompt, ""), ("", the reason) or, where it has nothing to do with prompts, ("", "")."""
+    """Of one saved text: (prompt, ""), ("", the reason) or, if it has nothing to do with prompts, ("", "")."""
     text = re.sub(r"^(prompt|workflow)\s*:\s*(?=\{)", "", text, flags=re.IGNORECASE)
     if text.lstrip().startswith("{"):
         try:
@@ -139,7 +139,7 @@ def _of_text(text: str) -> tuple[str, str]:
 
 
 def _of_json(saved: Any) -> tuple[str, str]:
-    """ComfyUI's graph, by itself or under "prompt"; else the plain texts of SwarmUI, InvokeAI and Fooocus."""
+    """ComfyUI's graph, by itself or under "prompt"; otherwise the plain texts of SwarmUI, InvokeAI and Fooocus."""
     if not isinstance(saved, dict):
         return "", ""
     if _is_graph(saved):
@@ -237,7 +237,7 @@ class _Graph:
     def _side_of_output(self, name: str, slot: int, side: bool) -> bool:
         """Which side an output gives; ``side`` is the one that it is taken for.
 
-        Of a class that is not known: packs put the positive output first, which is believed only where both outputs
+        Of a class that is not known: packs put the positive output first, which is believed only if both outputs
         are connected, each to an input of its own side.
         """
         known = OUTPUTS_OF_SIDES.get(self._kind(name))
@@ -305,7 +305,7 @@ class _Graph:
         return self._text(link, depth + 1)
 
     def _text(self, link: Link, depth: int) -> str:
-        """The text that an output gives. Raises ``ComputedTextError`` where the graph does not hold it."""
+        """The text that an output gives. Raises ``ComputedTextError`` if the graph does not hold it."""
         if depth > MAX_DEPTH or link[0] not in self._nodes:
             raise ComputedTextError
         inputs, kind = self._inputs(link[0]), self._kind(link[0])

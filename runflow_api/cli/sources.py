@@ -93,7 +93,7 @@ def find_items(
 ) -> tuple[list[Item], image_files.Found]:
     """What is to be judged, in the order given: files, then addresses, then outputs of runs; and what was passed over.
 
-    Raises ``InvalidInputError`` where that is nothing.
+    Raises ``InvalidInputError`` if that is nothing.
     """
     addresses = [given for given in args.files if "://" in given]
     found = image_files.find([given for given in args.files if "://" not in given], recursive=args.recursive)
@@ -105,7 +105,7 @@ def find_items(
         of_run = replace(options, run_id=options.run_id or run_id)
         items += [Item(each, each.identity, question, of_run) for each in _outputs(evaluator, run_id)]
     if not items and not found.closed_folders:
-        raise errors.InvalidInputError("FILE", "nothing is given to judge: name files, folders, or --run-output.")
+        raise errors.InvalidInputError("FILE", "there is nothing to judge: name files or folders, or use --run-output.")
     return items, found
 
 

@@ -45,7 +45,7 @@ class Painted(NamedTuple):
 class Terminal:
     """Writes for a person or, with ``as_json``, one JSON object per line for a script.
 
-    Colours only where the stream is a terminal and NO_COLOR (no-color.org) is not set; the line that moves only where
+    Colours only if the stream is a terminal and NO_COLOR (no-color.org) is not set; the line that moves only if
     standard error is a terminal. Text from outside can neither colour nor steer the terminal.
     """
 
@@ -78,7 +78,7 @@ class Terminal:
         return not self.as_json and self._out.isatty() and not environment("NO_COLOR")
 
     def progress(self, text: str, done: int = 0, total: int | None = None) -> None:
-        """Draw or redraw the one line that moves: ``done`` of ``total`` where that is known, and words."""
+        """Draw or redraw the one line that moves: ``done`` of ``total`` if that is known, and words."""
         if not self._err.isatty():
             return
         if self._moving is None or self._moving.total != total:
@@ -107,7 +107,7 @@ class Terminal:
             self._moving = None
 
     def confirms(self, question: str) -> bool | None:
-        """Ask; ``None`` where nobody is there to answer (standard input is not a terminal)."""
+        """Ask; ``None`` if nobody is there to answer (standard input is not a terminal)."""
         if not sys.stdin.isatty():
             return None
         self.clear()
@@ -117,7 +117,7 @@ class Terminal:
 
 
 def show_nothing() -> None:
-    """What is shown while waiting where nothing is."""
+    """What is shown while waiting if nothing is."""
 
 
 def run_cancellable(work: Coroutine[Any, Any, T], show: Callable[[], None] = show_nothing) -> T:

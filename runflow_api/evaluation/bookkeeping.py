@@ -2,7 +2,7 @@
 
 A journal that fails once is tried again: at the next evaluation, and by itself a few seconds later. Meanwhile a
 stand-in in memory keeps what this process knows, so that nothing it has paid is paid again, and gives it to the journal
-when that is back. Where the person has set a limit per day or in credits, nothing new is begun meanwhile: what others
+when that is back. If the person has set a limit per day or in credits, nothing new is begun meanwhile: what others
 have spent cannot be known.
 """
 
@@ -43,7 +43,7 @@ T = TypeVar("T")
 class Bookkeeper:
     """Owns the journal. ``now`` is Unix time. Every method may block, and may be called from any thread.
 
-    What is recorded never raises: where the journal cannot keep it, it is kept in memory and carried over later.
+    What is recorded never raises: if the journal cannot keep it, it is kept in memory and carried over later.
     """
 
     def __init__(self, config: Config, directory: Path, now: Callable[[], float]) -> None:
@@ -65,11 +65,11 @@ class Bookkeeper:
 
     @property
     def trouble(self) -> str:
-        """What is the matter with the journal and what to do, in one line; "" where it works."""
+        """What is the matter with the journal and what to do, in one line; "" if it works."""
         return self._trouble
 
     def journal(self) -> Journal:
-        """The journal, for looking back. Raises ``JournalError`` where it cannot be opened."""
+        """The journal, for looking back. Raises ``JournalError`` if it cannot be opened."""
         with self._lock:
             if self._journal is None:
                 url, keep = self._config.journal_url, self._config.keep_prompts
@@ -90,7 +90,7 @@ class Bookkeeper:
     # --- before anything is sent ------------------------------------------------------------------
 
     def request(self, job: Job, pixel_hash: str, price: Decimal | None) -> Request:
-        """What ``begin`` and ``estimate`` take; ``price`` in credits, ``None`` where it is not known."""
+        """What ``begin`` and ``estimate`` take; ``price`` in credits, ``None`` if it is not known."""
         return Request(
             request_hash=request_hash(pixel_hash, job.question, job.options, self._config.base_url),
             account="",
@@ -105,7 +105,7 @@ class Bookkeeper:
     def begin(self, requests: Sequence[Request]) -> list[Row]:
         """A row for each, in order: all of them may be paid for. Whoever begins must ``release`` the rows at the end.
 
-        Raises ``BudgetError`` where a limit would be passed, and ``JournalError`` where a limit that the person has
+        Raises ``BudgetError`` if a limit would be exceeded, and ``JournalError`` if a limit that the person has
         set cannot be known. Nothing is reserved then.
         """
         try:
@@ -162,8 +162,8 @@ class Bookkeeper:
     def fix_body(self, row: Row, body: bytes) -> bytes | None:
         """Fix the bytes to send for ``row`` and give them back: ``body``, or what was fixed before.
 
-        ``None`` where nothing is to be sent from here: look at ``current(row)`` until the owner's id is there. Raises
-        ``JournalError`` where that cannot be noted and the person has set a limit: nothing is to be sent then.
+        ``None`` if nothing is to be sent from here: look at ``current(row)`` until the owner's id is there. Raises
+        ``JournalError`` if that cannot be noted and the person has set a limit: nothing is to be sent then.
         """
         if self._is_closed:
             raise JournalError("The journal is closed. Nothing was sent and nothing was paid.")
@@ -181,9 +181,9 @@ class Bookkeeper:
             return self._hold([row]).use(Journal.fix_body, row, body)
 
     def body(self, row: Row) -> bytes | None:
-        """The bytes that were fixed for ``row``; ``None`` where there are none, or where they are not here.
+        """The bytes that were fixed for ``row``; ``None`` if there are none, or if they are not here.
 
-        Raises ``JournalError`` where some were and cannot be looked up: others must not be sent in their place.
+        Raises ``JournalError`` if some were and cannot be looked up: others must not be sent in their place.
         """
         if self._is_kept_elsewhere(row):
             with self._lock:
@@ -197,7 +197,7 @@ class Bookkeeper:
             return None
 
     def current(self, row: Row) -> Row:
-        """``row`` as it now is. Raises ``JournalError`` where that cannot be known."""
+        """``row`` as it now is. Raises ``JournalError`` if that cannot be known."""
         with self._lock:
             kept = self._stand_in.row(row.idempotency_key) if self._stand_in and self._is_kept_elsewhere(row) else None
         return kept or self.journal().get(self._at_home(row))
@@ -221,7 +221,7 @@ class Bookkeeper:
     def record_result(self, row: Row, evaluation: Evaluation, seconds: float | None = None) -> bool:
         """Keep the terminal answer; whether its bill is this caller's to show, so that one bill is shown once.
 
-        ``seconds``: how long it took where Runflow does not tell, if that is known.
+        ``seconds``: how long it took if Runflow does not tell, if that is known.
         """
         # By Runflow's clock, which knows nothing of our upload and of when we looked.
         took = polling.seconds_between(evaluation.submitted_at, evaluation.completed_at)
@@ -250,7 +250,7 @@ class Bookkeeper:
     # --- looking back -----------------------------------------------------------------------------
 
     def find_evaluation(self, evaluation_id: str) -> Row | None:
-        """The newest row of that evaluation; ``None`` where there is none, or where the journal cannot be used."""
+        """The newest row of that evaluation; ``None`` if there is none, or if the journal cannot be used."""
         found = self._look(Journal.find_evaluation, evaluation_id)
         with self._lock:
             if found is None and self._stand_in is not None:
@@ -258,11 +258,11 @@ class Bookkeeper:
         return found
 
     def record_feedback(self, evaluation_id: str, is_positive: bool | None, reason: str | None) -> None:
-        """Keep the feedback that Runflow has taken, where that can be done: Runflow has it anyway."""
+        """Keep the feedback that Runflow has taken, if that can be done: Runflow has it anyway."""
         self._look(Journal.record_feedback, evaluation_id, is_positive, reason)
 
     def usual_durations(self, job_class: str) -> polling.Window | None:
-        """When verdicts of this class came lately; ``None`` where too few are known."""
+        """When verdicts of this class came lately; ``None`` if too few are known."""
         return polling.window(self._look(Journal.durations, job_class) or [])
 
     def _look(self, method: Callable[Concatenate[Journal, P], T], *args: P.args, **kwargs: P.kwargs) -> T | None:
@@ -279,7 +279,7 @@ class Bookkeeper:
         meanwhile = (
             "you have set a limit, so nothing new is paid until it can be used again"
             if self._config.has_own_limits
-            else "it is not known what was paid before; what is judged now is kept in memory until it can be used again"
+            else "it is not known what was paid before; new verdicts are kept in memory until it can be used again"
         )
         trouble = f"{error} It is tried again at every evaluation; {meanwhile}."
         with self._lock:
@@ -291,7 +291,7 @@ class Bookkeeper:
                 self._journal.store.be_quick(True)
 
     def _begin_without(self, requests: Sequence[Request], error: JournalError) -> list[Row]:
-        """What is known is given; anything new only where no limit of the person's could be passed."""
+        """What is known is given; anything new only if no limit of the person's could be passed."""
         known: list[Row] = []
         with suppress(JournalError):  # what cannot be written can often be read
             known = self.journal().known(self._with_account(self.journal(), requests))
@@ -310,7 +310,7 @@ class Bookkeeper:
     def _record(
         self, method: Callable[Concatenate[Journal, Row, P], Row], row: Row, *args: P.args, **kwargs: P.kwargs
     ) -> None:
-        """Change a row where it is: in the journal, else in memory, to be carried over."""
+        """Change a row where it is: in the journal, otherwise in memory, to be carried over."""
         if not self._is_kept_elsewhere(row):
             try:
                 journal = self.journal()
@@ -399,8 +399,8 @@ class Bookkeeper:
         self._journal = None
         journal = self.journal()
         notice = (
-            f"The journal ({journal.where}) was deleted or replaced while it was in use. What was still known was put "
-            "into the one that is there now. To delete it for good, close ComfyUI first."
+            f"The journal ({journal.where}) was deleted or replaced while it was in use. What was still known was "
+            "written to the new one. To delete it for good, close ComfyUI first."
         )
         log.warning("%s", notice)
         return journal, notice

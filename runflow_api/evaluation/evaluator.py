@@ -116,11 +116,11 @@ class Evaluator:
         background.call(_close_unused, unused, self._ending, self.client, self.bookkeeper)
 
     def journal(self) -> Journal:
-        """The journal, opened on first use. Raises ``JournalError`` where that cannot be done."""
+        """The journal, opened on first use. Raises ``JournalError`` if that cannot be done."""
         return self.bookkeeper.journal()
 
     def resolve(self, judge: JudgeChoice, *, has_model: bool = False) -> JudgeChoice:
-        """Who answers: auto is runflow with a key, else a model that is connected or configured, else local."""
+        """Who answers: auto is runflow with a key, otherwise a connected or configured model, otherwise local."""
         return resolve(judge, self.config, has_model=has_model)
 
     async def call_api(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -130,8 +130,8 @@ class Evaluator:
     async def estimate(self, wanted: Sequence[tuple[str, Question, Options]], prompt_token: str) -> CostEstimate:
         """What judging these (pixel hash, question, options) would add, before anything is reserved or sent.
 
-        All have one job class, whose price is read only where a limit in credits needs it. Raises ``BudgetError``
-        where a limit would be broken. What preflight will fail is counted all the same.
+        All have one job class, whose price is read only if a limit in credits needs it. Raises ``BudgetError``
+        if a limit would be broken. What preflight will fail is counted all the same.
         """
         price = await self._limiting_price(wanted[0][2].job_class)
         new = await self._processor.run(self._would_be_new, wanted, prompt_token, price)
@@ -150,7 +150,7 @@ class Evaluator:
         )
 
     async def _limiting_price(self, job_class: str, deadline: Deadline | None = None) -> Decimal | None:
-        """The price of one evaluation, looked up only where the person has a limit in credits."""
+        """The price of one evaluation, looked up only if the person has a limit in credits."""
         if self.config.max_credits_per_day is None:
             return None
         return await self._network.run(self.prices.price, job_class, deadline)
@@ -366,7 +366,7 @@ class Evaluator:
     def _send(self, item: BatchItem, reference_urls: list[str]) -> Evaluation | None:
         """Encode, fix the body, send and keep the id, all in one thread, so that no cancel comes in between.
 
-        ``None`` where the body is elsewhere: whoever has it gets the id.
+        ``None`` if the body is elsewhere: whoever has it gets the id.
         """
         batch, row = item.batch, item.row
         if batch.stopped_by is not None:
@@ -437,12 +437,14 @@ def _hash_of(image: Picture | ImageUrl) -> str:
 
 
 def _known_answer(row: Row) -> Evaluation | None:
-    """The answer in the journal; ``None`` where there is none yet, or where a damaged one can be read anew."""
+    """The answer in the journal; ``None`` if there is none yet, or if a damaged one can be read again."""
     try:
         answer = row.answer
         return None if answer is None else Evaluation.model_validate(answer)
     except (JournalError, pydantic.ValidationError) as error:
         if row.evaluation_id is None:
-            raise errors.NotJudgedError("The answer in the journal is damaged, and it names no evaluation.") from error
-        log.warning("The answer in the journal to evaluation %s is damaged; it is read anew.", row.evaluation_id)
+            raise errors.NotJudgedError(
+                "An answer in the journal is damaged and does not name its evaluation."
+            ) from error
+        log.warning("The journal's answer to evaluation %s is damaged; it is read again.", row.evaluation_id)
         return None

@@ -32,7 +32,7 @@ class Acceptance(str, Enum):
 COSTS = {
     Acceptance.NOT_SENT: "Nothing arrived at Runflow and nothing was paid: run again.",
     Acceptance.MAYBE_ACCEPTED: (
-        "The submission may have been accepted; nothing is paid twice: run again, and it is recognised."
+        "The submission may have been accepted; nothing is paid for twice: run again to pick it up."
     ),
     Acceptance.REFUSED: "Nothing was paid.",
 }
@@ -93,7 +93,7 @@ def scope_of(error: RunflowError, own_fields: Collection[str] = OWN_FIELDS) -> S
 
 def raise_or_batch(verdicts: Sequence[Verdict], policy: Policy, *, pays: bool = True) -> BatchVerdict:
     """The batch, or the error that stops the workflow: one that concerns every image, otherwise the first where
-    stop is the policy. Where a person was to be asked and gave no answer, that stops as well.
+    stop is the policy. If a person was to be asked and gave no answer, that stops as well.
 
     ``pays``: whether running again may pay for what has no verdict.
     """
@@ -124,7 +124,7 @@ def _is_paid_anew(error: RunflowError) -> bool:
 
 def needs_key() -> RunflowError:
     return errors.NeedsKeyError(
-        f"The instructions or references ask about the content of the image: that needs a Runflow key "
+        f"The instructions or references ask about the content of the image, which needs a Runflow key "
         f"({WHERE_TO_SET_THE_KEY}) or a vision model (Judge with My Model, or RUNFLOW_MODEL_URL); set judge to local "
         "for pixel checks only.",
         cost="Nothing was sent or paid.",
@@ -156,7 +156,7 @@ def unknown_by_now(evaluation_id: str, error: errors.NotFoundError) -> RunflowEr
         f"Runflow does not know evaluation {evaluation_id} any more.",
         code=error.code,
         cost="It may have been billed.",
-        advice="Run again to start, and pay, a new one.",
+        advice="Run again to start and pay for a new one.",
         evaluation_ids=[evaluation_id],
         is_paid_anew=True,
     )
@@ -166,7 +166,7 @@ def timed_out(evaluation_id: str, timeout_s: int, trouble: RunflowError | None) 
     last = f" Last answer: {trouble}" if trouble else ""
     return errors.EvaluationTimeoutError(
         f"No verdict within {timeout_s} s.{last}",
-        cost=f"Evaluation {evaluation_id} goes on at Runflow and is paid once:",
+        cost=f"Evaluation {evaluation_id} goes on at Runflow and is paid for once:",
         advice="run again to pick up its verdict, or raise timeout_s.",
         evaluation_ids=[evaluation_id],
     )
@@ -178,7 +178,7 @@ def too_old_to_resend(age_s: float) -> RunflowError:
         "same key.",
         code="MAY_HAVE_BEEN_BILLED",
         cost="It may have been billed.",
-        advice="Run again to start, and pay, a new evaluation.",
+        advice="Run again to start and pay for a new evaluation.",
         is_paid_anew=True,
     )
 
@@ -187,14 +187,14 @@ def not_accepted(row: Row) -> RunflowError:
     """Somebody else's request for the same ended while this one was about to send it."""
     if row.state == RowState.ABANDONED:
         return errors.NotJudgedError(
-            "Another process asked the same and gave it up.",
+            "Another process asked the same question and gave up.",
             code="MAY_HAVE_BEEN_BILLED",
             cost="It may have been billed. Nothing was sent from here.",
-            advice="Run again to start, and pay, a new evaluation.",
+            advice="Run again to start and pay for a new evaluation.",
             is_paid_anew=True,
         )
     return errors.NotJudgedError(
-        f"Another process asked the same and its request was not taken ({row.failure_code}).",
+        f"Another process asked the same question, and its request was not accepted ({row.failure_code}).",
         cost="Nothing was sent from here:",
         advice="run again.",
         is_paid_anew=True,
@@ -203,9 +203,11 @@ def not_accepted(row: Row) -> RunflowError:
 
 def id_unknown() -> RunflowError:
     return errors.EvaluationTimeoutError(
-        "This was submitted before, and its id is not known. What was sent is not on this machine, so it cannot be "
-        "sent again from here.",
-        cost="Nothing was sent and nothing is paid twice:",
-        advice="run again later, or where it was begun. Once it is a day old, it is given up, and a new evaluation can "
-        "be paid.",
+        "This was submitted before, but its id is not known. What was sent is not on this machine, so it "
+        "cannot be sent again from here.",
+        cost="Nothing was sent and nothing is paid for twice:",
+        advice=(
+            "run again later, or on the machine where it was started. After a day it is given up, and a new evaluation "
+            "can be paid for."
+        ),
     )

@@ -13,7 +13,7 @@ from .verdict import LOCAL, PREFLIGHT, Policy, Verdict, from_evaluation
 
 def judge_locally(item: BatchItem, config: Config) -> Verdict:
     """The local judge's verdict. Blocks."""
-    from ..local_judge import judge as local_judge  # not needed where Runflow judges
+    from ..local_judge import judge as local_judge  # not needed if Runflow judges
 
     assert isinstance(item.image, Picture)  # addresses are refused by validate
     batch = item.batch
@@ -33,7 +33,7 @@ def judge_locally(item: BatchItem, config: Config) -> Verdict:
 def preflight(item: BatchItem, config: Config) -> Verdict | None:
     """A failed verdict for an image that is not worth paying for, otherwise ``None``. Blocks.
 
-    Raises ``InvalidInputError`` for values that are not numbers, where preflight is off.
+    Raises ``InvalidInputError`` for values that are not numbers, if preflight is off.
     """
     from ..local_judge import judge as local_judge
 

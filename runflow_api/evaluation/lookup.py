@@ -183,7 +183,7 @@ async def run(
 ) -> Run:
     """The run as it is now; with ``wait``, once it has ended. Reading it costs nothing.
 
-    Raises ``NotFoundError`` for an unknown id, and ``EvaluationTimeoutError`` (RUN_TIMEOUT) where it goes on.
+    Raises ``NotFoundError`` for an unknown id, and ``EvaluationTimeoutError`` (RUN_TIMEOUT) if it goes on.
     """
     check_timeout(timeout_s)
     evaluator.config.require_key()
@@ -213,7 +213,7 @@ async def run(
 
 
 def run_failure(run: Run) -> str:
-    """Why a run failed, in a line; "" where it did not."""
+    """Why a run failed, in a line; "" if it did not."""
     if not (run.failure_code or run.failure_message):
         return "" if run.status_code not in ("failed", "cancelled") else f"{run.status_code}, no reason given"
     stage = f" (in {run.failure_stage_code})" if run.failure_stage_code else ""

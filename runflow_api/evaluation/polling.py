@@ -96,7 +96,7 @@ def _unlearned(elapsed_s: float) -> float:
 
 
 def seconds_between(start: str | None, end: str | None) -> float | None:
-    """Seconds between two ISO 8601 times of the API; ``None`` where they say nothing sane."""
+    """Seconds between two ISO 8601 times of the API; ``None`` if they make no sense."""
     try:
         begun, ended = (datetime.fromisoformat(str(text).replace("Z", "+00:00")) for text in (start, end))
         seconds = (ended - begun).total_seconds()
@@ -150,7 +150,7 @@ async def report_progress(progress: Progress, report: Report) -> None:
 class Polled(Generic[R]):
     """What was fetched.
 
-    ``latest`` is ``None`` where nothing was; ``trouble`` is what the last fetch met, if it was no answer;
+    ``latest`` is ``None`` if nothing was; ``trouble`` is what the last fetch met, if it was no answer;
     ``is_whole``: ``latest`` holds what is embedded, too.
     """
 
@@ -171,7 +171,7 @@ async def poll_until_terminal(
     """Fetch until it has ended or the time is up; an outage is waited out, other errors are raised.
 
     ``fetch(True)`` gets what is embedded, too: in the last fetch only, so that the others stay small, and with
-    ``whole_first`` in the first. Where the last one fails, what is known already is not thrown away for it.
+    ``whole_first`` in the first. If the last one fails, what is known already is not thrown away for it.
     """
     polled: Polled[R] = Polled()
     delay, whole = first_delay, whole_first

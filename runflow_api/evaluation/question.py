@@ -165,7 +165,7 @@ def require_choices(field: str, values: Iterable[str], choices: Iterable[str]) -
 def validate(job: Job, config: Config) -> None:
     """The one check of what is asked: raises ``InvalidInputError`` for the first input that breaks a limit.
 
-    ``ConfigurationError`` where Runflow is to judge and there is no key. Nothing is sent before.
+    ``ConfigurationError`` if Runflow is to judge and there is no key. Nothing is sent before.
     """
     require_choice("judge", job.judge, JUDGES)
     job.policy.check()
@@ -182,17 +182,17 @@ def validate(job: Job, config: Config) -> None:
         check_image_url(name, image.url)
         if not judged_by_runflow and job.judge != "off":
             raise InvalidInputError(
-                name, "is an address: only Runflow can judge it, because nothing is fetched from here."
+                name, "is an address: only Runflow can judge it, because this machine does not fetch it."
             )
     if judged_by_runflow:
         config.require_key()
 
 
 def resolve(judge: JudgeChoice, config: Config, *, has_model: bool = False) -> JudgeChoice:
-    """Who answers: auto is runflow with a key, else a model that is connected or configured, else local."""
+    """Who answers: auto is runflow with a key, otherwise a model that is connected or configured, otherwise local."""
     if judge != "auto":
         return judge
-    if config.api_key or config.trouble:  # where that cannot be known, it is said
+    if config.api_key or config.trouble:  # if that cannot be known, it is said
         return "runflow"
     return "model" if has_model or config.model_url else "local"
 
@@ -203,7 +203,7 @@ def check_timeout(timeout_s: int) -> None:
 
 
 def parse_attributes(text: str) -> Json | None:
-    """``input_attributes`` as a JSON object of bounded size and depth; ``None`` where empty."""
+    """``input_attributes`` as a JSON object of bounded size and depth; ``None`` if empty."""
     name = "input_attributes"
     if not text.strip():
         return None
@@ -275,7 +275,7 @@ def _check_text(name: str, text: str, longest: int | None = None) -> None:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise InvalidInputError(name, f"holds half a character at position {error.start}.") from error
+        raise InvalidInputError(name, f"contains half a character at position {error.start}.") from error
 
 
 def _check_run_id(run_id: str) -> None:
@@ -301,11 +301,11 @@ def _check_reference(name: str, reference: Reference) -> None:
     _check_text(f"{name}.kind", reference.kind, 100)
     _check_text(f"{name}.description", reference.description, 4_000)
     if (reference.pixels is None) == (not reference.url):
-        raise InvalidInputError(name, "needs an image or a URL, one of the two.")
+        raise InvalidInputError(name, "needs either an image or a URL.")
     if reference.pixels is not None:
         images.check_image(reference.pixels, name)
         if not images.is_finite(reference.pixels):
-            raise InvalidInputError(name, "holds values that are not numbers (NaN or infinity).")
+            raise InvalidInputError(name, "contains values that are not numbers (NaN or infinity).")
     else:
         check_image_url(f"{name}.url", reference.url)
 
@@ -327,10 +327,10 @@ def _split(name: str, url: str) -> tuple[str, str]:
         parts = urlsplit(url)
         host = parts.hostname or ""
     except ValueError as error:
-        raise InvalidInputError(name, f"{_quoted(url)} is no address.") from error
+        raise InvalidInputError(name, f"{_quoted(url)} is not an address.") from error
     unusable = not url.isprintable() or " " in url or parts.username or parts.password
     if unusable or (parts.scheme == "https" and not host):
-        raise InvalidInputError(name, f"{_quoted(url)} is no address that can be used.")
+        raise InvalidInputError(name, f"{_quoted(url)} is not an address that can be used.")
     return parts.scheme, host
 
 
@@ -351,7 +351,7 @@ def _quoted(text: str, longest: int = 60) -> str:
 
 
 def require_finite(image: npt.NDArray[Any], field: str) -> None:
-    """Refuse an image with values that are no numbers: there is no telling what would be judged."""
+    """Refuse an image with values that are not numbers: there is no telling what would be judged."""
     if not images.is_finite(image):
         bad = int(image.size - np.isfinite(image).sum())
         raise InvalidInputError(field, f"{bad} of {image.size} values are not numbers (NaN or infinity).")

@@ -83,7 +83,7 @@ class Results:
             await self._processor.run(self._bookkeeper.abandon, row)
             raise failures.unknown_by_now(evaluation_id, error) from error
         except errors.ApiError as error:
-            error.cost = f"Evaluation {evaluation_id} was submitted and is paid once: run again to pick it up."
+            error.cost = f"Evaluation {evaluation_id} was submitted and is paid for once: run again to pick it up."
             error.may_have_been_accepted = True
             raise
         finally:

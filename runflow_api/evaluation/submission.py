@@ -39,7 +39,7 @@ class Bodies:
     def body(self, item: BatchItem, reference_urls: list[str]) -> bytes | None:
         """The bytes that must be sent: those fixed first, by whichever process that was. Blocks.
 
-        ``None`` where they are elsewhere: whoever has them gets the id. Where an upload is the second try, and is
+        ``None`` if they are elsewhere: whoever has them gets the id. If an upload is the second try, and is
         refused, the refusal of the first (``too_large``) is raised.
         """
         fixed = None if item.row.is_new else self._bookkeeper.body(item.row)

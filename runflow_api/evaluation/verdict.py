@@ -1,8 +1,8 @@
 """The immutable verdict of one image, effective of the person's rules, and what a batch of them says.
 
 A verdict is *passed*, *failed* or *unknown* (not judged). ``passed`` is what a workflow acts on: Runflow's
-``overall_passed`` and, where a minimum is set, a score that reaches it. A null verdict never passes. What
-nobody judged passes only where the person said so (``if_not_judged``), and stays *unknown* all the same.
+``overall_passed`` and, if a minimum is set, a score that reaches it. A null verdict never passes. What
+nobody judged passes only if the person said so (``if_not_judged``), and stays *unknown* all the same.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ RUNFLOW, LOCAL, PREFLIGHT, OFF, MODEL, PERSON = "runflow", "local", "preflight",
 IfNotJudged = Literal["stop", "fail", "pass", "ask"]
 IF_NOT_JUDGED: tuple[IfNotJudged, ...] = get_args(IfNotJudged)
 WITHOUT_A_PERSON = IF_NOT_JUDGED[:3]
-"""The choices where nobody can be asked: the command line, and verdicts that are looked up without their image."""
+"""The choices if nobody can be asked: the command line, and verdicts that are looked up without their image."""
 
 LOCAL_PASSED = "pixels OK, content not judged (local judge)"
-LOCAL_FAILED = "pixels checked only, content not judged (local judge)"
+LOCAL_FAILED = "only pixels checked, content not judged (local judge)"
 GLANCE = 60
 """Characters of an issue in a summary."""
 MOST_ISSUE_CHARACTERS = 4_000
@@ -47,7 +47,7 @@ NO_VERDICT = "no verdict was given"
 
 @dataclass(frozen=True)
 class Policy:
-    """The person's rules: ``min_score`` 0 to 1 (0 asks for none), and what counts where nobody judged."""
+    """The person's rules: ``min_score`` 0 to 1 (0 asks for none), and what counts if nobody judged."""
 
     min_score: float = 0.0
     if_not_judged: IfNotJudged = "stop"
@@ -72,7 +72,7 @@ class Subject:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What one image got. ``score`` is 0 to 1, ``cost`` credits (``None`` where unknown), time in seconds.
+    """What one image got. ``score`` is 0 to 1, ``cost`` credits (``None`` if unknown), time in seconds.
 
     ``issues`` are what is wrong with the image, and why it was not judged; ``notes`` are how it was judged.
     """
@@ -216,7 +216,7 @@ class BatchVerdict:
 
     @property
     def outcome(self) -> Outcome:
-        """unknown if any is, else failed if any is, else passed."""
+        """unknown if any is, otherwise failed if any is, otherwise passed."""
         outcomes = {verdict.outcome for verdict in self.verdicts}
         return next(outcome for outcome in (UNKNOWN, FAILED, PASSED) if outcome in outcomes)
 
@@ -321,13 +321,13 @@ def not_asked(subject: Subject) -> Verdict:
 
 
 def total_cost(verdicts: Iterable[Verdict]) -> Decimal | None:
-    """The credits of all, exactly; ``None`` where not one cost is known."""
+    """The credits of all, exactly; ``None`` if not one cost is known."""
     known = [verdict.cost for verdict in verdicts if verdict.cost is not None]
     return sum(known, Decimal(0)) if known else None
 
 
 def credits_text(amount: Decimal | None) -> str:
-    """Credits in plain digits, as JSON and texts have them; "" where unknown."""
+    """Credits in plain digits, as JSON and texts have them; "" if unknown."""
     return "" if amount is None else f"{amount:f}"
 
 

@@ -67,7 +67,7 @@ def known(connection: sa.Connection, requests: Sequence[Request]) -> list[Row]:
 
 
 def all_finished(connection: sa.Connection, requests: Sequence[Request], now: float) -> list[Row] | None:
-    """The rows, where every one has its verdict and nothing is to be written; else ``None``."""
+    """The rows, if every one has its verdict and nothing is to be written; otherwise ``None``."""
     keyed = _keyed(connection, requests)
     there = _known(connection, keyed)
     if any(which_are_new(keyed, there, askers(connection, _failed(there)), now)):
@@ -153,7 +153,7 @@ def set_aside(connection: sa.Connection, row: Row) -> Row:
     else:
         values = {"state": RowState.ABANDONED, "failure_code": "DAMAGED"}
         update(connection, row.id, sa.true(), idempotency_key=row.idempotency_key or str(uuid.uuid4()), **values)
-        note = f"row {row.id} of the journal was damaged and names no evaluation: a new one was begun"
+        note = f"row {row.id} of the journal was damaged and does not name its evaluation: a new one was started"
     return replace(one_row(connection, row.id), note=note)
 
 
@@ -166,7 +166,7 @@ def note_prompt(connection: sa.Connection, row: Row, prompt_token: str, asked: s
 
 
 def close_left_behind(store: Store, now: float, older_than_s: float) -> int:
-    """Writes only where there is something to close; the number of rows."""
+    """Writes only if there is something to close; the number of rows."""
     left = NOT_SENT & (R.created_at < now - older_than_s)
     with store.reading() as connection:
         ids = list(connection.scalars(sa.select(R.id).where(left)))

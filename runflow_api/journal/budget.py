@@ -33,7 +33,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Spend:
-    """``credits`` counts the cost, else the quoted price; ``unpriced`` evaluations have neither."""
+    """``credits`` counts the cost, otherwise the quoted price; ``unpriced`` evaluations have neither."""
 
     evaluations: int
     credits: Decimal
@@ -52,7 +52,7 @@ class DayTotal:
 
 
 def check_limits(connection: sa.Connection, new: Sequence[Request], limits: Limits, today: int) -> None:
-    """Raise ``BudgetError`` where ``new`` rows would be too many. They are not inserted yet."""
+    """Raise ``BudgetError`` if ``new`` rows would be too many. They are not inserted yet."""
     for token, asked in Counter(clean(request.prompt_token) for request in new).items():
         counted = sa.select(sa.func.count()).where(R.prompt_token == token, R.state != RowState.REJECTED, PAID)
         used = connection.scalar(counted) or 0
@@ -105,7 +105,7 @@ def spend(connection: sa.Connection, day: int) -> Spend:
 
 
 def _sum(amounts: Any) -> Decimal:
-    """Exact: the sum of amount times count, where there is an amount."""
+    """Exact: the sum of amount times count, if there is an amount."""
     with localcontext(EXACT):
         return sum((amount * count for amount, count in amounts if amount is not None), Decimal(0))
 

@@ -39,9 +39,9 @@ def limits_not_known(error: JournalError) -> JournalError:
     )
 
 
-LOCKED = f"another process has kept it locked for {BUSY_S:g} s. Close what else uses it, and queue again."
-_RIGHTS = "it may not be read or written. Check the rights of the file and of its folder."
-_FULL = "the disk is full. Make room, and queue again."
+LOCKED = f"another process has kept it locked for {BUSY_S:g} s. Close the other program, and run again."
+_RIGHTS = "it cannot be read or written. Check the rights of the file and of its folder."
+_FULL = "the disk is full. Make room, and run again."
 _DAMAGED = "it is damaged. Move it away to start a new one; what was paid before is then not known."
 
 _BY_ERRNO = {
@@ -54,7 +54,10 @@ _BY_TEXT = (
     ("readonly", _RIGHTS),
     ("unable to open", "it cannot be opened. Check that its folder exists, and the rights of both."),
     ("full", _FULL),
-    ("disk i/o error", "its disk takes nothing at the moment. Check it and the room on it, and queue again."),
+    (
+        "disk i/o error",
+        "its disk cannot be written to at the moment. Check the disk and the room on it, and run again.",
+    ),
     ("not a database", _DAMAGED),
     ("malformed", _DAMAGED),
     ("no module named", "the driver of its database is not installed. Install it into ComfyUI's Python."),
@@ -94,7 +97,7 @@ def translate_errors(where: str) -> Iterator[None]:
     except NewerSchemaError as error:
         raise JournalError(
             f"The journal ({where}) was written by a newer version of this pack (schema {error.found}, known here "
-            f"{error.known}). Update the pack. Nothing in it was touched."
+            f"{error.known}). Update the pack. Nothing in it was changed."
         ) from error
     except _BELOW as error:
         raise to_journal_error(error, where) from error
@@ -108,5 +111,5 @@ def to_journal_error(error: BaseException, where: str) -> JournalError:
         text = str(getattr(error, "orig", None) or error).lower()
         remedy = next((remedy for sign, remedy in _BY_TEXT if sign in text), None)
     return JournalError(
-        f"The journal ({where}) cannot be used: {remedy or f'{type(error).__name__}. Check it, and queue again.'}"
+        f"The journal ({where}) cannot be used: {remedy or f'{type(error).__name__}. Check it, and run again.'}"
     )

@@ -6,7 +6,7 @@ an id, so that every resend carries the same key and the same bytes. Several thr
 one journal without leases: whoever inserts a row or spools its body first wins, the others take what is there.
 
 SQLite by default, any other SQLAlchemy URL on request. Times are Unix seconds, days are UTC days, amounts are
-credits as exact decimals. Every method raises ``JournalError`` where the journal cannot be used, and nothing of
+credits as exact decimals. Every method raises ``JournalError`` if the journal cannot be used, and nothing of
 SQLAlchemy or of the operating system.
 """
 
@@ -127,7 +127,7 @@ class Journal:
 
     @translates_errors
     def account(self, key: str, organization_id: str | None) -> str:
-        """Who pays: the configured organisation, else the one learned for this key, else a provisional label.
+        """Who pays: the configured organisation, otherwise the one learned for this key, otherwise a provisional label.
 
         The key itself is never stored, only its HMAC-SHA256 under this journal's random salt.
         """
@@ -164,10 +164,10 @@ class Journal:
 
     @translates_errors
     def begin(self, requests: Sequence[Request], limits: Limits) -> list[Row]:
-        """One row per request, in order: what exists already, else a new one. All of the batch, or nothing.
+        """One row per request, in order: what exists already, otherwise a new one. All of the batch, or nothing.
 
         A completed row is taken again where the request reuses, a failed one where this prompt has asked for it
-        before, an open one always; else a new generation is inserted. Raises ``BudgetError``, with nothing
+        before, an open one always; otherwise a new generation is inserted. Raises ``BudgetError``, with nothing
         inserted, where the new rows would break a limit. Both happen in one transaction that no other writer
         overlaps. Verdicts that are known are given without the write lock.
         """
@@ -205,7 +205,7 @@ class Journal:
         """Fix the bytes to send for ``row``, and give them back: ``body``, or what was fixed before.
 
         Where the file is on another machine, or lost, ``body`` will do if it is the same: its digest is known.
-        ``None`` where nothing is to be sent from here: the row was answered or closed meanwhile, or other bytes
+        ``None`` if nothing is to be sent from here: the row was answered or closed meanwhile, or other bytes
         were fixed that are not here, so that the id is to be waited for (``get``).
         """
         name = self._spool_name(row)
@@ -224,7 +224,7 @@ class Journal:
 
     @translates_errors
     def body(self, row: Row) -> bytes | None:
-        """The bytes that were fixed for ``row``; ``None`` where there are none, or where they are not here."""
+        """The bytes that were fixed for ``row``; ``None`` if there are none, or if they are not here."""
         return self._spool.read(self._spool_name(row))
 
     @translates_errors
@@ -283,7 +283,7 @@ class Journal:
         """Who asked for these (``asked_by``) sends nothing: what nobody else waits for is closed, and its budget free.
 
         The number of closed ones. Unchanged stays where a body is spooled: it may have been sent, by this process or
-        by another. Where another prompt has asked for a row, it is that one's now. Writes only where there is
+        by another. If another prompt has asked for a row, it is that one's now. Writes only if there is
         something to close.
         """
         with self.store.reading() as connection:
@@ -305,7 +305,7 @@ class Journal:
     def abandon(self, row: Row) -> Row:
         """Nobody will wait for it any more. It may have been billed, so it goes on counting against its day.
 
-        Changes nothing where an id came that ``row`` does not know yet.
+        Changes nothing if an id came that ``row`` does not know yet.
         """
         known = R.evaluation_id.is_not_distinct_from(row.evaluation_id) & (R.state == RowState.OPEN)
         return self._settle(row, known, state=RowState.ABANDONED, finished_at=self._now())
@@ -331,7 +331,7 @@ class Journal:
 
     @translates_errors
     def get(self, row: Row | int) -> Row:
-        """The row, or the one with this id, as it now is; ``JournalError`` where it was pruned."""
+        """The row, or the one with this id, as it now is; ``JournalError`` if it was pruned."""
         with self.store.reading() as connection:
             if isinstance(row, int):
                 return one_row(connection, row)
@@ -432,7 +432,7 @@ class Journal:
     ) -> Row:
         """Change the row where ``condition`` holds, with its answer, and read it as it now is.
 
-        Its body is forgotten, and deleted after the commit, where nothing more is to be sent.
+        Its body is forgotten, and deleted after the commit, if nothing more is to be sent.
         """
         with self.store.writing() as connection:
             changed = update(connection, row.id, condition & is_same(row), **values)

@@ -22,7 +22,7 @@ from .schema import (
 
 
 def merge(connection: sa.Connection, row: Row, account: str, prompts: set[str]) -> int:
-    """The id here of ``row``, which is found by its idempotency key, else inserted, whatever the limits say."""
+    """The id here of ``row``, which is found by its idempotency key, otherwise inserted, whatever the limits say."""
     same = sa.select(ROWS).where(R.account == account, R.request_hash == row.request_hash).order_by(R.generation)
     siblings = [row_of(found) for found in connection.execute(same)]
     mine = next((each for each in siblings if each.idempotency_key == row.idempotency_key), None)

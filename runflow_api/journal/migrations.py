@@ -100,7 +100,7 @@ MIGRATIONS: tuple[Migration, ...] = (_first,)
 
 
 def schema_version(connection: sa.Connection) -> int:
-    """The schema of an open journal, 0 where there is none yet."""
+    """The schema of an open journal, 0 if there is none yet."""
     if not sa.inspect(connection).has_table(VERSION_TABLE):
         return 0
     return connection.scalar(sa.text(f"SELECT MAX(version) FROM {VERSION_TABLE}")) or 0

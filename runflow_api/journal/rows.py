@@ -46,8 +46,8 @@ class Request:
     """One image, one request.
 
     ``request_hash`` leaves the account out (the journal keeps it beside, because it may be learned later).
-    ``price`` in credits, ``None`` where unknown. ``prompt_token`` is ComfyUI's prompt id or the command line's
-    run id. ``reuse`` false asks again where a finished verdict exists.
+    ``price`` in credits, ``None`` if unknown. ``prompt_token`` is ComfyUI's prompt id or the command line's
+    run id. ``reuse`` false asks again even if there is a finished verdict.
     """
 
     request_hash: str
@@ -67,7 +67,7 @@ class Row:
     Times are Unix seconds, ``duration_s`` seconds from submit to answer. ``spool`` names the body that was fixed: it
     may have been sent; an open row without is certain not to have been. ``prompt_token`` is the prompt that pays,
     ``asked_by`` the one that this ``begin`` was for, ``is_new`` whether it inserted the row. ``note`` says what was
-    mended on the way, "" as a rule.
+    repaired on the way, "" as a rule.
     """
 
     id: int
@@ -167,14 +167,14 @@ def one_row(connection: sa.Connection, row_id: int, condition: sa.ColumnElement[
     wanted = WHOLE_ROWS.where(R.id == row_id)
     found = connection.execute(wanted if condition is None else wanted.where(condition)).first()
     if found is None:
-        raise JournalError(f"The journal has no row {row_id} any more: it was pruned. Queue the prompt again.")
+        raise JournalError(f"The journal has no row {row_id} any more: it was pruned. Run again.")
     return row_of(found)
 
 
 def latest(
     connection: sa.Connection, account: str, hashes: Iterable[str], *, with_answers: bool = True
 ) -> dict[Key, Row]:
-    """The newest generation of each request of one account, where there is one."""
+    """The newest generation of each request of one account, if there is one."""
     found: dict[Key, Row] = {}
     wanted = (WHOLE_ROWS if with_answers else sa.select(ROWS)).where(R.account == account).order_by(R.generation)
     for chunk in chunks(sorted(set(hashes))):
@@ -201,7 +201,7 @@ def update(connection: sa.Connection, row_id: int, condition: sa.ColumnElement[b
 
 
 def forget_body(connection: sa.Connection, row_id: int) -> list[str]:
-    """Where nothing more is to be sent: the name of the body, to be removed after the commit."""
+    """If nothing more is to be sent: the name of the body, to be removed after the commit."""
     name = connection.scalar(sa.select(R.spool).where(R.id == row_id, sa.not_(NOT_ACCEPTED)))
     if name is None:
         return []
@@ -231,9 +231,9 @@ def insert(connection: sa.Connection, request: Request, account: str, generation
 
 
 def leave(connection: sa.Connection, row: Row, now: float) -> bool:
-    """The prompt that asked for ``row`` sends nothing: hand it to who still waits, else close it; whether it closed.
+    """The prompt that asked for ``row`` sends nothing: hand it on, or close it; whether it closed.
 
-    Changes nothing where a body was fixed, which may have been sent, by this process or by another.
+    Changes nothing if a body was fixed, which may have been sent, by this process or by another.
     """
     paying = connection.scalar(sa.select(R.prompt_token).where(R.id == row.id, NOT_SENT))
     if paying is None:

@@ -111,10 +111,10 @@ SETTINGS = sa.Table(
 SALT_ROW = sa.select(SETTINGS.c.value).where(SETTINGS.c.name == "salt")
 R = ROWS.c
 PACKED = sa.type_coerce(ANSWERS.c.packed, sa.types.NullType()).label("packed")
-"""As the driver gives it: what is no bytes is damaged, and must not end the query."""
+"""As the driver gives it: what is not bytes is damaged, and must not end the query."""
 WHOLE_ROWS = sa.select(ROWS, PACKED).select_from(ROWS.outerjoin(ANSWERS, ANSWERS.c.row_id == R.id))
 AMOUNT = sa.func.coalesce(R.cost, R.price)
-"""What a row counts for: what it cost, else what was quoted."""
+"""What a row counts for: what it cost, otherwise what was quoted."""
 NOT_ACCEPTED = (R.state == RowState.OPEN) & R.evaluation_id.is_(None)
 NOT_SENT = NOT_ACCEPTED & R.spool.is_(None)
 """No body was fixed, so that nothing can have been sent."""
@@ -122,7 +122,7 @@ TERMINAL = R.state.in_((RowState.COMPLETED, RowState.FAILED))
 
 
 def clean(text: Any) -> Any:
-    """Text that every database takes: no lone surrogates, no NUL. What is no text becomes ``None``."""
+    """Text that every database takes: no lone surrogates, no NUL. What is not text becomes ``None``."""
     if not isinstance(text, str):
         return None
     return text.encode("utf-8", "replace").decode("utf-8").replace("\0", "")
@@ -133,7 +133,7 @@ def organisation(org_id: str) -> str:
 
 
 def stored_amount(value: Decimal | str | None) -> str | None:
-    """Credits as they are stored: plain digits. What is no sane amount is unknown, whoever sent it."""
+    """Credits as they are stored: plain digits. What is not a sane amount is unknown, whoever sent it."""
     try:
         amount = None if value is None else Decimal(value)
     except (InvalidOperation, ValueError, TypeError):
@@ -145,7 +145,7 @@ def stored_amount(value: Decimal | str | None) -> str | None:
 
 
 def decimal_of(text: Any) -> Decimal | None:
-    """Credits as they were stored; what is no sane amount is unknown."""
+    """Credits as they were stored; what is not a sane amount is unknown."""
     stored = stored_amount(text) if isinstance(text, str) else None
     return None if stored is None else Decimal(stored)
 
@@ -155,7 +155,7 @@ def verdict_of(value: Any) -> bool | None:
 
 
 def score_of(value: Any) -> float | None:
-    """A share of 1; anything beyond it is no score."""
+    """A share of 1; anything beyond it is not a score."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return float(value) if is_number and 0 <= value <= 1 else None
 
@@ -168,7 +168,7 @@ def pack(answer: Mapping[str, Any]) -> bytes:
     try:
         return zlib.compress(json.dumps(answer, separators=(",", ":")).encode("ascii"))
     except (TypeError, RecursionError) as error:
-        raise JournalError("The API's answer cannot be kept: it is no JSON, or nested too deeply.") from error
+        raise JournalError("The API's answer cannot be kept: it is not JSON, or nested too deeply.") from error
 
 
 PROMPTS_OF_AN_ANSWER = frozenset(
@@ -185,13 +185,13 @@ def without_prompts(answer: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def unpack(packed: Any) -> dict[str, Any]:
-    """The answer that ``pack`` made so small. Raises ``JournalError`` where it is damaged."""
+    """The answer that ``pack`` made so small. Raises ``JournalError`` if it is damaged."""
     try:
         answer = json.loads(zlib.decompress(packed))
     except (zlib.error, ValueError, TypeError, RecursionError) as error:
-        raise JournalError("An answer in the journal is damaged. Read it anew by its evaluation id.") from error
+        raise JournalError("An answer in the journal is damaged. Read it again by its evaluation id.") from error
     if not isinstance(answer, dict):
-        raise JournalError("An answer in the journal is damaged. Read it anew by its evaluation id.")
+        raise JournalError("An answer in the journal is damaged. Read it again by its evaluation id.")
     return answer
 
 

@@ -24,7 +24,7 @@ class Spool(Protocol):
     def write(self, name: str, body: bytes) -> None: ...
 
     def read(self, name: str | None) -> bytes | None:
-        """``None`` where it is not here, or is damaged."""
+        """``None`` if it is not here, or is damaged."""
         ...
 
     def remove(self, name: str) -> None: ...
@@ -99,7 +99,7 @@ class SpoolInMemory:
 
 @contextmanager
 def ignored_where_full() -> Iterator[None]:
-    """A disk without room for a body is no reason to send nothing."""
+    """A disk without room for a body is not a reason to send nothing."""
     try:
         yield
     except OSError as error:

@@ -25,7 +25,7 @@ FILE_NAME, SPOOL_FOLDER = "journal.sqlite3", "spool"
 FIRST_ID_IN_MEMORY = 2**40
 WAL_RETRY_S = MIGRATION_RETRY_S = 0.05
 INSERT_ATTEMPTS = 3
-"""Where a database has no lock for us, two inserts may collide: the loser looks again."""
+"""If a database has no lock for us, two inserts may collide: the loser looks again."""
 
 
 _WRITES, _BUSY = "runflow_writes", "runflow_busy_s"
@@ -69,7 +69,7 @@ class Store:
 
     @translates_errors
     def put_back(self) -> bool:
-        """Put a copy of the deleted file in its place; False where another one is there, or where it is damaged.
+        """Put a copy of the deleted file in its place; False if another one is there, or if it is damaged.
 
         SQLite leaves the files beside a database alone when it is closed after it was moved or deleted.
         """
@@ -184,11 +184,13 @@ def _location(url: str | None, directory: Path) -> sa.URL:
     except (ArgumentError, ValueError):
         # Without its cause, which may quote the URL and so its password.
         raise JournalError(
-            "RUNFLOW_JOURNAL_URL is no database URL. Write it like postgresql+psycopg://user:password@host/name, "
+            "RUNFLOW_JOURNAL_URL is not a database URL. Write it like postgresql+psycopg://user:password@host/name, "
             "or leave it out to keep the journal in a file."
         ) from None
     if location.get_backend_name() == "sqlite" and location.database in (None, "", ":memory:"):
-        raise JournalError("RUNFLOW_JOURNAL_URL names a database in memory, which survives nothing. Name a file.")
+        raise JournalError(
+            "RUNFLOW_JOURNAL_URL names a database in memory, which is lost when ComfyUI ends. Name a file."
+        )
     return location
 
 
@@ -223,7 +225,7 @@ def _engine(location: sa.URL, file: Path | None) -> sa.Engine:
 def _connect(file: Path, identity: tuple[int, int] | None) -> sqlite3.Connection:
     """A connection to this file and to no other of its name: there its rows' ids would mean other rows.
 
-    It is not made anew where it was deleted.
+    It is not made again if it was deleted.
     """
     connection = sqlite3.connect(
         f"{file.as_uri()}?mode=rw", uri=True, timeout=BUSY_S, check_same_thread=False, isolation_level=None
@@ -255,7 +257,7 @@ def _readable(text: bytes) -> str:
 
 
 def _identity(file: Path | None) -> tuple[int, int] | None:
-    """What tells a file from another one of the same name; ``None`` where there is none."""
+    """What tells a file from another one of the same name; ``None`` if there is none."""
     try:
         found = None if file is None else file.stat()
     except OSError:

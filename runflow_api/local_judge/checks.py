@@ -27,7 +27,7 @@ from .pixels import (
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check found. ``passed`` is None where there was nothing to measure."""
+    """What one check found. ``passed`` is None if there was nothing to measure."""
 
     check: Check
     passed: bool | None
@@ -54,7 +54,7 @@ class Check:
     weight: float = 1.0
     gate: bool = False
     is_rare: bool = False
-    """A damage so rare that its absence says nothing: it counts in the score only where it is found."""
+    """A damage so rare that its absence says nothing: it counts in the score only if it is found."""
 
     def passed(
         self, text: str, evidence: tuple[str, ...] = (), confidence: float = 1.0, *, strength: bool = False
@@ -64,7 +64,7 @@ class Check:
     def failed(
         self, issue: str, evidence: tuple[str, ...] = (), confidence: float = 1.0, *, remedy: str = ""
     ) -> Finding:
-        """``remedy`` is what a prompt can ask for; empty where no prompt mends it."""
+        """``remedy`` is what a prompt can ask for; empty if no prompt fixes it."""
         return Finding(self, False, issue, evidence, confidence, remedy=remedy)
 
     def unmeasured(self, text: str) -> Finding:
@@ -175,7 +175,7 @@ def _blur(pixels: Pixels, ease: float) -> Finding:
 
 
 def _edge_sigma(work: Floats) -> float | None:
-    """Blur of the sharpest edges as the sigma of a Gaussian in averaged pixels; None where there are no edges."""
+    """Blur of the sharpest edges as the sigma of a Gaussian in averaged pixels; None if there are no edges."""
     if min(work.shape) < BLUR_MIN_SIDE:
         return None
     before, after = gradient(work), gradient(gaussian(work, REBLUR_SIGMA))
@@ -203,11 +203,11 @@ PAPER_LEVEL = 240
 
 CLIPPED_SHARE = 0.40
 COLOUR_CLIPPED_SHARE = 0.12
-"""Clipped parts of the image, and of what is not white: where one channel of a colour is cut off, detail was.
+"""Clipped parts of the image, and of what is not white: if one channel of a colour is cut off, detail was.
 Logos, line art and products on white are clipped in white only."""
 
 DRAWN_GRADIENTS = (0.75, 60.0)
-"""Levels a pixel. Where half of what is not white is flatter, pure colours are drawn, not blown out; where half is
+"""Levels a pixel. If half of what is not white is flatter, pure colours are drawn, not blown out; if half is
 steeper, it is text or line art."""
 
 LETTERING_GRADIENT = 30.0
@@ -237,7 +237,7 @@ def _exposure(pixels: Pixels, ease: float) -> Finding:
     clipped, gain = float(cut.mean()), _gain(highest)
     evidence = (
         f"brightest 0.1 % at {top:.2f} of 1, at least {darkest:.2f}",
-        f"{clipped:.0%} with a channel clipped at white; {most_clipped:.0%} and more suits a white background only",
+        f"{clipped:.0%} with a channel clipped at white; {most_clipped:.0%} and more fits a white background only",
     )
     if top < darkest:
         issue = f"underexposed: nothing brighter than {top:.0%} of white"
@@ -271,7 +271,7 @@ def _is_blown_out(pixels: Pixels, cut: Array, lowest: Bytes) -> bool:
 
 
 def _gain(tones: Bytes) -> int:
-    """Levels between neighbouring tones where they are evenly spaced as after a gain, else 0."""
+    """Levels between neighbouring tones if they are evenly spaced as after a gain, otherwise 0."""
     counts = np.bincount(tones, minlength=256)[1:WHITE_LEVEL]
     used = np.flatnonzero(counts > max(3.0, 1e-4 * float(counts.sum())))
     if counts.sum() < GAIN_MIN_PIXELS or len(used) < GAIN_MIN_TONES:

@@ -213,7 +213,7 @@ def scan_lines(pixels: Pixels) -> Finding:
 
 
 def _wave(plane: Bytes) -> tuple[float, float]:
-    """Amplitude in levels and period in rows of a wave that is in nearly every strip; (0, 0) where there is none."""
+    """Amplitude in levels and period in rows of a wave that is in nearly every strip; (0, 0) if there is none."""
     strips = np.array_split(plane, LINES_STRIPS, axis=1)
     rows = np.stack([strip.mean(axis=1, dtype=np.float32) for strip in strips])
     curved = rows[:, 1:-1] - (rows[:, :-2] + rows[:, 2:]) / 2

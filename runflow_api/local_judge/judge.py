@@ -50,8 +50,8 @@ def judge(
 
     ``strictness`` widens or narrows the limits; ``per_check`` does for one check by its name, or turns it "off".
 
-    ``weighted_pass_rate`` is the weighted share of the passed checks, rare damages counted where they are found, and 0
-    where a gate (not finite, flat) failed. ``action.improved_prompt`` is ``prompt`` with what the failed checks ask
+    ``weighted_pass_rate`` is the weighted share of the passed checks, rare damages counted if they are found, and 0
+    if a gate (not finite, flat) failed. ``action.improved_prompt`` is ``prompt`` with what the failed checks ask
     for.
 
     Raises ``InvalidInputError`` for arrays of another shape or kind, never for the values in them.
@@ -129,7 +129,7 @@ def _judge(finding: Finding) -> JudgeOpinion:
 
 
 def _improved(prompt: str, remedies: Sequence[str]) -> str:
-    """The prompt with what it does not ask for yet; where there is no prompt there is nothing to improve."""
+    """The prompt with what it does not ask for yet; if there is no prompt there is nothing to improve."""
     if not prompt.strip():
         return prompt
     for remedy in remedies:

@@ -1,4 +1,4 @@
-"""Yes or no, read strictly: an answer that does not begin with one of the two is no answer.
+"""Yes or no, read strictly: an answer that does not begin with one of the two is not an answer.
 
 A model that rambles, hedges, answers with both words or is cut off while it thinks has not measured anything.
 Guessing what it meant would turn babble into a verdict.
@@ -39,7 +39,7 @@ _HEDGE = re.compile(
 
 @dataclass(frozen=True)
 class ModelAnswer:
-    """``is_yes`` is ``None`` where the model said neither; ``reason`` is what it said beside, on one line."""
+    """``is_yes`` is ``None`` if the model said neither; ``reason`` is what it said beside, on one line."""
 
     is_yes: bool | None
     reason: str
@@ -60,7 +60,7 @@ def read_answer(text: str) -> ModelAnswer:
 
 
 def spoken_text(text: str) -> str | None:
-    """An answer without its thinking and its template's marks; ``None`` where the thinking never ended."""
+    """An answer without its thinking and its template's marks; ``None`` if the thinking never ended."""
     text = _THINKING.sub(" ", text)
     _, closing, after = text.rpartition("</think>")  # some templates open the thinking themselves
     text = after if closing else text

@@ -1,8 +1,8 @@
-"""Text in any language, drawn with Pillow: what can be drawn is, and what cannot is said to be missing.
+"""Text in any language, drawn with Pillow: what can be drawn is drawn, and what cannot is marked as missing.
 
-A line is drawn with one font: Pillow's built-in one, which has little more than ASCII, else the first of the machine's
-that has all its letters. Where none has, a letter loses its accent, and what has no plain letter becomes ``[...]``,
-never a row of empty boxes that looks as if it said something.
+A line is drawn with one font: Pillow's built-in one, which has little more than ASCII, otherwise the first font of the
+machine that has all its letters. If none has, a letter loses its accent, and what has no plain letter becomes
+``[...]``, never a row of empty boxes that looks like text.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ SPELLED = str.maketrans({
     "\u2264": "<=", "€": "EUR", "µ": "u", "ß": "ss", "ø": "o", "Ø": "O", "\u0142": "l", "\u0141": "L",
     "æ": "ae", "Æ": "AE", "œ": "oe", "Œ": "OE",
 })  # fmt: skip
-"""How a sign is written with ASCII, where no font has it."""
+"""How a sign is written with ASCII, if no font has it."""
 NOWHERE = "\U0010fffe"
 """A noncharacter: what a font draws for it, it draws for everything it lacks."""
 _WIDE = "\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\ufe30-\ufe4f\uff00-\uffef\U00020000-\U0003ffff"
@@ -158,7 +158,7 @@ def _letters(text: str) -> frozenset[str]:
 
 @functools.lru_cache(maxsize=8192)
 def _font_for(letters: frozenset[str], language: str) -> str:
-    """The first font that has all letters, else the one that has most; "" is the built-in one."""
+    """The first font that has all letters, otherwise the one that has most; "" is the built-in one."""
     fonts = ("", *_installed(language))
     missing = [sum(not _has(name, c) for c in letters) for name in fonts]
     return fonts[missing.index(min(missing))]

@@ -109,14 +109,14 @@ def strengths_of(verdict: Verdict, audience: Audience) -> tuple[str, ...]:
 
 
 def judged_by(verdict: Verdict, said: Labels) -> str:
-    """Who judged; "" where nobody could."""
+    """Who judged; "" if nobody could."""
     if verdict.is_practice:
         return said.sandbox
     return "" if verdict.judge == RUNFLOW and verdict.error is not None else said.of(verdict.judge)
 
 
 def cost(verdict: Verdict, said: Labels) -> str:
-    """What was paid, in words; "" where nothing is known of it."""
+    """What was paid, in words; "" if nothing is known of it."""
     if verdict.reused:
         return said.reused
     return said.credits.format(n=credits_text(verdict.cost)) if verdict.cost is not None else ""

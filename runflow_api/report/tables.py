@@ -8,7 +8,7 @@ _COLUMNS = ("judge", "category", "passed", "confidence", "weight", "reasoning", 
 
 
 def judges_table(evaluation: Evaluation) -> str:
-    """Every judge's opinion as a Markdown table; empty where there is none."""
+    """Every judge's opinion as a Markdown table; empty if there is none."""
     if not evaluation.judges:
         return ""
     rows = [_COLUMNS, tuple("---" for _ in _COLUMNS), *(_row(judge) for judge in evaluation.judges)]

@@ -108,7 +108,7 @@ class Sandbox:
     # --- for the person who runs it
 
     def start(self) -> Sandbox:
-        """Listen. Raises ``OSError`` where the port is taken. A second start takes the first one's port."""
+        """Listen. Raises ``OSError`` if the port is taken. A second start takes the first one's port."""
         if self._server is None:
             self._server = Server(self, self._port)
             self._port = self._server.server_address[1]
@@ -328,7 +328,7 @@ class Sandbox:
         return evaluation
 
     def _get_evaluation(self, request: Request, evaluation_id: str) -> Response:
-        """``GET /v1/evaluations/{id}``; judges, gate failures and action only where embedded."""
+        """``GET /v1/evaluations/{id}``; judges, gate failures and action only if embedded."""
         embeds = rules.embeds(request.query, EVALUATION_EMBEDS)
         return rules.json_answer(200, self._view(self._find(request, evaluation_id), embeds))
 
@@ -363,7 +363,7 @@ class Sandbox:
             self._settle(evaluation)
 
     def _settle(self, evaluation: StoredEvaluation) -> Outcome | None:
-        """Judge and charge, once, an evaluation whose time has come; ``None`` where it has not."""
+        """Judge and charge, once, an evaluation whose time has come; ``None`` if it has not."""
         with evaluation.lock:
             if evaluation.outcome is None and self.clock() >= evaluation.due:
                 evaluation.outcome = outcome_of(evaluation, self._judge)

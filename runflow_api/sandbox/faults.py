@@ -45,7 +45,7 @@ class Fault:
     - ``html``: a proxy's page, ``status`` (502)
     - ``redirect``: ``status`` (302) to ``location``
     - ``garbage``, ``not_utf8``, ``wrong_shape``: the real answer's status with bytes that are not JSON, not
-      UTF-8, or JSON that is no object
+      UTF-8, or JSON that is not an object
     - ``drop_before``, ``drop_after``: the connection closes without an answer, before or after acting
     - ``truncated``: half of the real answer, then the connection closes
     - ``slow``: the real answer, dripped over ``delay`` seconds (1)
@@ -58,7 +58,7 @@ class Fault:
     it follows from the kind (``status``, ``html``, ``redirect``, ``drop_before`` and the hangs do not act).
     What sends the real answer always acts.
     ``retry_after`` is sent as it is, but for ``absurd`` (some 30,000 years) and ``date:S`` (the HTTP date S
-    seconds from now). ``body`` replaces the answer's: text and bytes as they are, all else as JSON.
+    seconds from now). ``body`` replaces the answer's: text and bytes as they are, everything else as JSON.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", coerce_numbers_to_str=True)
@@ -147,7 +147,7 @@ _DISTORTED: dict[str, Callable[[int], tuple[str, bytes]]] = {
 class ScriptedVerdict:
     """The verdict of one new evaluation, in place of the local judge's.
 
-    ``score`` "auto" is 1.0 when passed and 0.0 when not; ``None`` is no score. ``null``: completed without
+    ``score`` "auto" is 1.0 when passed and 0.0 when not; ``None`` is not a score. ``null``: completed without
     a verdict or a score. ``failure_code``: the evaluation fails. ``latency``: seconds, in place of the
     sandbox's. ``judges`` and ``gate_failures`` are objects with the fields of the reference; a judge's
     issues may be plain text. ``extra`` overrides any field of the answer, known or not.

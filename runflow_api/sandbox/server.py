@@ -40,7 +40,7 @@ class RequestRecord:
     headers: dict[str, str]
     at: float
     body: Any = None
-    """Parsed where it is JSON, else bytes; ``None`` for no body, or where bodies are not kept."""
+    """Parsed where it is JSON, otherwise bytes; ``None`` for no body, or if bodies are not kept."""
     status: int | None = None
     """What was answered; ``None`` while it is under way, and where the connection closed without an answer."""
     fault: str | None = None
@@ -145,7 +145,7 @@ class Server(ThreadingHTTPServer):
             self._open.pop(request, None)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that goes away is no news; anything else is a bug, and is printed."""
+        """A client that goes away is not an event; anything else is a bug, and is printed."""
         if not isinstance(sys.exc_info()[1], ConnectionError):
             super().handle_error(request, client_address)
 
@@ -216,7 +216,7 @@ class Handler(BaseHTTPRequestHandler):
         if "Transfer-Encoding" in self.headers:
             raise HttpError(411, "Send a Content-Length.")
         if not re.fullmatch(r"[0-9]{1,12}", length):
-            raise HttpError(400, "The Content-Length is no number.")
+            raise HttpError(400, "The Content-Length is not a number.")
         if int(length) > LARGEST_BODY:
             raise HttpError(413, f"A body has at most {LARGEST_BODY} bytes.")
         raw = self.rfile.read(int(length))

@@ -51,7 +51,7 @@ class StoredEvaluation:
         return self.submitted_s + self.latency
 
     def pixels(self) -> rules.Pixels | None:
-        """The submitted image as (H, W, C) uint8; ``None`` where it was not given to the sandbox."""
+        """The submitted image as (H, W, C) uint8; ``None`` if it was not given to the sandbox."""
         return None if self.image is None else rules.decode_pixels(self.image)
 
 
@@ -273,7 +273,7 @@ def _ended_at(evaluation: StoredEvaluation) -> str:
 
 
 def outcome_of(evaluation: StoredEvaluation, judge: JudgeFunction | None) -> Outcome:
-    """The scripted verdict, else what the judge says of the pixels."""
+    """The scripted verdict, otherwise what the judge says of the pixels."""
     script = evaluation.script
     if script is not None and script.failure_code is not None:
         return _failed(evaluation, script.failure_code, script.extra)

@@ -1,7 +1,7 @@
 """What the sandbox accepts, and what it may be told to do: rules without a server.
 
 The limits are those of the API's reference pages "Submit an image for quality evaluation", "Get evaluation"
-and "Set feedback", and for uploads of the guides. Where neither says what a breach is answered with, the
+and "Set feedback", and for uploads of the guides. If neither says what a breach is answered with, the
 docstring says what the sandbox chose.
 """
 
@@ -120,7 +120,7 @@ def _image_url(value: str) -> str:
 
 
 def data_uri_bytes(value: str) -> bytes:
-    """The bytes in a base64 data URI. Raises ``ValueError`` where the base64 is broken or empty."""
+    """The bytes in a base64 data URI. Raises ``ValueError`` if the base64 is broken or empty."""
     try:
         data = base64.b64decode(value[value.index(",") + 1 :], validate=True)
     except (binascii.Error, ValueError) as error:
@@ -131,7 +131,7 @@ def data_uri_bytes(value: str) -> bytes:
 
 
 def asset_id(url: str) -> str | None:
-    """The id in ``runflow://assets/{uuid}``, else ``None``."""
+    """The id in ``runflow://assets/{uuid}``, otherwise ``None``."""
     found = _ASSET.fullmatch(url)
     return found.group(1).lower() if found else None
 
@@ -203,7 +203,7 @@ class EmptyBody(Body):
 
 
 def parse_json(raw: bytes) -> Any:
-    """The body as JSON, as RFC 8259 has it: NaN and the infinities are none. Else a 400."""
+    """The body as JSON, as RFC 8259 has it: NaN and infinity are not allowed. Otherwise a 400."""
 
     def refuse(constant: str) -> None:
         raise ValueError(f"{constant} is not JSON")
@@ -215,7 +215,7 @@ def parse_json(raw: bytes) -> Any:
 
 
 def checked(kind: type[B], payload: Any) -> B:
-    """``payload`` as ``kind``; else a 422 that names every field at fault, without quoting its value."""
+    """``payload`` as ``kind``; otherwise a 422 that names every field at fault, without quoting its value."""
     try:
         return kind.model_validate(payload)
     except pydantic.ValidationError as error:

@@ -1,7 +1,7 @@
 """Settings: what they are, where each came from, and no secret in sight.
 
-A setting comes from the environment, else from ``config.json`` in the pack's private directory, else it
-is the default. The key comes from ``RUNFLOW_API_KEY``, else from the file ``api_key`` in that directory.
+A setting comes from the environment, otherwise from ``config.json`` in the pack's private directory, otherwise it
+is the default. The key comes from ``RUNFLOW_API_KEY``, otherwise from the file ``api_key`` in that directory.
 In ComfyUI the directory is the system user directory, which no HTTP route serves.
 
 This is the only module that reads the environment, so that a reviewer has one place to look at.
@@ -52,7 +52,7 @@ LocalCheck = Literal[
 """Those of the second line look for damage that is there or is not: they can be off, and nothing else changes them."""
 SHOWN_OF_A_KEY = 4
 LONG_ENOUGH_TO_SHOW_SOME = 20
-"""A masked key shows its last characters only where that leaves at least 16 unknown."""
+"""A masked key shows its last characters only if that leaves at least 16 unknown."""
 
 
 # --- what a value may be --------------------------------------------------------------------------
@@ -63,7 +63,7 @@ def _check_base_url(url: str) -> str:
     url = url.rstrip("/").removesuffix("/v1")
     parts = urlsplit(url)
     if parts.username or parts.password or parts.query or parts.fragment:
-        raise ValueError("the base URL must hold no user name, password, query or fragment")
+        raise ValueError("the base URL must not contain a user name, password, query or fragment")
     if not parts.hostname or not (
         parts.scheme == "https" or (parts.scheme == "http" and is_loopback_host(parts.hostname))
     ):
@@ -108,7 +108,7 @@ def _check_hosts(hosts: tuple[str, ...]) -> tuple[str, ...]:
     names = tuple(re.sub(r":\d+$", "", host.strip().lower()) for host in hosts if host.strip())
     for name in names:
         if not re.fullmatch(r"(\*\.)?[a-z0-9_]([a-z0-9._-]*[a-z0-9_])?", name):
-            raise ValueError(f"{name[:80]} is neither a host name nor *. and the end of one, such as *.example.com")
+            raise ValueError(f"{name[:80]} is neither a host name nor a pattern such as *.example.com")
     return names
 
 
@@ -133,7 +133,7 @@ Hosts = Annotated[tuple[str, ...], BeforeValidator(_split_hosts), AfterValidator
 class Config(BaseModel):
     """The settings in force. ``sources`` says for each name where it came from, unless it is the default.
 
-    ``unknown`` are names in ``config.json`` and in the environment that are no settings. ``trouble`` is one line where
+    ``unknown`` are names in ``config.json`` and in the environment that are not settings. ``trouble`` is one line where
     the private folder cannot be read: what needs the key is refused with it, everything else goes on.
     """
 
@@ -187,7 +187,7 @@ class Config(BaseModel):
         return directory / "sandbox" if self.is_sandbox else directory
 
     def require_key(self) -> str:
-        """The key itself, for the one place that sends it. Raises ``ConfigurationError`` where it is not known."""
+        """The key itself, for the one place that sends it. Raises ``ConfigurationError`` if it is not known."""
         if self.trouble:
             raise ConfigurationError(f"{self.trouble} Nothing was sent and nothing was paid.", code="FOLDER_UNUSABLE")
         if self.api_key is None:
@@ -222,7 +222,7 @@ def load(directory: Path | None = None, environ: Mapping[str, str] | None = None
     """Read the settings in force now.
 
     Raises ``ConfigurationError`` naming the setting and its source: a bad value, or a misspelt limit, is never quietly
-    replaced. A folder that may not be read is no error yet, but is kept as ``trouble``.
+    replaced. A folder that cannot be read is not an error yet, but is kept as ``trouble``.
     """
     environ = os.environ if environ is None else environ
     values: dict[str, Any] = {}
@@ -245,16 +245,18 @@ def load(directory: Path | None = None, environ: Mapping[str, str] | None = None
     if key:
         if not is_sendable(key):
             # Told here, because an HTTP library would put the offending header into its error.
-            raise ConfigurationError(f"{key_source}: the API key holds characters that no key has. Copy it again.")
+            raise ConfigurationError(
+                f"{key_source}: the API key contains characters that keys do not have. Copy it again."
+            )
         values["api_key"], sources["api_key"] = SecretStr(key), key_source
     unknown = (*_misspelt(found, SETTINGS, "config file"), *_unknown_variables(environ))
     return Config(**values, sources=sources, unknown=unknown, trouble=trouble)
 
 
 def stored(directory: Path) -> dict[str, Any]:
-    """What ``config.json`` holds, unchecked; empty where there is none.
+    """What ``config.json`` holds, unchecked; empty if there is none.
 
-    Raises ``ConfigurationError`` where it is no JSON object, and ``OSError`` where it may not be read.
+    Raises ``ConfigurationError`` if it is not a JSON object, and ``OSError`` if it cannot be read.
     """
     try:
         found = json.loads(read_text(directory / CONFIG_FILE))
@@ -263,7 +265,7 @@ def stored(directory: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise ConfigurationError(f"config file: {CONFIG_FILE} cannot be read ({type(error).__name__}).") from error
     if not isinstance(found, dict):
-        raise ConfigurationError(f"config file: {CONFIG_FILE} must hold one JSON object.")
+        raise ConfigurationError(f"config file: {CONFIG_FILE} must contain one JSON object.")
     return found
 
 
@@ -316,13 +318,13 @@ def _read_key(path: Path) -> str:
 
 
 def _misspelt(names: Iterable[str], known: Iterable[str], source: str) -> tuple[str, ...]:
-    """The names that are no settings. Raises ``ConfigurationError`` for one that was meant to be a limit."""
+    """The names that are not settings. Raises ``ConfigurationError`` for one that was meant to be a limit."""
     unknown = tuple(name for name in names if name not in known)
     for name in unknown:
         if limit := _limit_that_is_meant(name):
             raise ConfigurationError(
-                f"{source}: {name[:60]} is not a setting; the limit is called {limit}. Nothing is sent until that is "
-                "corrected, because you would have no such limit."
+                f"{source}: {name[:60]} is not a setting; the limit is called {limit}. Nothing is sent until this is "
+                "corrected, because otherwise you would not have that limit."
             )
     return tuple(f"{name[:60]} ({source})" for name in unknown)
 
@@ -348,7 +350,7 @@ _NOT_OURS = ("RUNFLOW_TEST_", "RUNFLOW_BENCHMARK")
 
 
 def environment(name: str) -> str:
-    """One variable of the environment, "" where it is not set. Here, because only this module reads it."""
+    """One variable of the environment, "" if it is not set. Here, because only this module reads it."""
     return os.environ.get(name, "")
 
 

@@ -18,9 +18,9 @@ MAX_KEY_CHARACTERS = 512
 
 
 def store(directory: Path, key: str) -> Path:
-    """Keep ``key`` in ``directory`` (made 0700 where it is missing), replacing the one before at once.
+    """Keep ``key`` in ``directory`` (made 0700 if it is missing), replacing the one before at once.
 
-    Raises ``InvalidInputError`` for what cannot be a key, and ``ConfigurationError`` where the file cannot be
+    Raises ``InvalidInputError`` for what cannot be a key, and ``ConfigurationError`` if the file cannot be
     written; neither quotes it.
     """
     key = checked(key)
@@ -50,7 +50,7 @@ def remove(directory: Path) -> bool:
 def official(path: Path) -> str:
     """The key that Runflow's deploy pack stored in ComfyUI's settings file. It is only copied, never moved.
 
-    Raises ``ConfigurationError`` where there is none.
+    Raises ``ConfigurationError`` if there is none.
     """
     try:
         key = _settings(path).get(OFFICIAL_SETTING)
@@ -60,7 +60,7 @@ def official(path: Path) -> str:
         raise ConfigurationError(f"{path} cannot be read ({type(error).__name__}). Nothing was imported.") from error
     if not isinstance(key, str) or not key.strip():
         raise ConfigurationError(
-            f"{path} holds no setting {OFFICIAL_SETTING}. Nothing was imported. "
+            f"{path} does not contain the setting {OFFICIAL_SETTING}. Nothing was imported. "
             "Set your key with: python -m runflow_api key set",
             code="NO_KEY_TO_IMPORT",
         )
@@ -68,7 +68,7 @@ def official(path: Path) -> str:
 
 
 def setting(path: Path, name: str) -> object:
-    """A setting in ComfyUI's settings file, by its id; ``None`` where it was never changed or cannot be read."""
+    """A setting in ComfyUI's settings file, by its id; ``None`` if it was never changed or cannot be read."""
     try:
         return _settings(path).get(name)
     except (OSError, ValueError, RecursionError):
@@ -86,5 +86,5 @@ def checked(key: str) -> str:
     if not key:
         raise InvalidInputError("key", "is empty. Nothing was saved.")
     if not is_sendable(key) or len(key) > MAX_KEY_CHARACTERS:
-        raise InvalidInputError("key", "holds characters that no key has, or too many. Copy it again.")
+        raise InvalidInputError("key", "contains characters that keys do not have, or is too long. Copy it again.")
     return key

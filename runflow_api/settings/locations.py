@@ -1,7 +1,7 @@
 """Where the command line finds settings and key, and where it keeps its journal.
 
-Settings and key: the private directory of the ComfyUI that ``--comfyui`` names, else of the ComfyUI whose
-``custom_nodes`` folder this pack sits in, else the platform's user data directory. The journal: the user data
+Settings and key: the private directory of the ComfyUI that ``--comfyui`` names, otherwise of the ComfyUI whose
+``custom_nodes`` folder this pack sits in, otherwise the platform's user data directory. The journal: the user data
 directory, unless ``--comfyui`` is given; then evaluations of the graph are reused here, and the other way round.
 """
 
@@ -41,7 +41,7 @@ def comfyui_of(pack: Path = PACK) -> Path | None:
 def user_directory(comfyui: Path) -> Path:
     """ComfyUI's user directory: ``user`` in its folder, or the folder itself, as ``--user-directory`` may have it.
 
-    Raises ``InvalidInputError`` where ``comfyui`` is no ComfyUI that has been started once.
+    Raises ``InvalidInputError`` if ``comfyui`` is not a ComfyUI that has been started once.
     """
     if os.path.isdir(comfyui / "user"):
         return comfyui / "user"

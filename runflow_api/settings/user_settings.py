@@ -51,7 +51,7 @@ def changeable(current: Config) -> list[dict[str, Any]]:
 def change(directory: Path, changes: Mapping[str, Any]) -> None:
     """Store the changes; ``None`` goes back to the default. All of them, or, with an error, none.
 
-    Raises ``InvalidInputError`` for a name or value that is not allowed, and ``ConfigurationError`` where the
+    Raises ``InvalidInputError`` for a name or value that is not allowed, and ``ConfigurationError`` if the
     file cannot be read or written.
     """
     for name, value in changes.items():

@@ -334,7 +334,7 @@ def test_images_without_a_prompt_are_told_before_anything_is_paid(
     at_sandbox: Sandbox, pictures: Path, run: Run
 ) -> None:
     _, records, said = run("evaluate", pictures)
-    assert "No prompt for 4 of 4 (its metadata holds no ComfyUI prompt)" in said
+    assert "No prompt for 4 of 4 (its metadata does not contain a ComfyUI prompt)" in said
     assert records == []
 
 
@@ -779,7 +779,7 @@ def test_a_name_with_line_breaks_stays_on_its_line(
 
 @pytest.mark.parametrize("streams", ["stdout", "both"])
 def test_a_reader_that_goes_away_ends_with_141(at_sandbox: Sandbox, pictures: Path, streams: str) -> None:
-    """Also where a payment was not confirmed: whoever reads the exit code must not take it for done."""
+    """Also if a payment was not confirmed: whoever reads the exit code must not take it for done."""
     paid = PAID if streams == "stdout" else PAID[1:]
     with start("evaluate", pictures, *paid) as process:
         assert process.stdout is not None and process.stderr is not None

@@ -49,7 +49,7 @@ def prose_of(page: Path) -> str:
 
 
 def links_of(page: Path) -> list[str]:
-    """Targets of links and pictures that are no address of the web."""
+    """Targets of links and pictures that are not web addresses."""
     targets = re.findall(r"\]\(<?([^)>\s]+)>?(?: \"[^\"]*\")?\)", re.sub(r"`[^`\n]*`", "", prose_of(page)))
     return [target for target in targets if not re.match(r"[a-z]+:", target)]
 

@@ -155,7 +155,7 @@ def test_what_timed_out_is_picked_up_by_the_next_run(sandbox: Sandbox, evaluator
     with pytest.raises(errors.EvaluationTimeoutError) as caught:
         judge(evaluator, picture(), options=Options(timeout_s=1))
     assert caught.value.evaluation_ids == tuple(sandbox.evaluations)
-    assert "paid once" in str(caught.value)
+    assert "paid for once" in str(caught.value)
     assert judge(evaluator, picture()).outcome in (PASSED, FAILED)
     assert len(sandbox.bills) == len(sandbox.evaluations) == 1
 
@@ -217,7 +217,7 @@ def test_a_lost_body_that_cannot_be_made_again_is_not_waited_for_until_the_time_
 @pytest.mark.parametrize(
     ("end", "text"),
     [
-        (lambda journal, row: journal.abandon(row), "gave it up. It may have been billed"),
+        (lambda journal, row: journal.abandon(row), "gave up. It may have been billed"),
         (lambda journal, row: journal.record_refusal(row, "UNAUTHORIZED"), r"not taken \(UNAUTHORIZED\)"),
     ],
 )

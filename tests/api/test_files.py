@@ -211,7 +211,7 @@ def test_a_name_with_brackets_is_a_file_before_it_is_a_glob(tmp_path: Path) -> N
 
 
 def test_an_argument_that_names_nothing_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InvalidInputError, match="names no image"):
+    with pytest.raises(InvalidInputError, match="does not match any image"):
         image_files.find([str(tmp_path / "*.png")])
 
 
@@ -226,7 +226,7 @@ def test_what_a_folder_has_beside_images_that_are_read_is_counted(tmp_path: Path
 
 def test_a_folder_of_other_pictures_only_says_which(tmp_path: Path) -> None:
     (tmp_path / "a.gif").write_bytes(b"")
-    with pytest.raises(InvalidInputError, match=r"names no image.*1 \.gif are not read"):
+    with pytest.raises(InvalidInputError, match=r"does not match any image.*1 \.gif are not read"):
         image_files.find([str(tmp_path)])
 
 

@@ -84,7 +84,7 @@ def calls(book: Journal, row: Row) -> dict[str, Callable[[], object]]:
     }
 
 
-# Pruning and releasing what was left behind write where there is something to forget or to close.
+# Pruning and releasing what was left behind write if there is something to forget or to close.
 WRITES = {
     "learn_account",
     "begin",
@@ -169,9 +169,9 @@ def test_a_read_only_folder_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
             path.chmod(0o444 if path.is_file() else 0o555)
         folder.chmod(0o555)
         try:
-            with without_rights(folder), pytest.raises(JournalError, match=r"may not be|cannot be opened"):
+            with without_rights(folder), pytest.raises(JournalError, match=r"cannot be read|cannot be opened"):
                 Journal.open(None, folder)
-            with without_rights(folder), pytest.raises(JournalError, match="may not be"):
+            with without_rights(folder), pytest.raises(JournalError, match="cannot be"):
                 Journal.open(None, folder / "new")
         finally:
             folder.chmod(0o755)
@@ -185,7 +185,7 @@ def test_a_spool_that_may_not_be_written_is_told() -> None:
             (row,) = begin(book)
             folder.chmod(0o755)
             (folder / "spool").chmod(0o555)
-            with without_rights(folder), pytest.raises(JournalError, match="may not be read or written"):
+            with without_rights(folder), pytest.raises(JournalError, match="cannot be read or written"):
                 book.fix_body(row, b"body")
             (folder / "spool").chmod(0o700)
             assert book.fix_body(row, b"body") == b"body"
@@ -278,7 +278,7 @@ def test_a_database_without_a_driver_or_a_server_is_told_without_its_password(tm
     ("error", "told"),
     [
         (OSError(errno.ENOSPC, "Auf dem Datenträger ist kein Platz"), "disk is full"),
-        (PermissionError(errno.EACCES, "Zugriff verweigert"), "may not be read or written"),
+        (PermissionError(errno.EACCES, "Zugriff verweigert"), "cannot be read or written"),
         (OSError("something with rf_live_abc in it"), "OSError"),
         (OverflowError("Python int too large"), "OverflowError"),
     ],
@@ -292,7 +292,7 @@ def test_each_trouble_with_a_file_has_its_remedy(error: BaseException, told: str
     ("text", "told"),
     [
         ("database is locked", "locked"),
-        ("attempt to write a readonly database", "may not be read or written"),
+        ("attempt to write a readonly database", "cannot be read or written"),
         ("unable to open database file", "cannot be opened"),
         ("database or disk is full", "disk is full"),
         ("file is not a database", "damaged"),

@@ -1,4 +1,4 @@
-"""The embedded judge on pictures made here: a texture like a photograph, its damages, and what is no damage."""
+"""The embedded judge on pictures made here: a texture like a photograph, its damages, and what is not damage."""
 
 from __future__ import annotations
 
@@ -214,7 +214,7 @@ def test_what_is_rare_counts_only_where_it_is_found():
     assert weights["scan_lines"] == 2 and weights["mosaic"] == 0
 
 
-# --- what is no defect ----------------------------------------------------------------------------
+# --- what is not a defect --------------------------------------------------------------------------
 
 
 def logo(draw, side):

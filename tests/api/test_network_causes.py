@@ -89,7 +89,7 @@ def test_causes_are_told_apart_in_any_language(error: Exception, code: str, said
 
 
 def submitted(tmp_path: Path, url: str, **environment: str) -> errors.RunflowError:
-    """What judging one image ends in, where nobody can be reached."""
+    """What judging one image ends in, if nobody can be reached."""
     settings = configuration(None, RUNFLOW_BASE_URL=url, RUNFLOW_API_KEY="rf_test_key", **environment)
     transport = Transport(settings, delay=lambda *_: 0.0, timeouts=(1.0, 1.0))
     evaluator = Evaluator(settings, tmp_path, client=RunflowClient(settings, transport))
@@ -190,7 +190,7 @@ def answer_with(listener: socket.socket, act: Callable[[socket.socket], None], t
 def test_a_server_that_took_the_body_and_hung_up_may_have_accepted_it(tmp_path: Path, listener: socket.socket) -> None:
     answer_with(listener, lambda connection: connection.recv(100_000), MAX_ATTEMPTS)
     error = submitted(tmp_path, f"http://127.0.0.1:{listener.getsockname()[1]}")
-    assert "may have been accepted; nothing is paid twice" in str(error)
+    assert "may have been accepted; nothing is paid for twice" in str(error)
     assert not nothing_is_reserved(tmp_path)
 
 

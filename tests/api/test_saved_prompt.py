@@ -47,7 +47,7 @@ def test_a_png_of_comfyui_brings_its_prompt(tmp_path: Path) -> None:
 
 def test_a_file_without_metadata_says_so(tmp_path: Path) -> None:
     picture = image_files.read(saved(tmp_path / "a.png"))
-    assert (picture.prompt, picture.no_prompt) == ("", "its metadata holds no ComfyUI prompt")
+    assert (picture.prompt, picture.no_prompt) == ("", "its metadata does not contain a ComfyUI prompt")
 
 
 FOLLOWED = {
@@ -87,7 +87,7 @@ def test_the_positive_prompt_is_followed(saved_graph: dict[str, Any]) -> None:
 
 
 NOT_FOLLOWED = {
-    "no sampler": ({"6": node("CLIPTextEncode", text="a red cup")}, "no prompt could be followed"),
+    "no sampler": ({"6": node("CLIPTextEncode", text="a red cup")}, "no prompt could be traced"),
     "two prompts": (
         graph(**{"10": node("KSampler", positive=["11", 0]), "11": node("CLIPTextEncode", text="a face")}),
         "2 different prompts",
@@ -107,7 +107,7 @@ NOT_FOLLOWED = {
     ),
     "a circle": (
         {"3": node("KSampler", positive=["4", 0]), "4": node("Reroute", conditioning=["4", 0])},
-        "no prompt could be followed",
+        "no prompt could be traced",
     ),
     "no graph": ([], "no ComfyUI prompt"),
 }
@@ -186,10 +186,10 @@ def test_the_index_of_the_output_decides_between_two_sides(saved_graph: dict[str
 
 
 UNTOLD = {
-    "an output of a class that nobody knows": (sampled(node("SomebodysApply", **LINKED), 1, None), "does not tell"),
-    "outputs the other way round": (sampled(node("SomebodysApply", **LINKED), 2, 1), "does not tell"),
-    "one output for both": (sampled(node("SomebodysApply", **LINKED), 0, 0), "does not tell"),
-    "the model's output": (sampled(node("BrushNet", model=["4", 0], **LINKED), 0, 2), "does not tell"),
+    "an output of a class that nobody knows": (sampled(node("SomebodysApply", **LINKED), 1, None), "does not say"),
+    "outputs the other way round": (sampled(node("SomebodysApply", **LINKED), 2, 1), "does not say"),
+    "one output for both": (sampled(node("SomebodysApply", **LINKED), 0, 0), "does not say"),
+    "the model's output": (sampled(node("BrushNet", model=["4", 0], **LINKED), 0, 2), "does not say"),
     "an empty positive side": (
         sampled(node("BrushNet", model=["4", 0], positive=["5", 0], negative=["3", 0]), 1, 2)
         | {"5": node("CLIPTextEncode", text="", clip=["4", 1])},

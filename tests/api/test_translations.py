@@ -255,7 +255,7 @@ HELP = sorted((ROOT / "js" / "docs").iterdir())
 @pytest.mark.parametrize("language", TRANSLATED)
 @pytest.mark.parametrize("folder", HELP, ids=lambda folder: folder.name)
 def test_a_help_page_says_the_same_of_the_same_inputs(folder: Path, language: str) -> None:
-    """ComfyUI looks for no English page where the person's language has none."""
+    """ComfyUI looks for no English page if the person's language has none."""
     english, translated = ((folder / f"{each}.md").read_text("utf-8") for each in ("en", language))
     assert translated.startswith(f"# {texts(language, 'nodeDefs')[f'{folder.name}.display_name']}\n")
     assert set(re.findall(r"`[^`]+`", translated)) == set(re.findall(r"`[^`]+`", english))

@@ -103,7 +103,7 @@ def renderer(request: pytest.FixtureRequest) -> str:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A scenario runs at one place, or where its mark `at` says: `at("everywhere")`, `at("oldest vue")`."""
+    """A scenario runs in one place, or if its mark `at` says: `at("everywhere")`, `at("oldest vue")`."""
     if "place" not in metafunc.fixturenames:
         return
     marked = metafunc.definition.get_closest_marker("at")

@@ -105,7 +105,7 @@ class Browser:
 
 
 class Play(Protocol):
-    """Runs a scenario in a test's renderer, on a server (the one with a key where none is named); the sandbox gives
+    """Runs a scenario in a test's renderer, on a server (the one with a key if none is named); the sandbox gives
     these verdicts, in order. ``more`` as ``Browser.run`` takes it."""
 
     def __call__(self, scenario: str, *verdicts: ScriptedVerdict, on: ComfyUI | None = None, **more: Any) -> Any: ...

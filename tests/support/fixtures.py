@@ -16,9 +16,9 @@ from support.server import ComfyUI, start_comfyui
 def comfyui_factory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., ComfyUI]]:
     """`comfyui_factory(base=None, env=None, extra_nodes=(), **options)` starts a server with that environment.
 
-    `base` is its base directory: give an old one to go on where an earlier server stopped. Each server lives
+    `base` is its base directory: give an old one to go on if an earlier server stopped. Each server lives
     until it is stopped (`with comfyui_factory(...) as server:`), at the latest until the end of the session; a
-    start takes seconds, so share one where a test changes nothing of it.
+    start takes seconds, so share one if a test changes nothing of it.
     """
     with ExitStack() as running:
 

@@ -51,7 +51,7 @@ class Server:
     """One ComfyUI process on 127.0.0.1.
 
     `comfyui` is a checkout, `base` a directory that becomes its base directory (what is in it already stays, so
-    that a second server can go on where a first one was killed). `env` is added to an environment without any
+    that a second server can go on if a first one was killed). `env` is added to an environment without any
     RUNFLOW_ variable. `extra_nodes` are folders copied into `custom_nodes` beside the pack; `pack` is the folder
     to copy as the pack, None for none; `args` go to ComfyUI's command line.
     """

@@ -149,7 +149,7 @@ class ComfyUI(Server):
 
 
 def checkout() -> Path:
-    """The ComfyUI to test against: RUNFLOW_TEST_COMFYUI, else the one that `scripts/check.py` prepared."""
+    """The ComfyUI to test against: RUNFLOW_TEST_COMFYUI, otherwise the one that `scripts/check.py` prepared."""
     chosen = os.environ.get("RUNFLOW_TEST_COMFYUI")
     comfyui = Path(chosen) if chosen else _environment.COMFYUI
     if (comfyui / "main.py").exists():

@@ -238,5 +238,5 @@ def test_a_loop_stops_when_an_attempt_came_out_like_the_one_before(
         **evaluate("3", ["5", 0], generation_prompt=["1", 5]),
     }
     history = server.run(graph)
-    assert summary(history)["reason"] == "attempt 2 came out like attempt 1"
+    assert summary(history)["reason"] == "attempt 2 is the same as attempt 1"
     assert since.bills == 1

@@ -45,7 +45,7 @@ def test_twelve_large_attempts_leave_no_more_memory_behind_than_three(
 def freed(server: ComfyUI, at_most: int | None = None) -> dict[str, int]:
     """What is in use once ComfyUI has dropped its cache: it sees /free between prompts, soon but not at once.
 
-    Waited for until the process has no more than ``at_most`` bytes, where that is given.
+    Waited for until the process has no more than ``at_most`` bytes, if that is given.
     """
     give_up = time.monotonic() + FREED_WITHIN_S
     while (memory := server.request("GET", "/testing/memory", timeout=60))["tensors"] >= LARGE:

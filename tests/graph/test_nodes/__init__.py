@@ -97,7 +97,7 @@ class TestBlock:
 
 
 class TestNothing:
-    """An IMAGE output that gives ``None``, as some packs do where they have no image."""
+    """An IMAGE output that gives ``None``, as some packs do when they have no image."""
 
     INPUT_TYPES = classmethod(lambda cls: {"required": {}})
     RETURN_TYPES, FUNCTION, CATEGORY = ("IMAGE",), "run", "testing"
