@@ -100,7 +100,7 @@ class Editor:
         self._client = self._server.client_id or ""
         self._node = node_id or ""
 
-    async def ask(self, asked: Sequence[AskedImage], deadline: Deadline) -> list[PersonAnswer | RunflowError]:
+    async def answers_to(self, asked: Sequence[AskedImage], deadline: Deadline) -> list[PersonAnswer | RunflowError]:
         question = Question(asked, self._client, self._node)
         with _lock:
             _open[question.id] = question

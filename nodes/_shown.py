@@ -205,7 +205,7 @@ _shown: list[Shown] = []
 _making = threading.Lock()
 
 
-def shown() -> Shown:
+def panel_states() -> Shown:
     """The process-wide one, with the settings in force."""
     with _making:
         if not _shown:
@@ -248,7 +248,7 @@ class Panel:
         self._send(STOPPED, code=code, message=message)
 
     def _of_this_prompt(self) -> list[State]:
-        known = (s for s in shown().of(self.workflow) if s["node"] == self.node and s["prompt"] == self.prompt)
+        known = (s for s in panel_states().of(self.workflow) if s["node"] == self.node and s["prompt"] == self.prompt)
         return next((state["verdicts"] for state in known if state["phase"] == DONE), [])
 
     def _send(self, phase: str, **more: Any) -> None:
@@ -259,7 +259,7 @@ class Panel:
             "phase": phase, "at": time.time(), "code": "", "message": "", "numbers": {}, "min_score": 0.0,
             "verdicts": [], "loop": None, "made_from": "", **more,
         }  # fmt: skip
-        shown().put(state)
+        panel_states().put(state)
         numbers = {**state["numbers"], "elapsed": time.time() - self._started} if phase == WAITING else state["numbers"]
         PromptServer.instance.send_sync(EVENT, {**state, "numbers": numbers}, self.client)
 
@@ -324,8 +324,8 @@ def identities(item: tuple[Any, ...] | None, nodes: Sequence[str] | None = None)
 
 def note_queued(workflow: str, prompt: str, made_from: Mapping[str, str]) -> list[State]:
     """What is known of the nodes of a prompt that a page queued."""
-    return shown().queued(workflow, prompt, made_from, identities(queue_item(prompt)))
+    return panel_states().queued(workflow, prompt, made_from, identities(queue_item(prompt)))
 
 
 def states_of(workflow: str) -> list[State]:
-    return shown().of(workflow, is_running)
+    return panel_states().of(workflow, is_running)

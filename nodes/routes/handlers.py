@@ -217,7 +217,7 @@ class Handlers:
         current = self.settings()
         shown: Json = {"may_change": visitor.is_local, "key": {"set": current.api_key is not None}}
         if visitor.is_local:
-            shown["settings"] = user_settings.shown(current)
+            shown["settings"] = user_settings.changeable(current)
             shown["key"] |= {
                 "masked": current.masked_key,
                 "source": current.sources.get("api_key", ""),

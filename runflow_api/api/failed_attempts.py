@@ -140,7 +140,7 @@ _CAUSES = (
 
 
 @dataclass(frozen=True)
-class Answer:
+class HttpAnswer:
     """``data`` is the whole body, without the key should it be in there."""
 
     status: int
@@ -149,7 +149,7 @@ class Answer:
 
 
 def read_answer(
-    answer: Answer, parse: Callable[[Any], T] | None, what: str, scope: str | None = None
+    answer: HttpAnswer, parse: Callable[[Any], T] | None, what: str, scope: str | None = None
 ) -> T | FailedAttempt:
     """What the answer holds, or why that cannot be said. Without ``parse`` nobody needs its body."""
     status = answer.status
@@ -168,7 +168,7 @@ def read_answer(
     return FailedAttempt(refused, f"HTTP {status}", status, retry_after, not_accepted=status < 500)
 
 
-def _parsed(parse: Callable[[Any], T], answer: Answer) -> T | FailedAttempt:
+def _parsed(parse: Callable[[Any], T], answer: HttpAnswer) -> T | FailedAttempt:
     try:
         return parse(parse_json(answer.data))
     except (ValueError, RecursionError) as error:

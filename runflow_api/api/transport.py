@@ -28,9 +28,9 @@ from .. import errors
 from .._version import VERSION
 from ..errors import RunflowError
 from ..settings.config import Config, is_loopback_host
-from .failed_attempts import Answer, FailedAttempt, no_answer, parse_retry_after, read_answer
+from .failed_attempts import FailedAttempt, HttpAnswer, no_answer, parse_retry_after, read_answer
 from .models import parse_json
-from .upload_address import UPLOAD_ADDRESS_REFUSED, CheckedAddresses, refused
+from .upload_address import UPLOAD_ADDRESS_REFUSED, CheckedAddresses, address_error
 
 __all__ = ["Deadline", "Outgoing", "RateLimiter", "Transport", "parse_retry_after", "retry_delay", "should_retry"]
 
@@ -239,7 +239,7 @@ class Transport:
         parts = urlsplit(url)
         is_local = self.config.is_loopback and is_loopback_host(parts.hostname or "")
         if not parts.hostname or not (parts.scheme == "https" or (is_local and parts.scheme == "http")):
-            raise refused("it is not a public https address")
+            raise address_error("it is not a public https address")
         outgoing = Outgoing("PUT", url, data, mime_type, what="the image upload")
         self.send(outgoing, None, deadline)
 
@@ -257,7 +257,7 @@ class Transport:
         except (KeyError, TypeError, ValueError, OverflowError):
             return None
 
-    def _exchange(self, outgoing: Outgoing, body: io.BytesIO, deadline: Deadline) -> Answer:
+    def _exchange(self, outgoing: Outgoing, body: io.BytesIO, deadline: Deadline) -> HttpAnswer:
         """Send once and read the whole answer. ``body`` is where it stands as far as it was sent."""
         left = max(deadline.remaining, SHORTEST_TIMEOUT_S)
         session = self._uploads if outgoing.is_upload else self._session
@@ -278,7 +278,7 @@ class Transport:
                 data += chunk
                 if len(data) > MAX_ANSWER_BYTES or deadline.remaining <= 0:
                     raise errors.InvalidResponseError(f"The answer to {outgoing.what} was too large or too slow.")
-            return Answer(response.status_code, response.headers, self._without_key(bytes(data)))
+            return HttpAnswer(response.status_code, response.headers, self._without_key(bytes(data)))
 
     def _headers(self, outgoing: Outgoing) -> dict[str, str]:
         headers = {} if outgoing.body is None else {"Content-Type": outgoing.content_type}

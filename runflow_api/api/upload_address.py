@@ -35,7 +35,7 @@ def is_public(address: str) -> bool:
     return ipaddress.ip_address(address.partition("%")[0]).is_global
 
 
-def refused(reason: str) -> errors.InvalidResponseError:
+def address_error(reason: str) -> errors.InvalidResponseError:
     return errors.InvalidResponseError(
         f"The upload address that Runflow named was refused: {reason}.",
         code="UPLOAD_ADDRESS_REFUSED",
@@ -77,12 +77,12 @@ class CheckedAddresses(HTTPAdapter):
 
     def _check(self, addresses: list[str]) -> None:
         if any(address.startswith(("198.18.", "198.19.")) for address in addresses):
-            raise refused(
+            raise address_error(
                 "on this machine its name leads to 198.18.0.0/15, which a VPN or proxy program such as Clash gives out "
                 "(fake-IP)"
             )
         if not all(self._is_allowed(address) for address in addresses):
-            raise refused("it is not a public https address")
+            raise address_error("it is not a public https address")
 
     def _send_to(
         self, addresses: list[str], host: str, port: int, request: requests.PreparedRequest, *args: Any, **kwargs: Any

@@ -281,7 +281,7 @@ class Evaluator:
                 evaluation = known
             elif evaluation.id is None:
                 evaluation = await self._submit(item)
-            batch.progress.submitted += 1
+            batch.progress.submitted_count += 1
             if known is None and batch.job.wait:
                 evaluation = await self._results.wait(item, str(evaluation.id))
             if evaluation.status_code == EvaluationStatus.FAILED:

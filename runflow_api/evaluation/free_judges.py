@@ -60,7 +60,9 @@ class FreeJudges:
         """The model's verdict of each image, one after another. Raises ``ConfigurationError`` without a model."""
         batch = items[0].batch
         model = self._model_of(batch.job, batch.deadline)
-        progress = Progress(len(items), submitted=len(items), what=f"{model.name} {model.where}", code="answering")
+        progress = Progress(
+            len(items), submitted_count=len(items), what=f"{model.name} {model.where}", phase="answering"
+        )
         ticker = asyncio.create_task(report_progress(progress, report))
         verdicts: list[Verdict] = []
         try:
@@ -128,7 +130,9 @@ class FreeJudges:
         """
         known = [await self._processor.run(self._begin, item, PERSON, _person_key(item)) for item in items]
         new = [index for index, each in enumerate(known) if not isinstance(each, Evaluation)]
-        progress = Progress(len(new), submitted=len(new), what="you: accept or reject in the editor", code="asking")
+        progress = Progress(
+            len(new), submitted_count=len(new), what="you: accept or reject in the editor", phase="asking"
+        )
         ticker = asyncio.create_task(report_progress(progress, report))
         try:
             asked = [_asked_image(items[index], verdicts[index]) for index in new]
@@ -171,7 +175,7 @@ class FreeJudges:
         if batch.job.person is None:
             return [nobody_to_ask() for _ in asked]
         deadline = Deadline.after(batch.job.options.timeout_s, batch.deadline.cancelled)  # whatever others took before
-        return await batch.job.person.ask(asked, deadline)
+        return await batch.job.person.answers_to(asked, deadline)
 
     # --- the journal ------------------------------------------------------------------------------
 

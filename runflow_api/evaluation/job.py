@@ -45,7 +45,7 @@ class PersonAnswer:
 class Person(Protocol):
     """Somebody at the editor."""
 
-    async def ask(self, asked: Sequence[AskedImage], deadline: Deadline) -> list[PersonAnswer | RunflowError]:
+    async def answers_to(self, asked: Sequence[AskedImage], deadline: Deadline) -> list[PersonAnswer | RunflowError]:
         """One for each image, in order: the answer, or why there is none. Never raises a ``RunflowError``."""
 
 

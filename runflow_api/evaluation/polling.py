@@ -114,16 +114,16 @@ class Progress:
 
     total: int
     judged: set[int] = field(default_factory=set)
-    submitted: int = 0
+    submitted_count: int = 0
     trouble: str = ""
     started: float = field(default_factory=time.monotonic)
     what: str = "the verdict"
-    code: str = "judging"
+    phase: str = "judging"
     """What the page says in words: judging, answering (a model), asking (a person)."""
 
     @property
     def text(self) -> str:
-        parts = ["submitting" if self.submitted < self.total else f"waiting for {self.what}"]
+        parts = ["submitting" if self.submitted_count < self.total else f"waiting for {self.what}"]
         parts.append(f"{time.monotonic() - self.started:.0f} s")
         if self.total > 1:
             parts.append(f"{len(self.judged)} of {self.total} judged")

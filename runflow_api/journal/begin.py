@@ -66,7 +66,7 @@ def known(connection: sa.Connection, requests: Sequence[Request]) -> list[Row]:
     return list(_known(connection, _keyed(connection, requests)).values())
 
 
-def finished(connection: sa.Connection, requests: Sequence[Request], now: float) -> list[Row] | None:
+def all_finished(connection: sa.Connection, requests: Sequence[Request], now: float) -> list[Row] | None:
     """The rows, where every one has its verdict and nothing is to be written; else ``None``."""
     keyed = _keyed(connection, requests)
     there = _known(connection, keyed)

@@ -35,6 +35,7 @@ from .rows import (
     Row,
     add_to_answer,
     askers,
+    forget_body,
     is_same,
     leave,
     move,
@@ -171,9 +172,9 @@ class Journal:
         overlaps. Verdicts that are known are given without the write lock.
         """
         with self.store.reading() as connection:
-            finished = begin.finished(connection, requests, self._now())
-        if finished is not None:
-            return finished
+            known = begin.all_finished(connection, requests, self._now())
+        if known is not None:
+            return known
         for attempt in range(INSERT_ATTEMPTS):
             try:
                 with self.store.writing() as connection:
@@ -415,7 +416,7 @@ class Journal:
                 row_id = ids[row.idempotency_key] = merge(connection, row, whose, prompts)
                 if row.spool is not None and update(connection, row_id, NOT_SENT, spool=row.spool) and body is not None:
                     self._spool.write(row.spool, body)
-                done += self._forget_body(connection, row_id)
+                done += forget_body(connection, row_id)
         for name in done:
             self._spool.remove(name)
         return ids
@@ -439,18 +440,10 @@ class Journal:
                 connection.execute(ANSWERS.delete().where(ANSWERS.c.row_id == row.id))
                 connection.execute(ANSWERS.insert().values(row_id=row.id, packed=packed))
             now = one_row(connection, row.id, is_same(row))
-            done = self._forget_body(connection, row.id)
+            done = forget_body(connection, row.id)
         for name in done:
             self._spool.remove(name)
         return now if not done else replace(now, spool=None)
-
-    def _forget_body(self, connection: sa.Connection, row_id: int) -> list[str]:
-        """Where nothing more is to be sent: the name of the body, to be removed after the commit."""
-        name = connection.scalar(sa.select(R.spool).where(R.id == row_id, sa.not_(NOT_ACCEPTED)))
-        if name is None:
-            return []
-        update(connection, row_id, sa.true(), spool=None)
-        return [name]
 
     def _spool_name(self, row: Row) -> str | None:
         with self.store.reading() as connection:

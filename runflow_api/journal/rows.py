@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from .errors import JournalError
 from .schema import (
     ANSWERS,
+    NOT_ACCEPTED,
     NOT_SENT,
     PACKED,
     PROMPTS,
@@ -197,6 +198,15 @@ def askers(connection: sa.Connection, rows: Iterable[Row]) -> set[tuple[int, str
 def update(connection: sa.Connection, row_id: int, condition: sa.ColumnElement[bool], **values: Any) -> bool:
     """Compare and set: whether the row was there, and the condition held."""
     return connection.execute(ROWS.update().where(R.id == row_id, condition).values(**values)).rowcount == 1
+
+
+def forget_body(connection: sa.Connection, row_id: int) -> list[str]:
+    """Where nothing more is to be sent: the name of the body, to be removed after the commit."""
+    name = connection.scalar(sa.select(R.spool).where(R.id == row_id, sa.not_(NOT_ACCEPTED)))
+    if name is None:
+        return []
+    update(connection, row_id, sa.true(), spool=None)
+    return [name]
 
 
 def insert(connection: sa.Connection, request: Request, account: str, generation: int, now: float) -> Row:

@@ -38,25 +38,25 @@ _HEDGE = re.compile(
 
 
 @dataclass(frozen=True)
-class Answer:
+class YesOrNo:
     """``is_yes`` is ``None`` where the model said neither; ``reason`` is what it said beside, on one line."""
 
     is_yes: bool | None
     reason: str
 
 
-def read_answer(text: str) -> Answer:
+def read_answer(text: str) -> YesOrNo:
     """What the model answered to a question for yes or no."""
     spoken = spoken_text(text)
     if spoken is None:
-        return Answer(None, "the answer was cut off while the model was thinking")
+        return YesOrNo(None, "the answer was cut off while the model was thinking")
     plain = _LABEL.sub("", spoken.lstrip(_DECORATION)).lstrip(_DECORATION)
     word, rest = _first_word(plain)
     is_yes = True if word in YES else False if word in NO else None
     said = rest.lstrip(f"{_DECORATION}{_SENTENCE_MARKS}-\u2013\u2014/|")
     if is_yes is None or not _stands_alone(rest) or _takes_it_back(said, is_yes):
-        return Answer(None, _shortened(spoken) or "the answer was empty")
-    return Answer(is_yes, _shortened(said))
+        return YesOrNo(None, _shortened(spoken) or "the answer was empty")
+    return YesOrNo(is_yes, _shortened(said))
 
 
 def spoken_text(text: str) -> str | None:

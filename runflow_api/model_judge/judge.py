@@ -19,7 +19,7 @@ from typing import Protocol
 from ..api.models import Action, Evaluation, JudgeIssue, JudgeOpinion
 from ..errors import NotJudgedError
 from ..images import PixelImage
-from .answers import Answer, read_answer, spoken_text
+from .answers import YesOrNo, read_answer, spoken_text
 from .requirements import WORDING, Requirement, requirements_of, rewrite_question
 
 LONGEST_NAME = 80
@@ -54,7 +54,7 @@ class VisionModel(Protocol):
 @dataclass(frozen=True)
 class _Opinion:
     requirement: Requirement
-    answer: Answer
+    answer: YesOrNo
 
     @property
     def issue(self) -> str:

@@ -355,7 +355,7 @@ class Sandbox:
         return answer
 
     def _unfinished(self, evaluation: StoredEvaluation) -> Json:
-        begun = self.clock() >= evaluation.submitted + PENDING_SHARE * evaluation.latency
+        begun = self.clock() >= evaluation.submitted_s + PENDING_SHARE * evaluation.latency
         return {"status_code": (EvaluationStatus.RUNNING if begun else EvaluationStatus.PENDING).value}
 
     def _settle_all(self) -> None:

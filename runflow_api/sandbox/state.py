@@ -37,7 +37,7 @@ class StoredEvaluation:
     image: bytes | None
     references: list[bytes]
     price: Decimal
-    submitted: float
+    submitted_s: float
     submitted_at: datetime
     latency: float
     script: ScriptedVerdict | None
@@ -48,7 +48,7 @@ class StoredEvaluation:
 
     @property
     def due(self) -> float:
-        return self.submitted + self.latency
+        return self.submitted_s + self.latency
 
     def pixels(self) -> rules.Pixels | None:
         """The submitted image as (H, W, C) uint8; ``None`` where it was not given to the sandbox."""
@@ -261,8 +261,8 @@ def submitted_fields(evaluation_id: str, org_id: str, body: rules.SubmissionBody
 
 def evaluation_json(evaluation: StoredEvaluation, state: Json, embeds: frozenset[str]) -> Json:
     """The answer about an evaluation in ``state``: without the embeds that were not asked for."""
-    submitted = iso(evaluation.submitted_at)
-    moments = dict.fromkeys(("submitted_at", "created_at", "updated_at"), submitted)
+    submitted_at = iso(evaluation.submitted_at)
+    moments = dict.fromkeys(("submitted_at", "created_at", "updated_at"), submitted_at)
     everything = {**evaluation.fixed, **moments, **state, **evaluation.feedback}
     hidden = EVALUATION_EMBEDS - embeds
     return {name: value for name, value in everything.items() if name not in hidden}

@@ -31,7 +31,7 @@ CHANGEABLE = (
 _writing = threading.Lock()
 
 
-def shown(current: Config) -> list[dict[str, Any]]:
+def changeable(current: Config) -> list[dict[str, Any]]:
     """Every changeable setting: its value, its default, where it came from, and whether a change would count.
 
     What the environment sets wins over the file, so changing it here would do nothing.

@@ -13,7 +13,7 @@ from support.evaluators import judge, make_evaluator
 from support.pictures import picture
 
 from runflow_api.api.client import _evaluation, _job_classes
-from runflow_api.api.failed_attempts import Answer, FailedAttempt, read_answer, refusal
+from runflow_api.api.failed_attempts import FailedAttempt, HttpAnswer, read_answer, refusal
 from runflow_api.api.models import AssetUpload, Evaluation, Run
 from runflow_api.errors import RunflowError
 from runflow_api.evaluation.verdict import PASSED, RUNFLOW, BatchVerdict, Policy, Subject, from_evaluation
@@ -95,7 +95,7 @@ def test_100_000_strange_answers_raise_nothing_but_the_packs_own_errors() -> Non
     parse = _evaluation(None)
     understood = 0
     for _ in range(CASES):
-        outcome = read_answer(Answer(200, {}, mutated(chance)), parse, "the answer")
+        outcome = read_answer(HttpAnswer(200, {}, mutated(chance)), parse, "the answer")
         if isinstance(outcome, FailedAttempt):
             assert isinstance(outcome.error, RunflowError)
         else:
@@ -110,7 +110,7 @@ def test_100_000_strange_answers_raise_nothing_but_the_packs_own_errors() -> Non
 def test_other_answers_neither(parse: Any) -> None:
     chance = random.Random(7)
     for _ in range(5_000):
-        outcome = read_answer(Answer(200, {}, mutated(chance)), parse, "the answer")
+        outcome = read_answer(HttpAnswer(200, {}, mutated(chance)), parse, "the answer")
         assert not isinstance(outcome, FailedAttempt) or isinstance(outcome.error, RunflowError)
 
 

@@ -140,7 +140,7 @@ def test_the_words_of_a_report_are_translated_plain_text(language: str) -> None:
 
 
 def test_the_words_of_a_report_are_installed_with_it() -> None:
-    files = 'package-data = { "runflow_api.report" = ["texts/*.json", "templates/*.html"] }'
+    files = '"runflow_api.report" = ["texts/*.json", "templates/*.html"]'
     assert files in (ROOT / "pyproject.toml").read_text("utf-8")
 
 
