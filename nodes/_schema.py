@@ -44,7 +44,7 @@ def if_not_judged_input(choices: Sequence[str] = WITHOUT_A_PERSON) -> io.Combo.I
         optional=True,
         default="stop",
         tooltip=(
-            "When nobody gives a verdict (outage, time-out, failed evaluation, credit or a limit used up): stop the "
+            "If nobody gives a verdict (outage, time-out, failed evaluation, credit or a limit used up): stop the "
             f"workflow, count the image as failed, or count it as passed.{asks}"
         ),
     )
@@ -63,9 +63,9 @@ def verdict_outputs() -> list[io.Output]:
         io.String.Output(
             "improved_prompt",
             display_name="improved_prompt",
-            tooltip="A prompt that would do better; the generation prompt where there is none.",
+            tooltip="A prompt that would do better, or the generation prompt if there is none.",
         ),
-        EvaluationType.Output("evaluation", display_name="evaluation", tooltip="Everything, for each image."),
+        EvaluationType.Output("evaluation", display_name="evaluation", tooltip="The whole verdict of each image."),
     ]
 
 

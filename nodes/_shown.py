@@ -20,8 +20,9 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec
 
 from comfy.model_management import InterruptProcessingException
 from comfy_execution.progress import get_progress_state
@@ -48,8 +49,11 @@ LARGEST = 1_000_000
 NAME_LENGTH = 100
 IDENTITY_DIGITS = 16
 DAY_S = 86_400
+NEEDED = {"workflow", "prompt", "node", "identity", "phase", "at", "code", "numbers", "verdicts", "loop", "made_from"}
+"""What is read of a state that was written, maybe by another version."""
 
 log = logging.getLogger("runflow_evaluate")
+P = ParamSpec("P")
 State = dict[str, Any]
 States = dict[str, list[State]]
 """Of one workflow: for each node its states, newest first."""
@@ -63,6 +67,7 @@ class Shown:
         self._workflows: OrderedDict[str, States] = OrderedDict()
         self._made_from: OrderedDict[str, Mapping[str, str]] = OrderedDict()
         self._done: OrderedDict[str, State] = OrderedDict()  # by identity: ComfyUI's cache knows no workflows
+        self._parts: OrderedDict[tuple[str, str], dict[int, list[State]]] = OrderedDict()  # by prompt and clone
         self._lock, self._writing = threading.Lock(), threading.Lock()
 
     def put(self, state: State) -> None:
@@ -80,6 +85,15 @@ class Shown:
                     self._done.popitem(last=False)
         if state["phase"] != WAITING:
             background.call(self._write, state["workflow"])
+
+    def joined(self, prompt: str, clone: str, index: int, verdicts: Sequence[State]) -> list[State]:
+        """With those of the other values of a node's list, which end in any order: in the order of the list."""
+        with self._lock:
+            parts = self._parts.setdefault((prompt, clone), {})
+            parts[index] = list(verdicts)
+            while len(self._parts) > MOST_PROMPTS:
+                self._parts.popitem(last=False)
+            return [verdict for number in sorted(parts) for verdict in parts[number]]
 
     def of(self, workflow: str, is_running: Callable[[str], bool] | None = None) -> list[State]:
         """All states of a workflow; a waiting one only while its prompt runs."""
@@ -129,7 +143,10 @@ class Shown:
         try:
             found = json.loads(self._file(workflow).read_text("utf-8"))
             oldest = time.time() - self.retention_days * DAY_S
-            nodes = {node: [state for state in known if state["at"] > oldest] for node, known in found["nodes"].items()}
+            nodes = {
+                node: [state for state in known if NEEDED <= state.keys() and state["at"] > oldest]
+                for node, known in found["nodes"].items()
+            }
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -187,7 +204,7 @@ def _replaces(new: State, old: State) -> bool:
     """A state ends the waiting of its prompt, and takes the place of one about the same."""
     if old["phase"] == WAITING:
         return True
-    return new["phase"] != WAITING and (old["identity"] == new["identity"] or old["phase"] == STOPPED)
+    return bool(new["phase"] != WAITING and (old["identity"] == new["identity"] or old["phase"] == STOPPED))
 
 
 def without_prompts(state: State) -> State:
@@ -218,39 +235,69 @@ def panel_states() -> Shown:
         return _shown[0]
 
 
+def _logs_trouble(method: Callable[Concatenate[Panel, P], None]) -> Callable[Concatenate[Panel, P], None]:
+    """What goes wrong with showing is logged: it costs no verdict."""
+
+    @wraps(method)
+    def call(panel: Panel, *args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            method(panel, *args, **kwargs)
+        except Exception:
+            log.exception("What node %s shows could not be kept or sent.", panel.node)
+
+    return call
+
+
 class Panel:
-    """The panel of the node that runs: of a clone in a loop, that of the node in the editor."""
+    """The panel of the node that runs: of a clone in a loop, that of the node in the editor. It raises nothing."""
 
     def __init__(self) -> None:
+        self.prompt = self.workflow = self.node = self.identity = ""
+        self.client: str | None = None
+        self._clone, self._index = "", 0
+        self._started, self._has_ended = time.time(), False
+        self._said: tuple[Any, ...] = ()
+        self._find_node()
+
+    @_logs_trouble
+    def _find_node(self) -> None:
         context = get_executing_context()
-        self.prompt = context.prompt_id if context else ""
-        self._more = bool(context and context.list_index)
+        if context is None:
+            return
         self.client = PromptServer.instance.client_id
-        item = queue_item(self.prompt)
+        self.prompt, self._clone, self._index = context.prompt_id, context.node_id, context.list_index or 0
+        item, node = queue_item(self.prompt), _display_node(context.node_id)
         self.workflow = workflow_of(item)
-        self.node = _display_node(context.node_id) if context else ""
-        self.identity = identities(item, [self.node]).get(self.node, self.prompt)
-        self._started, self._said = time.time(), ()
+        self.identity = identities(item, [node]).get(node, self.prompt)
+        self.node = node
 
     def waiting(self, code: str, message: str = "", **numbers: float) -> None:
-        """Say how it waits; nothing where that was said already."""
+        """Say how it waits; nothing where that was said already, or where it has ended. From any thread."""
         said = (code, message, *sorted(numbers.items()))
-        if said != self._said:
+        if said != self._said and not self._has_ended:
             self._said = said
             self._send(WAITING, code=code, message=message, numbers=numbers, at=self._started)
 
+    @_logs_trouble
     def done(self, verdicts: Sequence[State], loop: State | None = None, min_score: float = 0.0) -> None:
-        """What came out, as ``ui.runflow`` has it. Of a list of values, after those before."""
-        before = self._of_this_prompt() if self._more else []
-        self._send(DONE, verdicts=[*before, *verdicts], loop=loop, min_score=min_score)
+        """What came out, as ``ui.runflow`` has it. Of a list of values, with what came out of the others."""
+        self._has_ended = True
+        joined = panel_states().joined(self.prompt, self._clone, self._index, verdicts)
+        self._send(DONE, verdicts=joined, loop=loop, min_score=min_score)
 
     def stopped(self, code: str, message: str = "") -> None:
+        self._has_ended = True
         self._send(STOPPED, code=code, message=message)
 
-    def _of_this_prompt(self) -> list[State]:
-        known = (s for s in panel_states().of(self.workflow) if s["node"] == self.node and s["prompt"] == self.prompt)
-        return next((state["verdicts"] for state in known if state["phase"] == DONE), [])
+    @_logs_trouble
+    def cancelled(self) -> None:
+        """Somebody pressed Cancel, or something else failed. What failed here, at another value of a list, stays."""
+        self._has_ended = True
+        known = (each for each in panel_states().of(self.workflow) if each["node"] == self.node)
+        if not any(each["prompt"] == self.prompt and each["phase"] == STOPPED for each in known):
+            self.stopped(CANCELLED)
 
+    @_logs_trouble
     def _send(self, phase: str, **more: Any) -> None:
         if not self.node:
             return
@@ -274,7 +321,7 @@ def panel() -> Iterator[Panel]:
         own.stopped(error.code, str(error))
         raise
     except (InterruptProcessingException, asyncio.CancelledError):  # or another node of the prompt failed
-        own.stopped(CANCELLED)
+        own.cancelled()
         raise
     except Exception as error:
         own.stopped("ERROR", f"{type(error).__name__}: {error}")
@@ -294,7 +341,7 @@ def queue_item(prompt_id: str) -> tuple[Any, ...] | None:
     """(number, id, prompt, extra_data, outputs to execute, …) of a prompt that runs, waits or has ended."""
     queue = PromptServer.instance.prompt_queue
     running, pending = queue.get_current_queue_volatile()
-    item = next((item for item in (*running, *pending) if item[1] == prompt_id), None)
+    item: tuple[Any, ...] | None = next((item for item in (*running, *pending) if item[1] == prompt_id), None)
     return item or queue.get_history(prompt_id).get(prompt_id, {}).get("prompt")
 
 

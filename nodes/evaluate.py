@@ -35,26 +35,26 @@ class RunflowEvaluateImage(io.ComfyNode):
             node_id="RunflowEvaluateImage",
             display_name="Evaluate Image Quality",
             description=(
-                "Judges every image of a batch and says whether it passed, its score, what is wrong, and a prompt "
-                "that would do better. Asks Runflow where a key is configured (each image is one paid evaluation), "
-                "else a vision model of your own, else checks the pixels on this machine. Add Show Verdict, or "
-                "connect an output, to make it run."
+                "Judges every image of a batch and says whether it passed, its score, what is wrong, and a prompt that "
+                "would do better. Asks Runflow if a key is configured (each image is one paid evaluation), otherwise a "
+                "vision model of your own, otherwise checks the pixels on this machine. It runs only if you add Show "
+                "Verdict or connect an output."
             ),
             inputs=[
-                io.Image.Input("image", tooltip="The images to judge; each one of a batch gets its own verdict."),
+                io.Image.Input("image", tooltip="The images to judge; each image of a batch gets its own verdict."),
                 io.String.Input(
                     "generation_prompt",
                     optional=True,
                     multiline=True,
                     default="",
-                    tooltip="The prompt that made the image. Whether the image follows it is judged.",
+                    tooltip="The prompt that made the image; the judge checks whether the image follows it.",
                 ),
                 io.String.Input(
                     "evaluation_instructions",
                     display_name="What must be right",
                     optional=True,
                     multiline=True,
-                    placeholder="What must be right",  # frontend 1.32 shows the id else
+                    placeholder="What must be right",  # otherwise frontend 1.32 shows the id
                     default="",
                     tooltip=(
                         "In your own words, one requirement a line. Needs a Runflow key or a vision model. With local, "
@@ -67,10 +67,10 @@ class RunflowEvaluateImage(io.ComfyNode):
                     optional=True,
                     default="auto",
                     tooltip=(
-                        "auto: Runflow where a key is configured, else your own vision model, else local. runflow: "
-                        "needs a key, costs credits. local: checks the pixels on this machine, free, does not judge "
-                        "content. off: asks nobody, everything passes. model: your own vision model, free. person: "
-                        "asks you in the editor."
+                        "auto: Runflow if a key is configured, otherwise your own vision model, otherwise local. "
+                        "runflow: needs a key, costs credits. local: checks the pixels on this machine, free, does not "
+                        "judge content. off: asks nobody, everything passes. model: your own vision model, free. "
+                        "person: asks you in the editor."
                     ),
                 ),
                 min_score_input(),
@@ -86,7 +86,7 @@ class RunflowEvaluateImage(io.ComfyNode):
                     optional=True,
                     multiline=True,
                     default="",
-                    tooltip="A longer description of the task; the evaluation is planned with it.",
+                    tooltip="A longer description of the task; Runflow plans the evaluation with it.",
                 ),
                 ReferencesType.Input("references", optional=True, tooltip="Up to 4 images to compare with."),
                 OptionsType.Input("options", optional=True, tooltip="From Evaluation Options."),
@@ -123,22 +123,22 @@ class RunflowEvaluateImage(io.ComfyNode):
         options=None,
         judge_model=None,
     ) -> io.NodeOutput:
-        images = _image_batch.check_images("image", image)
-        listed = _image_list.collected()
-        if len(listed.values) > 1 and is_between_start_and_end(cls):
-            raise InvalidInputError("image", _image_list.IN_A_LOOP.format(count=len(listed.values)))
-        question = Question(
-            generation_prompt=generation_prompt,
-            evaluation_instructions=evaluation_instructions,
-            task_type=task_type,
-            task_description=task_description,
-            references=references or (),
-        )
-        policy, keeps = Policy(min_score, if_not_judged), if_not_judged == "stop" and is_later_attempt(cls)
-        if keeps:  # what stops here would lose the attempts before: the loop ends with the best of them instead
-            policy = replace(policy, if_not_judged="fail")
         with _shown.panel() as panel:
             panel.waiting("starting")
+            images = _image_batch.check_images("image", image)
+            listed = _image_list.collected()
+            if len(listed.values) > 1 and is_between_start_and_end(cls):
+                raise InvalidInputError("image", _image_list.IN_A_LOOP.format(count=len(listed.values)))
+            question = Question(
+                generation_prompt=generation_prompt,
+                evaluation_instructions=evaluation_instructions,
+                task_type=task_type,
+                task_description=task_description,
+                references=references or (),
+            )
+            policy, keeps = Policy(min_score, if_not_judged), if_not_judged == "stop" and is_later_attempt(cls)
+            if keeps:  # what stops here would lose the attempts before: the loop ends with the best of them instead
+                policy = replace(policy, if_not_judged="fail")
             verdict = await _runtime.judge(
                 cls,
                 images,
@@ -175,7 +175,9 @@ class RunflowEvaluationOptions(io.ComfyNode):
         return schema(
             node_id="RunflowEvaluationOptions",
             display_name="Evaluation Options",
-            description="What few workflows need: attributes, a run to associate, time-out, reuse, preflight.",
+            description=(
+                "Settings that few workflows need: attributes, the run it belongs to, time-out, reuse, preflight."
+            ),
             inputs=[
                 io.String.Input(
                     "input_attributes",
@@ -185,7 +187,9 @@ class RunflowEvaluationOptions(io.ComfyNode):
                     tooltip="A JSON object that is shown to the judges, such as a style or a target group.",
                 ),
                 io.String.Input("run_id", optional=True, default="", tooltip="One of your Runflow runs (UUID)."),
-                io.String.Input("client_ref", optional=True, default="", tooltip="Your own label, echoed back."),
+                io.String.Input(
+                    "client_ref", optional=True, default="", tooltip="Your own label, returned with the verdict."
+                ),
                 io.String.Input("job_class", optional=True, default="standard", tooltip="The priced class."),
                 io.String.Input(
                     "callback_url",
@@ -193,19 +197,21 @@ class RunflowEvaluationOptions(io.ComfyNode):
                     default="",
                     tooltip="Receives a signed callback; its host must be allowed in the pack's configuration.",
                 ),
-                timeout_input("How long to wait for a verdict. What takes longer is picked up at the next queue."),
+                timeout_input(
+                    "How long to wait for a verdict. A verdict that takes longer is picked up at the next Run."
+                ),
                 io.Boolean.Input(
                     "reuse",
                     optional=True,
                     default=True,
-                    tooltip="Reuse the verdict of the same image and question. Off: pay for a new one each time.",
+                    tooltip="Reuse the verdict of the same image and question. Off: pay for a new verdict each time.",
                 ),
                 io.Combo.Input(
                     "upload",
                     options=list(UPLOADS),
                     optional=True,
                     default="auto",
-                    tooltip="auto: inside the request where it fits, else as an uploaded file.",
+                    tooltip="auto: inside the request if it fits, otherwise as an uploaded file.",
                 ),
                 io.Combo.Input(
                     "preflight",

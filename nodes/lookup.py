@@ -30,7 +30,7 @@ class RunflowGetEvaluation(io.ComfyNode):
             display_name="Get Evaluation",
             description=(
                 "Reads evaluations that were submitted earlier, here or elsewhere, by their ids. Costs nothing. "
-                "Everything that Runflow says about them is in Evaluation Details."
+                "Connect Evaluation Details to see everything that Runflow says about them."
             ),
             inputs=[
                 io.String.Input(
@@ -40,7 +40,10 @@ class RunflowGetEvaluation(io.ComfyNode):
                     "wait",
                     optional=True,
                     default=True,
-                    tooltip="Wait for those that are under way. Off: they are unknown, and asked again next time.",
+                    tooltip=(
+                        "Wait for evaluations that are under way. Off: they count as not judged, and are looked up "
+                        "again next time."
+                    ),
                 ),
                 min_score_input(),
                 if_not_judged_input(),
@@ -64,9 +67,9 @@ class RunflowGetEvaluation(io.ComfyNode):
     ) -> io.NodeOutput:
         from ..runflow_api.evaluation import lookup
 
-        ids = lookup.split_ids(evaluation_ids)
         with _shown.panel() as panel:
             panel.waiting("reading")
+            ids = lookup.split_ids(evaluation_ids)
             show = _runtime.NodeProgress(cls.hidden.unique_id, panel.waiting)
             reading = lookup.evaluations(
                 _runtime.evaluator(),
@@ -95,8 +98,8 @@ class RunflowGetRun(io.ComfyNode):
             node_id="RunflowGetRun",
             display_name="Get Run",
             description=(
-                "Reads one of your Runflow runs: how it ended, its current verdict, its output, why it failed. Costs "
-                "nothing. Media in the output are addresses that expire."
+                "Reads one of your Runflow runs: how it ended, its current verdict, its output, and why it failed. "
+                "Costs nothing. Media in the output are links that expire."
             ),
             inputs=[
                 io.String.Input("run_id", default="", tooltip="The run's id (UUID)."),
@@ -104,7 +107,7 @@ class RunflowGetRun(io.ComfyNode):
                     "wait",
                     optional=True,
                     default=True,
-                    tooltip="Wait until the run has ended. Off: take it as it is, and ask again next time.",
+                    tooltip="Wait until the run has ended. Off: take it as it is, and look it up again next time.",
                 ),
                 timeout_input("How long to wait, in seconds."),
             ],
@@ -117,9 +120,9 @@ class RunflowGetRun(io.ComfyNode):
                 io.Boolean.Output(
                     "passed", display_name="passed", tooltip="Whether the run's current evaluation passed."
                 ),
-                io.Float.Output("score", display_name="score", tooltip="Its score, 0 to 1; 0 where there is none."),
+                io.Float.Output("score", display_name="score", tooltip="Its score, 0 to 1; 0 if there is none."),
                 io.String.Output("output_json", display_name="output_json", tooltip="The run's output as JSON."),
-                io.String.Output("failure", display_name="failure", tooltip="Why it failed; empty where it did not."),
+                io.String.Output("failure", display_name="failure", tooltip="Why it failed; empty if it did not."),
             ],
             hidden=[io.Hidden.unique_id],
         )
@@ -167,7 +170,7 @@ class RunflowSendFeedback(io.ComfyNode):
             display_name="Send Feedback",
             description=(
                 "Tells Runflow whether its verdicts were good or bad, for every evaluation it is given, or takes that "
-                "back. Costs nothing. Local verdicts have no one to be told, and are skipped."
+                "back. Costs nothing. Local verdicts are skipped."
             ),
             inputs=[
                 EvaluationType.Input(
@@ -178,7 +181,7 @@ class RunflowSendFeedback(io.ComfyNode):
                     options=list(RATINGS),
                     optional=True,
                     default="none",
-                    tooltip="none: send nothing. good or bad: rate the verdict. clear: take an earlier rating back.",
+                    tooltip="none: send nothing. good or bad: rate the verdict. clear: take back an earlier rating.",
                 ),
                 io.String.Input(
                     "reason",

@@ -16,7 +16,8 @@ class RunflowReferenceImage(io.ComfyNode):
             display_name="Reference Image",
             description=(
                 "A picture that the judge compares with, such as the person or the garment that must be recognised. "
-                "Connect an image, or give a URL; a batch of n images is n references, up to 4 together."
+                "Connect an image, or give a URL; a batch of n images counts as n references, and 4 are allowed in "
+                "total."
             ),
             inputs=[
                 io.Image.Input("image", optional=True, tooltip="The reference itself; or give a URL."),
@@ -24,7 +25,7 @@ class RunflowReferenceImage(io.ComfyNode):
                     "url",
                     optional=True,
                     default="",
-                    tooltip="https://… or runflow://assets/…, passed on to Runflow and never fetched from here.",
+                    tooltip="https://… or runflow://assets/…, passed on to Runflow; this machine never fetches it.",
                 ),
                 io.String.Input(
                     "kind",
@@ -33,10 +34,10 @@ class RunflowReferenceImage(io.ComfyNode):
                     tooltip="What it shows, such as identity or garment.",
                 ),
                 io.String.Input(
-                    "description", optional=True, default="", tooltip="What in it matters, in your own words."
+                    "description", optional=True, default="", tooltip="What matters in it, in your own words."
                 ),
                 ReferencesType.Input(
-                    "references", optional=True, tooltip="More references, to be extended by this one."
+                    "references", optional=True, tooltip="Other references, to which this one is added."
                 ),
             ],
             outputs=[ReferencesType.Output("reference_set", display_name="references")],

@@ -43,8 +43,9 @@ class RunflowVerdictCard(io.ComfyNode):
             display_name="Quality Report",
             description=(
                 "Draws each image with its verdict, score, issues and prompt beside it, and saves the cards as PNG "
-                "with one page (HTML, worst first, no script, no network) and one JSON for the batch. The files hold "
-                "no workflow. Audience client leaves out ids, cost and prompts: safe to send on."
+                "with one page (HTML, worst first, no script, no network) and one JSON file for the batch. The files "
+                "contain no workflow. With audience client, ids, cost and prompts are left out, so the files are safe "
+                "to share."
             ),
             inputs=[
                 io.Image.Input("image", tooltip="The images that were judged, in the same order."),
@@ -53,7 +54,7 @@ class RunflowVerdictCard(io.ComfyNode):
                     "filename_prefix",
                     optional=True,
                     default="runflow-report/report",
-                    tooltip="Where to save, inside the output folder; %year%, %month% and %day% are filled in.",
+                    tooltip="Where to save in the output folder; %year%, %month% and %day% are filled in.",
                 ),
                 io.String.Input("title", optional=True, default="", tooltip="The headline of card and page."),
                 io.Combo.Input(
@@ -69,8 +70,8 @@ class RunflowVerdictCard(io.ComfyNode):
                     optional=True,
                     default=AUTO,
                     tooltip=(
-                        "Of the report's labels; what the judges wrote stays as it is. auto: the language chosen in "
-                        "ComfyUI's settings, English where none is."
+                        "The language of the labels; what the judges wrote stays as it is. auto: the language chosen "
+                        "in ComfyUI's settings, or English."
                     ),
                 ),
             ],

@@ -17,7 +17,10 @@ class RunflowShowVerdict(io.ComfyNode):
         return schema(
             node_id="RunflowShowVerdict",
             display_name="Show Verdict",
-            description="Shows the verdict of every image. It is an output node: it makes a lone Evaluate run.",
+            description=(
+                "Shows the verdict of every image. It is an output node, so an Evaluate that is connected to nothing "
+                "else runs too."
+            ),
             inputs=[EvaluationType.Input("evaluation", tooltip="From Evaluate Image Quality.")],
             outputs=[],
             is_output_node=True,
@@ -39,7 +42,9 @@ class RunflowEvaluationDetails(io.ComfyNode):
         return schema(
             node_id="RunflowEvaluationDetails",
             display_name="Evaluation Details",
-            description="Everything that one image's evaluation says: ids, strengths, judges, cost, the whole answer.",
+            description=(
+                "Everything that the evaluation of one image says: ids, strengths, judges, cost and the whole answer."
+            ),
             inputs=[
                 EvaluationType.Input("evaluation", tooltip="From Evaluate Image Quality."),
                 io.Int.Input("index", optional=True, default=0, min=0, tooltip="Which image of the batch, from 0."),
@@ -72,7 +77,7 @@ TOOLTIPS = {
     "judges": "Every judge's opinion, as a Markdown table.",
     "gate_failures": "Hard checks that failed, one line each.",
     "action_code": "What Runflow recommends to do.",
-    "failure_summary": "Why it failed, in a sentence.",
+    "failure_summary": "Why it failed, in one sentence.",
     "cost": "Credits paid for this verdict.",
     "json": "The whole answer as JSON.",
 }

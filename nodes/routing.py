@@ -24,13 +24,13 @@ class RunflowVerdictSwitch(io.ComfyNode):
             node_id="RunflowVerdictSwitch",
             display_name="Quality Switch",
             description=(
-                "Sends on one of two inputs, by a verdict. Only the side that is sent on runs at all; where nothing "
-                "is connected to it, what hangs on the output does not run."
+                "Sends on one of two inputs, depending on a verdict. Only the input that is sent on runs. If it is not "
+                "connected, the nodes after the output do not run."
             ),
             inputs=[
                 io.Boolean.Input("passed", default=True, tooltip="From Evaluate Image Quality."),
-                io.AnyType.Input("on_pass", optional=True, lazy=True, tooltip="Sent on when the image passed."),
-                io.AnyType.Input("on_fail", optional=True, lazy=True, tooltip="Sent on when it did not."),
+                io.AnyType.Input("on_pass", optional=True, lazy=True, tooltip="Sent on if the image passed."),
+                io.AnyType.Input("on_fail", optional=True, lazy=True, tooltip="Sent on if it did not."),
             ],
             outputs=[io.AnyType.Output("output", display_name="output")],
             hidden=[io.Hidden.unique_id],
@@ -59,12 +59,12 @@ class RunflowSplitByVerdict(io.ComfyNode):
             node_id="RunflowSplitByVerdict",
             display_name="Split Passed / Failed",
             description=(
-                "Divides a batch by the verdict of each image. A side without images blocks what hangs on it: "
-                "nothing black and no rejected image is ever sent on in its place."
+                "Divides a batch by the verdict of each image. An output without images sends nothing, and the nodes "
+                "after it do not run: neither a black nor a rejected image is sent in its place."
             ),
             inputs=[
                 io.Image.Input("image", tooltip="The batch that was judged."),
-                EvaluationType.Input("evaluation", tooltip="Of this batch, from Evaluate Image Quality."),
+                EvaluationType.Input("evaluation", tooltip="The verdicts of this batch, from Evaluate Image Quality."),
             ],
             outputs=[
                 io.Image.Output("passed_images", display_name="passed_images"),
@@ -72,7 +72,7 @@ class RunflowSplitByVerdict(io.ComfyNode):
                 io.Image.Output(
                     "unjudged_images",
                     display_name="unjudged_images",
-                    tooltip="What nobody judged, unless if_not_judged counts it as passed.",
+                    tooltip="Images that nobody judged, unless if_not_judged counts them as passed.",
                 ),
                 io.Int.Output("passed_count", display_name="passed_count"),
                 io.Int.Output("failed_count", display_name="failed_count"),
@@ -106,17 +106,19 @@ class RunflowPickBest(io.ComfyNode):
             display_name="Pick Best Image",
             description=(
                 "Picks the best image of a batch: one that passed before one that did not, then the highest score. "
-                "It picks one even where none passed; put Split Passed / Failed before it to avoid that."
+                "It picks one even if none passed; to avoid that, put Split Passed / Failed before it."
             ),
             inputs=[
                 io.Image.Input("image", tooltip="The batch that was judged."),
-                EvaluationType.Input("evaluation", tooltip="Of this batch, from Evaluate Image Quality."),
+                EvaluationType.Input("evaluation", tooltip="The verdicts of this batch, from Evaluate Image Quality."),
             ],
             outputs=[
                 io.Image.Output("picked_image", display_name="picked_image"),
-                io.Int.Output("best_index", display_name="best_index", tooltip="Its place in the batch, from 0."),
+                io.Int.Output("best_index", display_name="best_index", tooltip="Its position in the batch, from 0."),
                 io.Float.Output("best_score", display_name="best_score"),
-                io.Image.Output("ranked_images", display_name="ranked_images", tooltip="All, the best one first."),
+                io.Image.Output(
+                    "ranked_images", display_name="ranked_images", tooltip="The whole batch, best image first."
+                ),
                 EvaluationType.Output("best_evaluation", display_name="best_evaluation"),
                 EvaluationType.Output("ranked_evaluation", display_name="ranked_evaluation"),
             ],

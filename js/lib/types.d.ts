@@ -26,7 +26,10 @@ export interface Verdict {
   judge: string
   verdict: Outcome
   score: number | null
+  /** What is wrong with the image, or why it was not judged. */
   issues: string[]
+  /** How it was judged: a smaller copy was sent, the journal could not be written, only pixels were looked at. */
+  notes: string[]
   strengths: string[]
   judges: Opinion[]
   improved_prompt: string

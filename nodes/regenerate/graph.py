@@ -36,7 +36,7 @@ def link(value: Any) -> Link | None:
 
 def links(node: Node) -> Iterator[tuple[str, Link]]:
     """(input, link) for each linked input of a node."""
-    for name, value in node["inputs"].items():
+    for name, value in node.get("inputs", {}).items():  # ComfyUI checks no node that does not run
         if (found := link(value)) is not None:
             yield name, found
 

@@ -66,7 +66,7 @@ def _state_outputs() -> list[io.Output]:
         io.Int.Output("current_seed", display_name="current_seed", tooltip="This attempt's seed."),
         io.Int.Output("attempt", display_name="attempt", tooltip="Which attempt this is, from 1."),
         io.String.Output(
-            "previous_issues", display_name="previous_issues", tooltip="What was wrong with the attempt before."
+            "previous_issues", display_name="previous_issues", tooltip="What was wrong with the previous attempt."
         ),
         io.String.Output("original_prompt", display_name="original_prompt", tooltip="The prompt of attempt 1."),
     ]
@@ -79,11 +79,13 @@ class RunflowRegenerateStart(io.ComfyNode):
             node_id=START,
             display_name="Regenerate Until Passed: Start",
             description=(
-                "What lies between Start and End runs again, with the improved prompt and the next seed, until its "
+                "Everything between Start and End runs again, with the improved prompt and the next seed, until its "
                 "verdict passes. Connect current_prompt to your text encoder and current_seed to your sampler."
             ),
             inputs=[
-                io.String.Input("prompt", multiline=True, dynamic_prompts=True, default="", tooltip="Of attempt 1."),
+                io.String.Input(
+                    "prompt", multiline=True, dynamic_prompts=True, default="", tooltip="The prompt of attempt 1."
+                ),
                 io.Int.Input(
                     "seed",
                     default=0,
@@ -91,7 +93,10 @@ class RunflowRegenerateStart(io.ComfyNode):
                     max=SEED_VALUES - 1,
                     # A seed that changes after every run would make, and pay for, new attempts at every Run.
                     control_after_generate=getattr(io, "ControlAfterGenerate", _Always).fixed,
-                    tooltip="Of attempt 1. Keep it fixed: with another seed every Run makes and pays new attempts.",
+                    tooltip=(
+                        "The seed of attempt 1. Keep it fixed: if it changes, every Run makes new attempts and pays "
+                        "for them."
+                    ),
                 ),
             ],
             outputs=_state_outputs(),
@@ -120,7 +125,7 @@ class RunflowRegenerateAttempt(io.ComfyNode):
         return schema(
             node_id=STAND_IN,
             display_name="Regenerate Until Passed: Attempt (internal)",
-            description="Made by Regenerate Until Passed: End while it runs. There is no use for it in a workflow.",
+            description="Made by Regenerate Until Passed: End while it runs. You do not need it in a workflow.",
             inputs=[
                 io.String.Input("prompt"),
                 io.Int.Input("seed", max=SEED_VALUES - 1),
@@ -147,15 +152,18 @@ class RunflowRegenerateEnd(io.ComfyNode):
             node_id=END,
             display_name="Regenerate Until Passed: End",
             description=(
-                "Looks at the verdict of the attempt: passed, it comes out; else the next attempt is made, up to "
-                "max_attempts, and the best one comes out. Every attempt is one paid evaluation per image, where "
-                "Runflow judges."
+                "Looks at the verdict of the attempt. If it passed, its image comes out. Otherwise the next attempt is "
+                "made, up to max_attempts; if none passes, the best image comes out. If Runflow judges, every attempt "
+                "is one paid evaluation per image."
             ),
             inputs=[
                 LoopType.Input("loop", tooltip="From Regenerate Until Passed: Start."),
-                io.Image.Input("image", lazy=True, tooltip="What the attempt made; a batch is kept whole."),
+                io.Image.Input("image", lazy=True, tooltip="What the attempt made; a batch stays together."),
                 EvaluationType.Input(
-                    "evaluation", optional=True, lazy=True, tooltip="Of this image. Without it: one attempt."
+                    "evaluation",
+                    optional=True,
+                    lazy=True,
+                    tooltip="The verdict of this image. If not connected: one attempt.",
                 ),
                 io.Int.Input("max_attempts", optional=True, default=3, min=1, max=MAX_ATTEMPTS),
                 io.Combo.Input(
@@ -163,20 +171,20 @@ class RunflowRegenerateEnd(io.ComfyNode):
                     options=list(NEXT_PROMPT),
                     optional=True,
                     default="improved",
-                    tooltip="improved: the prompt that the verdict suggests, where it suggests one.",
+                    tooltip="improved: the prompt that the verdict suggests, if it suggests one.",
                 ),
                 io.Combo.Input(
                     "next_seed",
                     options=list(NEXT_SEED),
                     optional=True,
                     default="increment",
-                    tooltip="random: follows from Start's seed, so that the same workflow makes the same attempts.",
+                    tooltip="random: derived from Start's seed, so that the same workflow makes the same attempts.",
                 ),
                 io.Boolean.Input(
                     "stop_on_pass",
                     optional=True,
                     default=True,
-                    tooltip="Off: make and pay all attempts, and take the best one.",
+                    tooltip="Off: make and pay for all attempts, and take the best one.",
                 ),
                 io.Boolean.Input(
                     "keep_attempts", optional=True, default=False, tooltip="Keep all images for attempt_images."
@@ -185,14 +193,22 @@ class RunflowRegenerateEnd(io.ComfyNode):
             outputs=[
                 io.Image.Output("best_image", display_name="best_image"),
                 io.Boolean.Output("passed", display_name="passed"),
-                io.Float.Output("score", display_name="score", tooltip="Of the best attempt; its lowest, 0 to 1."),
+                io.Float.Output(
+                    "score",
+                    display_name="score",
+                    tooltip="The score of the best attempt, 0 to 1; the lowest of its batch.",
+                ),
                 io.String.Output("issues", display_name="issues", tooltip="What is wrong with the best attempt."),
-                io.String.Output("final_prompt", display_name="final_prompt", tooltip="That made the best image."),
-                io.Int.Output("final_seed", display_name="final_seed", tooltip="That made the best image."),
+                io.String.Output(
+                    "final_prompt", display_name="final_prompt", tooltip="The prompt that made the best image."
+                ),
+                io.Int.Output("final_seed", display_name="final_seed", tooltip="The seed that made the best image."),
                 io.Int.Output("attempts", display_name="attempts", tooltip="How many were made."),
                 EvaluationType.Output("best_evaluation", display_name="best_evaluation"),
                 io.Image.Output(
-                    "attempt_images", display_name="attempt_images", tooltip="All attempts, with keep_attempts on."
+                    "attempt_images",
+                    display_name="attempt_images",
+                    tooltip="The images of all attempts, if keep_attempts is on.",
                 ),
             ],
             hidden=[io.Hidden.unique_id, io.Hidden.dynprompt, io.Hidden.prompt, io.Hidden.extra_pnginfo],
@@ -213,9 +229,9 @@ class RunflowRegenerateEnd(io.ComfyNode):
     async def check_lazy_status(cls, loop, image=(None,), evaluation=(None,), **settings) -> list[str]:
         """Runs before the body: refuse what cannot work, say what the attempt may cost, then ask for its image."""
         context = LoopContext.of(cls)
-        state, chosen = _state(loop, NO_ATTEMPT), _settings(settings)
         if image[0] is None:
             with _shown.panel() as panel:
+                state, chosen = _state(loop, NO_ATTEMPT), _settings(settings)
                 number, attempts = 1, context.max_attempts(chosen)
                 if context.handover is None:
                     await check_loop(context, state, chosen)

@@ -35,6 +35,7 @@ USUAL_OF, USUAL_FROM = 60, 5
 
 log = logging.getLogger("runflow_evaluate")
 T = TypeVar("T")
+Default = TypeVar("Default", int, None)
 Json = dict[str, Any]
 
 
@@ -304,7 +305,7 @@ def _require_not_fixed(current: config.Config) -> None:
         )
 
 
-def _number(params: Json, name: str, default: int | None, most: int) -> int | None:
+def _number(params: Json, name: str, default: Default, most: int) -> int | Default:
     raw = params.get(name)
     if raw in (None, ""):
         return default

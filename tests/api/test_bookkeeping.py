@@ -158,7 +158,7 @@ def test_without_a_limit_evaluations_go_on_and_are_carried_over(sandbox: Sandbox
     assert codes(evaluator, picture(1), prompt_token="one") == "paid"
     with locked(tmp_path):
         got = judge(evaluator, picture(2), prompt_token="two")
-        assert "locked" in evaluator.bookkeeper.trouble and "[JOURNAL_UNUSABLE]" in got.issues
+        assert "locked" in evaluator.bookkeeper.trouble and "[JOURNAL_UNUSABLE]" in got.notes
         assert [codes(evaluator, picture(n), prompt_token="again") for n in (1, 2)] == ["reused", "reused"]
         assert evaluator.journal().spent_today().evaluations == 1
     assert codes(evaluator, picture(3), prompt_token="three") == "paid"
@@ -248,9 +248,9 @@ def test_a_damaged_row_is_read_again_for_free_and_named(sandbox: Sandbox, tmp_pa
     again = judge(evaluator, *pictures, prompt_token="again")
     assert [each.evaluation.id for each in again] == [each.evaluation.id for each in first]
     assert [each.score for each in again] == [each.score for each in first]
-    assert f"evaluation {first[1].evaluation.id} was damaged" in again.issues
+    assert f"evaluation {first[1].evaluation.id} was damaged" in again.notes
     third = judge(evaluator, *pictures, prompt_token="third")
-    assert all(each.reused for each in third) and "damaged" not in third.issues
+    assert all(each.reused for each in third) and "damaged" not in third.notes
     assert len(sandbox.bills) == 3
     evaluator.close()
 
@@ -263,7 +263,7 @@ def test_a_damaged_row_that_names_no_evaluation_is_begun_anew_and_goes_on_counti
     judge(evaluator, *pictures)
     damage(tmp_path, "UPDATE runflow_evaluations SET evaluation_id = NULL, state = 'nonsense' WHERE id = 1")
     again = judge(evaluator, *pictures, prompt_token="again")
-    assert "row 1 of the journal was damaged" in again.issues and again[1].reused
+    assert "row 1 of the journal was damaged" in again.notes and again[1].reused
     assert len(sandbox.bills) == 3 and evaluator.journal().spent_today().evaluations == 3
     evaluator.close()
 
@@ -292,7 +292,7 @@ def test_looking_neither_waits_for_the_write_lock_nor_takes_it(sandbox: Sandbox,
     judge(evaluator, picture(1))
     asked = [(f"pixels {n}", Question(), Options()) for n in range(20_000)]
     with locked(tmp_path):
-        estimate = background.start(evaluator.quote(asked, "token")).result(timeout=60)
+        estimate = background.start(evaluator.estimate(asked, "token")).result(timeout=60)
         assert (estimate.new, estimate.known) == (20_000, 0)
         journal = evaluator.journal()
         assert len(journal.history()) == journal.spent_today().evaluations == 1
@@ -308,7 +308,7 @@ def test_an_estimate_refuses_what_beginning_would_refuse(sandbox: Sandbox, tmp_p
     evaluator = make_evaluator(sandbox, tmp_path, **TWO_A_DAY)
     asked = [(f"pixels {n}", Question(), Options()) for n in range(3)]
     with pytest.raises(errors.BudgetError, match=r"add 3 to the 0 used already; your limit is 2 evaluations per day"):
-        background.start(evaluator.quote(asked, "token")).result(timeout=60)
+        background.start(evaluator.estimate(asked, "token")).result(timeout=60)
     evaluator.close()
 
 

@@ -91,6 +91,12 @@ def keyless(start_server: Callable[..., ComfyUI]) -> ComfyUI:
     return start_server(None, on_frontend(NEWEST))
 
 
+@pytest.fixture(scope="session")
+def remembering(start_server: Callable[..., ComfyUI]) -> ComfyUI:
+    """A server whose cache holds more than the last run, and that a test may start again."""
+    return start_server(KEY, (*on_frontend(NEWEST), "--cache-lru", "30"))
+
+
 @pytest.fixture(params=["canvas", "vue"])
 def renderer(request: pytest.FixtureRequest) -> str:
     return str(request.param)

@@ -71,7 +71,8 @@ class Browser:
         )
 
     def run(self, scenario: str, url: str, renderer: str, *, given: dict[str, Any] | None = None, **more: Any) -> Any:
-        """What the scenario returned; ``fresh=True`` gives it a new page, ``palette="light"`` the light theme."""
+        """What the scenario returned; ``fresh=True`` gives it a new page, ``fresh="browser"`` one in a browser
+        that never saw the server, ``palette="light"`` the light theme."""
         self._count += 1
         picture = str(self._pictures / f"{scenario}-{renderer}-{self._count}.png")
         asked = {"scenario": scenario, "url": url, "renderer": renderer, "given": given or {}, **more}

@@ -19,15 +19,30 @@ const profile = await mkdtemp(join(tmpdir(), 'runflow-browser-'))
 const browser = await chromium.launch({ ignoreDefaultArgs: ['--hide-scrollbars'], executablePath: process.env.RUNFLOW_TEST_CHROMIUM || '/usr/bin/chromium', args: FLAGS, env: { ...process.env, HOME: profile } })
 const editors = new Map()
 
-/** One page per server and renderer: a scenario loads its own workflow, or says that it needs a new page. */
+/**
+ * One page per server and renderer: a scenario loads its own workflow, or says that it needs a new page. A new page
+ * (`fresh`) finds nothing that an earlier one kept, but the editor's files in the cache; `"browser"` not even these.
+ */
 async function editorOf({ url, renderer, fresh, palette = 'dark' }) {
   const name = `${url} ${renderer} ${palette}`
-  if (fresh) await editors.get(name)?.close()
-  if (fresh || !editors.has(name)) {
-    const context = await browser.newContext({ viewport: VIEW, acceptDownloads: true, locale: 'en-US' })
-    editors.set(name, await Editor.open(context, url, renderer, palette))
-  }
+  const before = editors.get(name)
+  if (before && !fresh) return before
+  editors.delete(name)
+  if (fresh === 'browser') await before?.close()
+  const again = fresh === 'browser' ? null : before?.context
+  const context = again ?? (await browser.newContext({ viewport: VIEW, acceptDownloads: true, locale: 'en-US' }))
+  if (again) await forget(before.page, url)
+  editors.set(name, await Editor.open(context, url, renderer, palette))
   return editors.get(name)
+}
+
+/** End a page, and what it kept in the browser. */
+async function forget(page, url) {
+  const between = await page.context().newPage()
+  await page.close()
+  const devtools = await between.context().newCDPSession(between)
+  await devtools.send('Storage.clearDataForOrigin', { origin: url, storageTypes: 'all' })
+  await between.close()
 }
 
 async function run(asked) {

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import stat
 import uuid
-from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
 import pytest
-from driver import KEY, Browser, Play, on_frontend
+from driver import KEY, Browser, Play
 from PIL import Image
 from support.process import PACK_FOLDER
 from support.server import ComfyUI
@@ -102,17 +101,14 @@ def test_a_refresh_while_judging_shows_what_comes_out(play: Play, sandbox: Sandb
     play("panel.survives_a_refresh_while_judging", PASSES)
 
 
-def test_a_verdict_is_there_in_another_browser_and_after_a_restart(
-    play: Play, browser: Browser, start_server: Callable[..., ComfyUI], sandbox: Sandbox, place: tuple[str, str]
-) -> None:
-    own = start_server(KEY, on_frontend(place[0]))
+def test_a_verdict_is_there_in_another_browser_and_after_a_restart(play: Play, remembering: ComfyUI) -> None:
+    own = remembering
     workflow = play("panel.is_there_in_another_browser", HAND, on=own)
     given = {"workflow": workflow, "outcome": "failed"}
-    play("panel.shows_what_another_browser_saw", on=own, given=given, fresh=True)
+    play("panel.shows_what_another_browser_saw", on=own, given=given, fresh="browser")
     own.stop()
     own.start()
-    play("panel.shows_what_another_browser_saw", on=own, given=given, fresh=True)
-    own.stop()
+    play("panel.shows_what_another_browser_saw", on=own, given=given, fresh="browser")
 
 
 def test_a_verdict_is_about_what_was_judged(play: Play) -> None:
@@ -144,14 +140,8 @@ def test_duplicated_tabs_keep_their_own_verdicts(play: Play, sandbox: Sandbox) -
     play("tabs.duplicates_keep_their_own", HAND, PASSES, fresh=True)
 
 
-def test_a_result_out_of_the_cache_shows_the_verdict_that_belongs_to_it(
-    browser: Browser, start_server: Callable[..., ComfyUI], sandbox: Sandbox
-) -> None:
-    for verdict in (HAND, PASSES):
-        sandbox.add_verdict(verdict)
-    remembering = start_server(KEY, ("--cache-lru", "30"))
-    browser.run("panel.belongs_to_the_run", remembering.url, "canvas")
-    remembering.stop()
+def test_a_result_out_of_the_cache_shows_the_verdict_that_belongs_to_it(play: Play, remembering: ComfyUI) -> None:
+    play("panel.belongs_to_the_run", HAND, PASSES, on=remembering)
 
 
 def test_every_node_has_a_help_page(server: ComfyUI) -> None:
@@ -225,7 +215,7 @@ def test_undo_leaks_nothing(play: Play) -> None:
 
 @newest_canvas
 def test_without_texts_style_and_status_panels_go_on(play: Play) -> None:
-    play("panel.goes_on_without_texts", HAND, fresh=True)
+    play("panel.goes_on_without_texts", HAND)
 
 
 @newest_canvas
@@ -262,7 +252,7 @@ def test_hundreds_of_panels_take_no_long_task(play: Play) -> None:
 @oldest_canvas
 def test_the_loop_is_inserted_by_right_click_and_runs(play: Play, sandbox: Sandbox) -> None:
     submitted = len(sandbox.evaluations)
-    play("loop.is_inserted_and_runs", *ATTEMPTS, fresh=True)
+    play("loop.is_inserted_and_runs", *ATTEMPTS)
     assert len(sandbox.evaluations) == submitted + 3, "the attempt that a person picked is paid for once"
 
 
@@ -270,7 +260,7 @@ def test_the_loop_is_inserted_by_right_click_and_runs(play: Play, sandbox: Sandb
 def test_a_persons_choice_is_kept_with_the_workflow_the_image_and_the_evaluation(
     play: Play, server: ComfyUI, sandbox: Sandbox
 ) -> None:
-    chosen = play("loop.keeps_a_persons_choice", *ATTEMPTS, fresh=True)
+    chosen = play("loop.keeps_a_persons_choice", *ATTEMPTS)
     (winner,) = saved_with(server, chosen["file"])["runflow_regenerate"].values()
     assert winner["picked_by_person"] is True and winner["evaluation_ids"] == [chosen["evaluation"]]
     feedback = sandbox.evaluations[chosen["evaluation"]].feedback
@@ -286,7 +276,7 @@ def saved_with(server: ComfyUI, file: str) -> dict[str, Any]:
 
 @newest_canvas
 def test_no_seed_loses_a_digit_between_an_attempt_and_start(play: Play) -> None:
-    play("loop.takes_a_seed_whole_or_not_at_all", *ATTEMPTS, fresh=True)
+    play("loop.takes_a_seed_whole_or_not_at_all", *ATTEMPTS)
 
 
 @oldest_canvas
@@ -301,17 +291,17 @@ def test_check_quality_is_one_gesture(play: Play) -> None:
 
 @newest_canvas
 def test_a_prompt_wired_back_offers_the_loop(play: Play) -> None:
-    play("loop.is_offered_for_a_prompt_wired_back", fresh=True)
+    play("loop.is_offered_for_a_prompt_wired_back")
 
 
 @oldest_canvas
 def test_an_offer_changes_no_workflow_that_was_opened_meanwhile(play: Play) -> None:
-    play("loop.is_offered_to_the_open_workflow_only", fresh=True)
+    play("loop.is_offered_to_the_open_workflow_only")
 
 
 @newest_canvas
 def test_the_loop_in_a_subgraph_gives_the_best_image_out(play: Play) -> None:
-    play("loop.is_inserted_in_a_subgraph", PASSES, fresh=True)
+    play("loop.is_inserted_in_a_subgraph", PASSES)
 
 
 @oldest_vue
@@ -321,7 +311,7 @@ def test_check_quality_on_a_sampler_means_its_image(play: Play) -> None:
 
 def test_history_lists_finds_rates_and_exports(play: Play) -> None:
     prompt = f"=history {uuid.uuid4().hex[:8]}"
-    play("pages.history_lists", HAND, given={"prompt": prompt}, fresh=True)
+    play("pages.history_lists", HAND, given={"prompt": prompt})
 
 
 @pytest.mark.timing
@@ -333,13 +323,13 @@ def test_ten_thousand_rows_stay_smooth(browser: Browser, server: ComfyUI) -> Non
     requests = [Request(row, "org:x", price, "standard", "rows", generation_prompt=row) for row in rows]
     with Journal.open(None, server.base / "user" / "__runflow_evaluate") as journal:
         journal.begin(requests, Limits(count, 10 * count))
-    seen = browser.run("pages.history_of_thousands", server.url, "canvas", given={"count": count}, fresh=True)
+    seen = browser.run("pages.history_of_thousands", server.url, "canvas", given={"count": count})
     assert seen["perFrame"] < 100
 
 
 def test_settings_take_a_key_and_never_give_it_back(play: Play, keyless: ComfyUI) -> None:
     private = keyless.base / "user" / "__runflow_evaluate"
-    play("pages.settings_keep_the_key_secret", on=keyless, given={"key": KEY}, fresh=True)
+    play("pages.settings_keep_the_key_secret", on=keyless, given={"key": KEY})
     assert not (private / "api_key").exists()
     assert json.loads((private / "config.json").read_text()) == {"max_evaluations_per_prompt": 5}
     assert stat.S_IMODE((private / "config.json").stat().st_mode) == 0o600

@@ -39,22 +39,24 @@ def test_the_panel_and_the_history_speak_it(
         "strengths": said["details"]["strengths"],
         "ago": AGO[language],
     }
-    browser.run("languages.shows_a_verdict", server.url, renderer, given=given, fresh=True)
+    browser.run("languages.shows_a_verdict", server.url, renderer, given=given)
 
 
-@pytest.mark.parametrize("language", ["zh", "ja"])
-def test_nodes_and_settings_speak_it(browser: Browser, server: ComfyUI, language: str) -> None:
+def test_nodes_and_settings_speak_it(browser: Browser, server: ComfyUI) -> None:
     """On frontend 1.32 too, which by itself forgets the texts of packs in every language but English."""
+    given = {"languages": [nodes_and_settings(language) for language in ("zh", "ja")]}
+    browser.run("languages.names_nodes_and_settings", server.url, "canvas", given=given)
+
+
+def nodes_and_settings(language: str) -> dict[str, Any]:
     node = words(language, "nodeDefs")["RunflowEvaluateImage"]
-    settings = words(language, "settings")
-    given = {
+    return {
         "language": language,
         "title": node["display_name"],
         "inputs": names(node["inputs"]),
         "outputs": names(node["outputs"]),
-        "settings": [each["name"] for each in settings.values()],
+        "settings": [each["name"] for each in words(language, "settings").values()],
     }
-    browser.run("languages.names_nodes_and_settings", server.url, "canvas", given=given, fresh=True)
 
 
 def test_another_language_needs_no_reload_and_a_variant_is_read_too(
@@ -62,4 +64,4 @@ def test_another_language_needs_no_reload_and_a_variant_is_read_too(
 ) -> None:
     wanted = (("ja", "ja"), ("zh-TW", "zh"), ("en", "en"))
     steps = [(language, words(read, "main")["runflow"]["panel"]["idle"]) for language, read in wanted]
-    browser.run("languages.changes_at_once", servers(NEWEST).url, "canvas", given={"steps": steps}, fresh=True)
+    browser.run("languages.changes_at_once", servers(NEWEST).url, "canvas", given={"steps": steps})

@@ -74,6 +74,23 @@ test('at most three issues are said, of very long ones only the beginning is see
   )
 })
 
+test('how it was judged is said apart from what is wrong, of a batch once', () => {
+  const notes = ['sent as JPEG, quality 90']
+  const failed = { issues: ['a', 'b', 'c', 'd'], notes }
+  const root = say(given(done([verdict('failed', 0.1, failed)])))
+  assert.equal(root.querySelector('.rf-note').textContent, notes[0])
+  assert.equal(root.querySelectorAll('li').length, 2)
+  const batch = say(
+    given(done([verdict('failed', 0.1, failed), verdict('passed', 0.9, { notes })]))
+  )
+  assert.equal(batch.querySelector('.rf-facts').textContent.split(notes[0]).length, 2)
+  const line = say(
+    given(done([verdict('passed', 0.9, { notes, strengths: ['sharp'] })]), { size: 'line' })
+  )
+  assert.ok(line.textContent.includes(notes[0]))
+  assert.ok(COPIES.Text(clean([verdict('failed', 0.1, failed)])[0], null).includes(notes[0]))
+})
+
 test('the bar has a tick at the score that is needed', () => {
   const root = say(given(done([verdict('failed', 0.5)], { min_score: 0.8 })))
   assert.equal(root.querySelector('.rf-tick').getAttribute('style'), 'left:80%')

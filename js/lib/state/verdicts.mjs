@@ -1,4 +1,4 @@
-/** Verdicts and loops as nodes send them, made safe to show. The rules are those of `runflow_api/verdict.py`. */
+/** Verdicts and loops as nodes send them, made safe to show. The rules are those of `runflow_api/evaluation/verdict.py`. */
 import { sum } from '../format.mjs'
 
 /** @typedef {import('../types').Verdict} Verdict */
@@ -27,6 +27,7 @@ export function clean(list) {
     verdict: OUTCOMES.includes(each.verdict) ? each.verdict : 'unknown',
     score: number(each.score),
     issues: texts(each.issues),
+    notes: texts(each.notes),
     strengths: texts(each.strengths),
     judges: opinions(each.judges),
     improved_prompt: each.improved === false ? '' : text(each.improved_prompt),
@@ -75,6 +76,7 @@ export function summary(list) {
     seconds: list.length ? Math.max(...list.map((each) => each.seconds ?? 0)) : null,
     passed: count('passed'),
     judge: JUDGES.find((judge) => list.some((each) => each.judge === judge)) ?? '',
+    notes: [...new Set(list.flatMap((each) => each.notes))],
     reused: list.length > 0 && list.every((each) => each.reused),
     worst: list.reduce((found, each, index) => (rank(each) < rank(list[found]) ? index : found), 0)
   }

@@ -58,6 +58,7 @@ function linesOf(verdict, more, mark, item) {
       ...lines.map(item)
     ]),
     prompt && `${t('details.improved')}: ${prompt}`,
+    ...verdict.notes,
     verdict.id && `ID: ${verdict.id}`
   ]
   return parts.filter(Boolean).join('\n')

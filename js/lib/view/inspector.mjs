@@ -65,6 +65,7 @@ export function inspectorView(given, acts) {
       improved(given, item, acts),
       judges(item, given.more),
       good(item, given.more),
+      item.notes.length > 0 && section('notes', t('details.notes'), bullets(item.notes)),
       loop && attempts(given, loop, acts),
       rating(given, item, acts),
       footer(given, item, acts)

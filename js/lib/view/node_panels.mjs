@@ -316,6 +316,7 @@ const unjudged = (message) => ({
   verdict: 'unknown',
   score: null,
   issues: [message],
+  notes: [],
   strengths: [],
   judges: [],
   improved_prompt: '',

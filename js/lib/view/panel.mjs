@@ -147,7 +147,9 @@ function lineOf(given, content) {
   const lines = linesOf(given, content)
   const first = given.state?.phase === 'waiting' ? lines.join(' · ') : (lines[0] ?? '')
   const warns = given.plan?.warns === true && given.state?.phase !== 'waiting'
-  const text = warns ? planText(given) : first || planText(given)
+  const note = notesOf(given, content)[0]
+  const said = content.sum.outcome === 'passed' ? note || first : first || note
+  const text = warns ? planText(given) : said || planText(given)
   return element(
     'span.rf-cut.rf-quiet.rf-space',
     { class: warns ? 'rf-warn' : '', title: text },
@@ -159,7 +161,9 @@ function lineOf(given, content) {
 function middle(given, content, acts) {
   const { items } = content
   const many = given.state?.phase === 'done' && items.length > 1
-  const lines = linesOf(given, content).slice(0, many ? BESIDE_STRIP : ISSUES)
+  const notes = many ? [] : notesOf(given, content)
+  const room = many ? BESIDE_STRIP : ISSUES
+  const lines = linesOf(given, content).slice(0, notes.length ? room - 1 : room)
   return element(
     'div.rf-middle',
     {},
@@ -177,7 +181,9 @@ function middle(given, content, acts) {
           {},
           lines.map((each) => element('li.rf-cut', { title: each }, each))
         )
-      : element('p.rf-lines', { title: lines.join('\n') }, lines.join('\n'))
+      : element('p.rf-lines', { title: lines.join('\n') }, lines.join('\n')),
+    notes.length > 0 &&
+      element('p.rf-note.rf-cut.rf-quiet', { title: notes.join('\n') }, notes.join(' · '))
   )
 }
 
@@ -198,6 +204,9 @@ function linesOf(given, { sum, verdicts, loop }) {
   const own = worst?.issues.length ? worst.issues : (worst?.strengths ?? [])
   return [...(loop?.warnings ?? []), ...own]
 }
+
+/** How it was judged, apart from what is wrong. @param {Given} given @param {Content} content */
+const notesOf = ({ state }, { sum }) => (state?.phase === 'done' ? sum.notes : [])
 
 /** @param {Given} given */
 export function waitingLines({ state, usual, now }) {
@@ -228,21 +237,23 @@ const waitingText = (code) => (has(`waiting.${code}`) ? t(`waiting.${code}`) : c
 /** @param {Given} given */
 const planText = ({ plan }) => (plan ? t(plan.text, plan.values) : '')
 
-/** Time and credits, of a loop those of all attempts; and what the next Run does. */
+/** Time and credits, of a loop those of all attempts, notes where the strip takes their line; what the next Run does. */
 /** @param {Given} given @param {Content} content @param {Acts} acts */
-function foot(given, { sum, loop }, acts) {
+function foot(given, content, acts) {
   const { state, plan } = given
+  const { sum, loop } = content
   const done = state?.phase === 'done'
   const spent = loop
     ? { ...sum, cost: loop.cost, reused: sum.reused && !loop.cost, seconds: null }
     : sum
   const facts = done ? costAndTime(spent) : []
   if (done && loop?.reason && loop.reason !== sum.outcome) facts.push(loop.reason)
+  if (content.items.length > 1) facts.push(...notesOf(given, content))
   const next = state && (plan?.warns || plan?.judge) ? planText(given) : ''
   return element(
     'div.rf-foot-line',
     {},
-    element('span.rf-quiet.rf-facts', {}, facts.join(' · ')),
+    element('span.rf-quiet.rf-facts', { title: facts.join('\n') }, facts.join(' · ')),
     element(
       'span.rf-cut.rf-next',
       { class: plan?.warns ? 'rf-warn' : 'rf-quiet', title: next },

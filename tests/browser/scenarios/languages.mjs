@@ -2,23 +2,25 @@
 import { expect } from '../editor.mjs'
 import { judged, unique } from '../workflows.mjs'
 
-/** Does `act` with the editor in that language, and leaves it in English. */
-async function speaking(editor, language, act) {
+/** Does `act` with the editor in each language, and leaves it in English. */
+async function speaking(editor, languages, act) {
   const choose = (chosen) => editor.context.request.post(`${editor.url}/settings/Comfy.Locale`, { data: JSON.stringify(chosen), headers: { 'Content-Type': 'application/json' } })
   const visit = async (chosen) => {
     await choose(chosen)
     await editor.visit()
   }
   try {
-    await visit(language)
-    await act()
+    for (const language of languages) {
+      await visit(language)
+      await act(language)
+    }
   } finally {
     await visit('en')
   }
 }
 
 export async function shows_a_verdict(editor, { language, idle, passed, more, strengths, ago }) {
-  await speaking(editor, language, async () => {
+  await speaking(editor, [language], async () => {
     await editor.load(judged(unique('words')))
     await (await editor.panelThat(2, 'idle')).getByText(idle).first().waitFor()
     await editor.runToTheEnd()
@@ -48,8 +50,9 @@ export async function changes_at_once(editor, { steps }) {
   await editor.in(() => window.app.extensionManager.setting.set('Comfy.Locale', 'en'))
 }
 
-export async function names_nodes_and_settings(editor, { language, title, inputs, outputs, settings }) {
-  await speaking(editor, language, async () => {
+export async function names_nodes_and_settings(editor, { languages }) {
+  await speaking(editor, languages.map(({ language }) => language), async (spoken) => {
+    const { title, inputs, outputs, settings } = languages.find(({ language }) => language === spoken)
     const node = await editor.in(() => {
       const made = window.LiteGraph.createNode('RunflowEvaluateImage')
       const names = (sockets) => sockets.map((each) => each.localized_name).sort()
