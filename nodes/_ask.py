@@ -29,7 +29,7 @@ LOOK_S = 0.2
 SEEN_WITHIN_S = 15.0
 """A page that has the pack says within this that it shows the question."""
 REOPENED_WITHIN_S = 30.0
-"""A reload is not a goodbye."""
+"""A reload is no goodbye."""
 LONGEST_REASON = 2_000
 LONGEST_PROMPT = 10_000
 
@@ -100,7 +100,7 @@ class Editor:
         self._client = self._server.client_id or ""
         self._node = node_id or ""
 
-    async def ask(self, asked: Sequence[AskedImage], deadline: Deadline) -> list[PersonAnswer | RunflowError]:
+    async def answers_to(self, asked: Sequence[AskedImage], deadline: Deadline) -> list[PersonAnswer | RunflowError]:
         question = Question(asked, self._client, self._node)
         with _lock:
             _open[question.id] = question
@@ -174,7 +174,7 @@ async def answer(body: Mapping[str, Any], _visitor: object = None) -> dict[str, 
 
 
 async def picture(question_id: str, index: str) -> images.EncodedImage | None:
-    """An image that is asked about, whole and without loss; ``None`` if it is not asked about."""
+    """An image that is asked about, whole and without loss; ``None`` where it is not asked about."""
     with _lock:
         question = _open.get(question_id)
     if question is None or not index.isdecimal() or int(index) >= len(question.asked):

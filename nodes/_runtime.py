@@ -64,13 +64,15 @@ _evaluators_lock = threading.Lock()
 def evaluator() -> Any:
     """The process-wide evaluator: one connection pool, one rate limit, one journal for all prompts.
 
-    A changed configuration gets a new one.
+    A changed configuration gets a new one; the one before is closed when what it has under way has ended.
     """
     from ..runflow_api.evaluation.evaluator import Evaluator  # not needed before a node runs
 
     current = settings()
     with _evaluators_lock:
         if not _evaluators or _evaluators[0].config != current:
+            for before in _evaluators:
+                before.close_when_unused()
             _evaluators[:] = [Evaluator(current, private_directory())]
         return _evaluators[0]
 
@@ -187,7 +189,7 @@ class NodeProgress:
         self.judged = progress.judged
         self.text(progress.text)
         if self._waiting is not None:
-            code = "submitting" if progress.submitted_count < progress.total else progress.code
+            code = "submitting" if progress.submitted_count < progress.total else progress.phase
             self._waiting(code, progress.trouble, judged=len(progress.judged), of=progress.total)
 
     def bar(self) -> None:

@@ -20,9 +20,8 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import wraps
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec
+from typing import Any
 
 from comfy.model_management import InterruptProcessingException
 from comfy_execution.progress import get_progress_state
@@ -53,7 +52,6 @@ NEEDED = {"workflow", "prompt", "node", "identity", "phase", "at", "code", "numb
 """What is read of a state that was written, maybe by another version."""
 
 log = logging.getLogger("runflow_evaluate")
-P = ParamSpec("P")
 State = dict[str, Any]
 States = dict[str, list[State]]
 """Of one workflow: for each node its states, newest first."""
@@ -235,17 +233,13 @@ def panel_states() -> Shown:
         return _shown[0]
 
 
-def _logs_trouble(method: Callable[Concatenate[Panel, P], None]) -> Callable[Concatenate[Panel, P], None]:
+@contextmanager
+def _logged_trouble() -> Iterator[None]:
     """What goes wrong with showing is logged: it costs no verdict."""
-
-    @wraps(method)
-    def call(panel: Panel, *args: P.args, **kwargs: P.kwargs) -> None:
-        try:
-            method(panel, *args, **kwargs)
-        except Exception:
-            log.exception("What node %s shows could not be kept or sent.", panel.node)
-
-    return call
+    try:
+        yield
+    except Exception:
+        log.exception("What a node shows could not be kept or sent.")
 
 
 class Panel:
@@ -257,9 +251,9 @@ class Panel:
         self._clone, self._index = "", 0
         self._started, self._has_ended = time.time(), False
         self._said: tuple[Any, ...] = ()
-        self._find_node()
+        with _logged_trouble():
+            self._find_node()
 
-    @_logs_trouble
     def _find_node(self) -> None:
         context = get_executing_context()
         if context is None:
@@ -278,26 +272,38 @@ class Panel:
             self._said = said
             self._send(WAITING, code=code, message=message, numbers=numbers, at=self._started)
 
-    @_logs_trouble
     def done(self, verdicts: Sequence[State], loop: State | None = None, min_score: float = 0.0) -> None:
         """What came out, as ``ui.runflow`` has it. Of a list of values, with what came out of the others."""
         self._has_ended = True
-        joined = panel_states().joined(self.prompt, self._clone, self._index, verdicts)
-        self._send(DONE, verdicts=joined, loop=loop, min_score=min_score)
+        more = {
+            "verdicts": panel_states().joined(self.prompt, self._clone, self._index, verdicts),
+            "min_score": min_score,
+        }
+        failure = self._failure()
+        if failure is None:
+            self._send(DONE, loop=loop, **more)
+        else:
+            self._send(STOPPED, code=failure["code"], message=failure["message"], **more)
 
     def stopped(self, code: str, message: str = "") -> None:
         self._has_ended = True
         self._send(STOPPED, code=code, message=message)
 
-    @_logs_trouble
     def cancelled(self) -> None:
-        """Somebody pressed Cancel, or something else failed. What failed here, at another value of a list, stays."""
+        """Somebody pressed Cancel, or something else failed."""
         self._has_ended = True
-        known = (each for each in panel_states().of(self.workflow) if each["node"] == self.node)
-        if not any(each["prompt"] == self.prompt and each["phase"] == STOPPED for each in known):
-            self.stopped(CANCELLED)
+        if self._failure() is None:
+            self._send(STOPPED, code=CANCELLED)
 
-    @_logs_trouble
+    def _failure(self) -> State | None:
+        """What failed at another value of the node's list: that stays, whatever becomes of this one."""
+        known = (
+            each
+            for each in panel_states().of(self.workflow)
+            if (each["node"], each["prompt"]) == (self.node, self.prompt)
+        )
+        return next((each for each in known if each["phase"] == STOPPED and each["code"] != CANCELLED), None)
+
     def _send(self, phase: str, **more: Any) -> None:
         if not self.node:
             return
@@ -306,9 +312,11 @@ class Panel:
             "phase": phase, "at": time.time(), "code": "", "message": "", "numbers": {}, "min_score": 0.0,
             "verdicts": [], "loop": None, "made_from": "", **more,
         }  # fmt: skip
-        panel_states().put(state)
-        numbers = {**state["numbers"], "elapsed": time.time() - self._started} if phase == WAITING else state["numbers"]
-        PromptServer.instance.send_sync(EVENT, {**state, "numbers": numbers}, self.client)
+        elapsed = {"elapsed": time.time() - self._started} if phase == WAITING else {}
+        with _logged_trouble():
+            panel_states().put(state)
+            sent = {**state, "numbers": {**state["numbers"], **elapsed}}
+            PromptServer.instance.send_sync(EVENT, sent, self.client)
 
 
 @contextmanager

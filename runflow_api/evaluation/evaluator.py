@@ -12,12 +12,14 @@ import functools
 import logging
 import os
 import time
+import weakref
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
+from queue import SimpleQueue
 from typing import ParamSpec, TypeVar
 
 import pydantic
@@ -106,6 +108,12 @@ class Evaluator:
         wait(list(self._ending), timeout=CLEAN_UP_S)
         self.client.close()
         self.bookkeeper.close()
+
+    def close_when_unused(self) -> None:
+        """Close it once nobody holds it any more; what is under way goes on, and is noted in the journal."""
+        unused: SimpleQueue[None] = SimpleQueue()
+        weakref.finalize(self, unused.put, None).atexit = False
+        background.call(_close_unused, unused, self._ending, self.client, self.bookkeeper)
 
     def journal(self) -> Journal:
         """The journal, opened on first use. Raises ``JournalError`` if that cannot be done."""
@@ -412,6 +420,16 @@ def _say_that_nothing_was_submitted(item: BatchItem, error: RunflowError) -> Non
     if error is not item.too_large:
         error.may_have_been_accepted = not item.row.is_new
         error.cost = failures.COSTS[Acceptance.NOT_SENT if item.row.is_new else Acceptance.MAYBE_ACCEPTED]
+
+
+def _close_unused(
+    unused: SimpleQueue[None], ending: set[Future[None]], client: RunflowClient, bookkeeper: Bookkeeper
+) -> None:
+    unused.get()
+    wait(list(ending), timeout=CLEAN_UP_S)
+    client.close()
+    if not bookkeeper.trouble:  # otherwise it may keep in memory what it carries over when the journal is back
+        bookkeeper.close()
 
 
 def _hash_of(image: Picture | ImageUrl) -> str:

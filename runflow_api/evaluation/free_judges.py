@@ -61,7 +61,7 @@ class FreeJudges:
         batch = items[0].batch
         model = self._model_of(batch.job, batch.deadline)
         progress = Progress(
-            len(items), submitted_count=len(items), what=f"{model.name} {model.where}", code="answering"
+            len(items), submitted_count=len(items), what=f"{model.name} {model.where}", phase="answering"
         )
         ticker = asyncio.create_task(report_progress(progress, report))
         verdicts: list[Verdict] = []
@@ -112,7 +112,7 @@ class FreeJudges:
                 cost="Nothing was paid.",
                 advice=WHERE_TO_SET_A_MODEL,
             )
-        from ..model_judge.endpoint import ChatEndpoint  # not needed if nobody configured one
+        from ..model_judge.endpoint import ChatEndpoint  # not needed where nobody configured one
 
         key = config.model_key.get_secret_value() if config.model_key else ""
         return ChatEndpoint(
@@ -126,12 +126,12 @@ class FreeJudges:
     ) -> list[Verdict]:
         """The person's verdict of each image; all that are not known yet are shown at once.
 
-        ``verdicts``: what another judge said of each, ``None`` if nobody was asked.
+        ``verdicts``: what another judge said of each, ``None`` where nobody was asked.
         """
         known = [await self._processor.run(self._begin, item, PERSON, _person_key(item)) for item in items]
         new = [index for index, each in enumerate(known) if not isinstance(each, Evaluation)]
         progress = Progress(
-            len(new), submitted_count=len(new), what="you: accept or reject in the editor", code="asking"
+            len(new), submitted_count=len(new), what="you: accept or reject in the editor", phase="asking"
         )
         ticker = asyncio.create_task(report_progress(progress, report))
         try:
@@ -162,7 +162,7 @@ class FreeJudges:
     async def ask_where_unjudged(
         self, items: Sequence[BatchItem], verdicts: list[Verdict], report: Report
     ) -> list[Verdict]:
-        """Let the person say what nobody else said; if there is no answer, what was there stays and says so."""
+        """Let the person say what nobody else said; where there is no answer, what was there stays and says so."""
         asked = [item for item, verdict in zip(items, verdicts, strict=True) if _is_unjudged(verdict)]
         if not asked:
             return verdicts
@@ -175,12 +175,12 @@ class FreeJudges:
         if batch.job.person is None:
             return [nobody_to_ask() for _ in asked]
         deadline = Deadline.after(batch.job.options.timeout_s, batch.deadline.cancelled)  # whatever others took before
-        return await batch.job.person.ask(asked, deadline)
+        return await batch.job.person.answers_to(asked, deadline)
 
     # --- the journal ------------------------------------------------------------------------------
 
     def _begin(self, item: BatchItem, judge: str, key: str) -> Evaluation | Row | None:
-        """What was said before, otherwise a row to keep what will be said in; ``None`` if it cannot be kept."""
+        """What was said before, else a row to keep what will be said in; ``None`` where it cannot be kept."""
         job = item.batch.job
         request = Request(
             request_hash=key,
@@ -243,7 +243,7 @@ def _is_unjudged(verdict: Verdict) -> bool:
 
 
 def _with_answer(verdict: Verdict, answer: Verdict | None) -> Verdict:
-    """The person's verdict if there is one; otherwise the one before, which says that nobody answered."""
+    """The person's verdict where there is one; otherwise the one before, which says that nobody answered."""
     if answer is None or answer.error is None:
         return answer or verdict
     if verdict.error is None:

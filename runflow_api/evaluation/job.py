@@ -25,7 +25,7 @@ Image = npt.NDArray[Any]
 
 @dataclass(frozen=True, eq=False)
 class AskedImage:
-    """One image as a person is asked about it; ``verdict`` is what another judge said, if one was asked."""
+    """One image as a person is asked about it; ``verdict`` is what another judge said, where one was asked."""
 
     picture: Picture
     prompt: str
@@ -45,7 +45,7 @@ class PersonAnswer:
 class Person(Protocol):
     """Somebody at the editor."""
 
-    async def ask(self, asked: Sequence[AskedImage], deadline: Deadline) -> list[PersonAnswer | RunflowError]:
+    async def answers_to(self, asked: Sequence[AskedImage], deadline: Deadline) -> list[PersonAnswer | RunflowError]:
         """One for each image, in order: the answer, or why there is none. Never raises a ``RunflowError``."""
 
 
@@ -56,7 +56,7 @@ class Job:
     A ``Picture`` in place of an array shares its pixels and their hash with whoever else has it.
     ``prompt_token`` names what the person started once: the queued prompt, or the run of the command line.
     Without ``wait`` an image ends when Runflow has taken it: its verdict is unknown and carries the id. ``model`` is
-    asked by the judge *model*, otherwise what is configured; ``person`` is ``None`` if nobody is at an editor.
+    asked by the judge *model*, else what is configured; ``person`` is ``None`` where nobody is at an editor.
     """
 
     images: Sequence[Image | Picture | ImageUrl]
@@ -89,7 +89,7 @@ class CostEstimate:
 
 @dataclass(eq=False)
 class Batch:
-    """What the images of one job share. ``price`` is the quoted one, if a limit in credits needs it."""
+    """What the images of one job share. ``price`` is the quoted one, where a limit in credits needs it."""
 
     job: Job
     deadline: Deadline
@@ -123,7 +123,7 @@ class BatchItem:
     """Whether another node or process shows the bill: one evaluation costs once, however many wait for it."""
     notes: list[str] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
-    """Its rows in the journal, the one in use last: another one is begun if the first was refused as too large."""
+    """Its rows in the journal, the one in use last: another one is begun where the first was refused as too large."""
 
     @property
     def row(self) -> Row:

@@ -118,7 +118,7 @@ class Progress:
     trouble: str = ""
     started: float = field(default_factory=time.monotonic)
     what: str = "the verdict"
-    code: str = "judging"
+    phase: str = "judging"
     """What the page says in words: judging, answering (a model), asking (a person)."""
 
     @property

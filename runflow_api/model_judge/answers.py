@@ -1,4 +1,4 @@
-"""Yes or no, read strictly: an answer that does not begin with one of the two is not an answer.
+"""Yes or no, read strictly: an answer that does not begin with one of the two is no answer.
 
 A model that rambles, hedges, answers with both words or is cut off while it thinks has not measured anything.
 Guessing what it meant would turn babble into a verdict.
@@ -38,29 +38,29 @@ _HEDGE = re.compile(
 
 
 @dataclass(frozen=True)
-class Answer:
-    """``is_yes`` is ``None`` if the model said neither; ``reason`` is what it said beside, on one line."""
+class YesOrNo:
+    """``is_yes`` is ``None`` where the model said neither; ``reason`` is what it said beside, on one line."""
 
     is_yes: bool | None
     reason: str
 
 
-def read_answer(text: str) -> Answer:
+def read_answer(text: str) -> YesOrNo:
     """What the model answered to a question for yes or no."""
     spoken = spoken_text(text)
     if spoken is None:
-        return Answer(None, "the answer was cut off while the model was thinking")
+        return YesOrNo(None, "the answer was cut off while the model was thinking")
     plain = _LABEL.sub("", spoken.lstrip(_DECORATION)).lstrip(_DECORATION)
     word, rest = _first_word(plain)
     is_yes = True if word in YES else False if word in NO else None
     said = rest.lstrip(f"{_DECORATION}{_SENTENCE_MARKS}-\u2013\u2014/|")
     if is_yes is None or not _stands_alone(rest) or _takes_it_back(said, is_yes):
-        return Answer(None, _shortened(spoken) or "the answer was empty")
-    return Answer(is_yes, _shortened(said))
+        return YesOrNo(None, _shortened(spoken) or "the answer was empty")
+    return YesOrNo(is_yes, _shortened(said))
 
 
 def spoken_text(text: str) -> str | None:
-    """An answer without its thinking and its template's marks; ``None`` if the thinking never ended."""
+    """An answer without its thinking and its template's marks; ``None`` where the thinking never ended."""
     text = _THINKING.sub(" ", text)
     _, closing, after = text.rpartition("</think>")  # some templates open the thinking themselves
     text = after if closing else text

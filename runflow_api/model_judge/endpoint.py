@@ -130,7 +130,7 @@ class ChatEndpoint:
         return bytes(data)
 
     def _read(self, status: int, data: bytes) -> str:
-        said = f"(HTTP {status}: {_said(data)})"
+        said = f"(HTTP {status}: {_error_text(data)})"
         if status in (401, 403):
             raise self._misconfigured(f"refused the key {said}.", _WHAT_TO_SET, code="MODEL_REFUSED")
         if status in (400, 404, 405, 422) or 300 <= status < 400:
@@ -147,11 +147,11 @@ class ChatEndpoint:
         try:
             content = json.loads(data)["choices"][0]["message"]["content"]
         except (ValueError, RecursionError, LookupError, TypeError) as error:
-            raise self._unusable(f"“{_said(data)}”") from error
+            raise self._unusable(f"“{_error_text(data)}”") from error
         if isinstance(content, list):  # some servers answer in parts
             content = "".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
         if content is not None and not isinstance(content, str):
-            raise self._unusable(f"“{_said(data)}”")
+            raise self._unusable(f"“{_error_text(data)}”")
         return content or ""
 
     def _too_slow(self) -> errors.RunflowError:
@@ -207,7 +207,7 @@ def _data_uri(pixels: PixelImage) -> str:
     return data_uri(EncodedImage(buffer.getvalue(), "image/png"))
 
 
-def _said(data: bytes) -> str:
+def _error_text(data: bytes) -> str:
     """The server's own words, on one line and short."""
     text = data[:4096].decode("utf-8", "replace")
     try:

@@ -1,7 +1,7 @@
 """A verdict from a vision model that the person has: one question for each requirement, and what came back.
 
 Everything is asked in one order and at one wording, so that the same image, question and model give the same
-verdict. What the model does not answer with yes or no is unmeasured and counts neither way; if nothing was
+verdict. What the model does not answer with yes or no is unmeasured and counts neither way; where nothing was
 measured there is no verdict. The reasons are the model's own and are never dressed up as Runflow's.
 """
 
@@ -19,7 +19,7 @@ from typing import Protocol
 from ..api.models import Action, Evaluation, JudgeIssue, JudgeOpinion
 from ..errors import NotJudgedError
 from ..images import PixelImage
-from .answers import Answer, read_answer, spoken_text
+from .answers import YesOrNo, read_answer, spoken_text
 from .requirements import WORDING, Requirement, requirements_of, rewrite_question
 
 LONGEST_NAME = 80
@@ -47,14 +47,14 @@ class VisionModel(Protocol):
     def answer(self, image: PixelImage, question: str) -> str:
         """The model's words about an image, uint8 (H, W, 1, 3 or 4). Blocks.
 
-        Raises ``NotJudgedError`` if it cannot answer now, ``ConfigurationError`` if it never will.
+        Raises ``NotJudgedError`` where it cannot answer now, ``ConfigurationError`` where it never will.
         """
 
 
 @dataclass(frozen=True)
 class _Opinion:
     requirement: Requirement
-    answer: Answer
+    answer: YesOrNo
 
     @property
     def issue(self) -> str:
@@ -69,8 +69,8 @@ def judge(model: VisionModel, image: PixelImage, *, prompt: str = "", instructio
     """Ask ``model`` about one image, uint8 (H, W, C), and write down what it said as an ``Evaluation``.
 
     ``weighted_pass_rate`` is the share of yes among the measured requirements, ``overall_passed`` whether none of
-    them is no; both ``None`` if none was measured. ``action.improved_prompt`` is the model's rewrite of
-    ``prompt`` against what failed only. Raises ``NotJudgedError`` if there is nothing to ask about, and
+    them is no; both ``None`` where none was measured. ``action.improved_prompt`` is the model's rewrite of
+    ``prompt`` against what failed only. Raises ``NotJudgedError`` where there is nothing to ask about, and
     whatever ``model.answer`` raises.
     """
     started = time.perf_counter()

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from concurrent.futures import CancelledError
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -695,6 +695,36 @@ def test_a_journal_that_cannot_be_used_never_stops_an_evaluation(
         again = judge(evaluator, picture())
     assert again[0].reused  # this process still remembers
     evaluator.close()
+
+
+def connections_to(journal: Path) -> int:
+    count = 0
+    for link in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):  # closed meanwhile
+            count += os.readlink(link) == str(journal)
+    return count
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts open files as Linux shows them")
+def test_an_evaluator_that_is_replaced_is_closed_when_what_it_has_under_way_has_ended(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
+    sandbox.latency = 1.0
+    evaluator = make_evaluator(sandbox, tmp_path)
+    journal = evaluator.bookkeeper.journal().store
+    file = tmp_path / "sandbox" / "journal.sqlite3"
+    assert str(file) in journal.where
+    under_way = [background.start(evaluator.evaluate(Job((picture(n),), Question()))) for n in range(3)]
+    evaluator.close_when_unused()
+    del evaluator
+    for each in under_way:
+        assert each.result(timeout=30).outcome in (PASSED, FAILED)
+    give_up = time.monotonic() + 10
+    while connections_to(file) and time.monotonic() < give_up:
+        time.sleep(0.05)
+    assert connections_to(file) == 0
+    with Journal.open(None, tmp_path / "sandbox") as again:
+        assert [row.state for row in again.history()] == ["completed"] * 3
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no limit on the size of a file")

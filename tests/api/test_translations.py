@@ -43,8 +43,9 @@ SAME = {
     "RunflowEvaluate_Judge.options.runflow",
     "RunflowReferenceImage.inputs.url.name",
     "RunflowEvaluationDetails.outputs.8.name",
+    "RunflowJudgeModel.inputs.clip.name",
 }
-"""Names that are the same in every language: of the product, of a choice, and what is called URL or JSON."""
+"""Names that are the same in every language: of the product, of a choice, and what is called CLIP, URL or JSON."""
 SCRIPTS = "\n".join(path.read_text("utf-8") for path in sorted((ROOT / "js").rglob("*js")))
 LETTERS = {"zh": r"[\u4e00-\u9fff]", "ja": r"[\u3040-\u30ff\u4e00-\u9fff]"}
 PLACES = re.compile(r"\{\w+\}|%\w+%")
@@ -140,7 +141,7 @@ def test_the_words_of_a_report_are_translated_plain_text(language: str) -> None:
 
 
 def test_the_words_of_a_report_are_installed_with_it() -> None:
-    files = 'package-data = { "runflow_api.report" = ["texts/*.json", "templates/*.html"] }'
+    files = '"runflow_api.report" = ["texts/*.json", "templates/*.html"]'
     assert files in (ROOT / "pyproject.toml").read_text("utf-8")
 
 

@@ -52,8 +52,9 @@ def workflow(path: Path) -> Any:
 def test_an_example_opens_with_every_node_in_its_place(
     browser: Browser, server: ComfyUI, renderer: str, path: Path
 ) -> None:
-    names_the_missing = browser.run("examples.opens", server.url, renderer, given={"workflow": workflow(path)})
-    assert names_the_missing == (path.stem == NEEDS_A_MODEL)
+    misses = path.stem == NEEDS_A_MODEL
+    given = {"workflow": workflow(path), "misses": misses}
+    assert browser.run("examples.opens", server.url, renderer, given=given) == misses
 
 
 @pytest.mark.parametrize("path", BLUEPRINTS, ids=lambda path: path.stem)
@@ -66,8 +67,9 @@ def test_the_inside_of_a_blueprint_lies_in_its_place(
 @each_workflow
 def test_an_example_runs_from_the_editor(browser: Browser, server: ComfyUI, sandbox: Sandbox, path: Path) -> None:
     sandbox.add_verdict(PASSES)
-    changes = SMALL if path.stem == NEEDS_A_MODEL else {}
-    browser.run("examples.runs", server.url, "canvas", given={"workflow": workflow(path), "changes": changes})
+    misses = path.stem == NEEDS_A_MODEL
+    given = {"workflow": workflow(path), "changes": SMALL if misses else {}, "misses": misses}
+    browser.run("examples.runs", server.url, "canvas", given=given)
 
 
 @pytest.mark.parametrize(("verdict", "side"), [(PASSES, "passed"), (FAILS, "failed")], ids=["passed", "failed"])

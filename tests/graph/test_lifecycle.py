@@ -20,6 +20,8 @@ from runflow_api.sandbox.app import Fault, Sandbox
 SUBMIT, READ = "/v1/evaluations", "/v1/evaluations/[0-9a-f-]{36}"
 SLOW_NODES = Path(__file__).parent / "slow_nodes"
 LATENCY = 0.2
+CANCEL_S, EXIT_S = 1.0, 3.0
+"""What the pack promises, whatever the network does. On a busy machine such a test is tried again."""
 LESS_THAN_ANY_HANG_S = 15
 _seeds = itertools.count(1000)
 
@@ -84,12 +86,16 @@ def gate(server: ComfyUI, seed: int | None = None, count: int = 1) -> dict[str, 
     return prompt
 
 
-def cancel(server: ComfyUI, prompt_id: str) -> None:
-    """Cancel, and see that the prompt ends long before anything that hangs; `benchmarks/cancelling.py` has seconds."""
+def seconds_to_cancel(server: ComfyUI, prompt_id: str) -> float:
+    started = time.monotonic()
     server.interrupt()
-    assert server.wait(prompt_id, timeout=LESS_THAN_ANY_HANG_S, check=False).interrupted
+    history = server.wait(prompt_id, timeout=LESS_THAN_ANY_HANG_S, check=False)
+    took = time.monotonic() - started
+    assert history.interrupted
+    return took
 
 
+@pytest.mark.timing
 def test_cancel_takes_effect_in_every_state_of_the_wait_and_the_next_queue_pays_once(
     server: ComfyUI, sandbox: Sandbox, since: Since
 ) -> None:
@@ -113,7 +119,7 @@ def test_cancel_takes_effect_in_every_state_of_the_wait_and_the_next_queue_pays_
             fresh = [each for each in sandbox.requests[:before] if each.method == fault.method]
             wanted = [each for each in fresh if fault.matches(fault.method, each.path)]
             sandbox.wait_for_requests(fault.method, fault.path, len(wanted) + 1 + skipped)
-        cancel(server, prompt_id)
+        assert seconds_to_cancel(server, prompt_id) < CANCEL_S, state
         sandbox.clear_faults()
         before_again = since.evaluations
         server.run(prompt)
@@ -149,13 +155,14 @@ def test_a_restart_after_completion_pays_nothing(server: ComfyUI, since: Since) 
     assert since.bills == 1
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("fault", [Fault("POST", SUBMIT, "hang", times=None), Fault("GET", READ, "hang", times=None)])
 def test_exit_does_not_wait_for_the_network(server: ComfyUI, sandbox: Sandbox, fault: Fault) -> None:
     sandbox.add_fault(fault)
     asked = len(sandbox.wait_for_requests(fault.method, fault.path, 0))
     server.post(gate(server, count=5))
     sandbox.wait_for_requests(fault.method, fault.path, asked + 3)
-    assert server.stop(2 * LESS_THAN_ANY_HANG_S) < LESS_THAN_ANY_HANG_S
+    assert server.stop(LESS_THAN_ANY_HANG_S) < EXIT_S
 
 
 def test_evaluations_go_on_beside_a_node_that_blocks(server: ComfyUI, sandbox: Sandbox) -> None:
@@ -192,7 +199,7 @@ def test_images_that_were_cancelled_before_their_verdict_are_kept(server: ComfyU
     asked = len(sandbox.wait_for_requests("GET", READ, 0))
     prompt_id = server.post(gate(server))
     sandbox.wait_for_requests("GET", READ, asked + 1)
-    cancel(server, prompt_id)
+    seconds_to_cancel(server, prompt_id)
     deadline = time.monotonic() + 5
     while not (found := set(folder.glob("*.png")) - before) and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -6,11 +6,14 @@ import csv
 import http.client
 import io
 import json
+import os
 import re
 import socket
 import stat
+import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -256,6 +259,28 @@ def test_settings_are_kept_and_go_back_to_the_default(server: ComfyUI, private: 
     assert ask(server, "GET", "days")[1]["limits"]["credits"] == 2.5
     ask(server, "POST", "settings", {"max_credits_per_day": None, "keep_thumbnails": None})
     assert json.loads((private / "config.json").read_text()) == {}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts open files as Linux shows them")
+def test_changed_settings_leave_no_connection_to_the_journal_behind(server: ComfyUI, private: Path) -> None:
+    def connections() -> int:
+        assert server.process is not None
+        count = 0
+        for link in Path(f"/proc/{server.process.pid}/fd").iterdir():
+            with suppress(OSError):  # closed meanwhile
+                count += "journal" in os.readlink(link)
+        return count
+
+    ask(server, "GET", "history")
+    before = connections()
+    assert before > 0
+    for concurrency in range(2, 12):
+        ask(server, "POST", "settings", {"concurrency": concurrency})
+        assert ask(server, "GET", "history")[0] == 200
+    give_up = time.monotonic() + 20
+    while connections() > before and time.monotonic() < give_up:
+        time.sleep(0.1)
+    assert connections() <= before
 
 
 @pytest.mark.parametrize(

@@ -270,9 +270,8 @@ async function mend({ node }, remedy) {
 
 /** @param {Panel} panel */
 async function openDetails(panel) {
-  const { inspect, isOpen } = await import('./popover.mjs')
+  const { inspect } = await import('./popover.mjs')
   const gestures = await import('../gestures/take_attempt.mjs')
-  if (opened?.panel === panel && isOpen(opened.subject)) Object.assign(opened.subject, {})
   const { node } = panel
   const loop = () => contentOf(panel.given?.state ?? null).loop
   const subject = {

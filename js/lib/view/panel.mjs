@@ -111,10 +111,12 @@ function scoreOf({ state, size }, { sum, verdicts }) {
 function chips({ state, outdated, picked, size, now }, { sum, loop }) {
   if (state?.phase !== 'done') return []
   const known = ['local', 'preflight', 'model', 'person'].includes(sum.judge)
+  const local = sum.judge === 'local' && size === 'line'
+  const judge = local ? t('panel.local_line') : t(`panel.${sum.judge}`)
   const earlier = size === 'whole' && now - state.at * 1000 > EARLIER_MS
   return [
     outdated && t('panel.outdated'),
-    known && t(`panel.${sum.judge}`),
+    known && judge,
     picked && loop?.winner.images.includes(picked) && t('panel.yours'),
     earlier && ago(state.at * 1000, now)
   ].filter(Boolean)

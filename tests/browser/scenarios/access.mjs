@@ -54,9 +54,12 @@ export async function works_by_keyboard(editor) {
     await editor.frames(20) // Vue nodes are drawn anew at the end of a run, on a busy machine late
   }
   await editor.page.keyboard.press('Enter')
-  const close = editor.page.locator('.rf-inspector').getByRole('button', { name: 'Close' })
+  const inspector = editor.page.locator('.rf-inspector')
+  const close = inspector.getByRole('button', { name: 'Close' })
   await close.waitFor()
   expect(await focused(close), 'the focus goes in')
+  for (const part of ['.rf-judge', '.rf-rating']) await inspector.locator(part).first().waitFor() // read from the journal
+  expect(await focused(close), 'and stays there when the journal was read')
   const order = []
   for (let step = 0; step < 9; step++) {
     await editor.page.keyboard.press('Tab')
