@@ -57,8 +57,9 @@ class RunflowEvaluateImage(io.ComfyNode):
                     placeholder="What must be right",  # otherwise frontend 1.32 shows the id
                     default="",
                     tooltip=(
-                        "In your own words, one requirement a line. Needs a Runflow key or a vision model. With local, "
-                        "words in quotation marks are looked for in the picture where the optional reader is installed."
+                        "In your own words, one requirement per line. Needs a Runflow key or a vision model. With "
+                        "local, words in quotation marks are looked for in the picture if the optional reader is "
+                        "installed."
                     ),
                 ),
                 io.Combo.Input(

@@ -36,25 +36,25 @@ class RunflowJudgeModel(io.ComfyNode):
             node_id="RunflowJudgeModel",
             display_name="Judge with My Model",
             description=(
-                "Makes a judge of a text encoder that sees and writes, such as Qwen3-VL, Qwen3.5 or Gemma 3, which "
-                "many image models have loaded anyway. It answers one yes/no question for each line of What must be "
-                "right, on this machine and for nothing. Connect it to judge_model of Evaluate Image Quality."
+                "Makes a judge of a text encoder that can see and write, such as Qwen3-VL, Qwen3.5 or Gemma 3, which "
+                "many image models load anyway. It answers one yes/no question for each line of What must be right, "
+                "on this machine and free. Connect it to judge_model of Evaluate Image Quality."
             ),
             inputs=[
-                io.Clip.Input("clip", tooltip="From Load CLIP: a text encoder that sees images and writes text."),
+                io.Clip.Input("clip", tooltip="From Load CLIP: a text encoder that can see images and write text."),
                 io.Int.Input(
                     "max_length",
                     optional=True,
                     default=256,
                     min=16,
                     max=8192,
-                    tooltip="Longest answer in tokens. A model that thinks first needs 1000 and more.",
+                    tooltip="The longest answer in tokens. A model that thinks first needs 1000 or more.",
                 ),
                 io.Boolean.Input(
                     "thinking",
                     optional=True,
                     default=False,
-                    tooltip="Let the model think first, where it can: slower, and it needs a larger max_length.",
+                    tooltip="Let the model think first, if it can: slower, and needs a larger max_length.",
                 ),
             ],
             outputs=[JudgeModelType.Output("judge_model", display_name="judge_model")],

@@ -17,7 +17,7 @@ from runflow_api.journal.journal import Journal, JournalError
 # --- schema ---------------------------------------------------------------------------------------
 
 
-def made_with(file: Path, steps: tuple[migrations.Migration, ...]) -> None:
+def journal_after(file: Path, steps: tuple[migrations.Migration, ...]) -> None:
     engine = sa.create_engine(f"sqlite:///{file}")
     with engine.begin() as connection:
         migrations.migrate(connection, steps)
@@ -28,7 +28,7 @@ def made_with(file: Path, steps: tuple[migrations.Migration, ...]) -> None:
 def test_a_journal_of_every_older_schema_opens_with_its_rows(tmp_path: Path, version: int) -> None:
     file = tmp_path / "journal.sqlite3"
     if version:
-        made_with(file, migrations.MIGRATIONS[:version])
+        journal_after(file, migrations.MIGRATIONS[:version])
         with closing(sqlite3.connect(file)) as old:
             old.executescript(ROWS_OF_SCHEMA_1)
     with Journal.open(None, tmp_path) as book:
@@ -66,7 +66,7 @@ def test_a_later_migration_runs_once_and_keeps_the_rows(tmp_path: Path) -> None:
         begin(book)
     file = tmp_path / "journal.sqlite3"
     for _ in range(2):
-        made_with(file, (*migrations.MIGRATIONS, add_note))
+        journal_after(file, (*migrations.MIGRATIONS, add_note))
     with closing(sqlite3.connect(file)) as now:
         assert now.execute("SELECT note FROM runflow_evaluations").fetchall() == [(None,)]
         versions = [number for (number,) in now.execute("SELECT version FROM runflow_schema_version ORDER BY 1")]

@@ -23,7 +23,7 @@ from server import PromptServer
 PIXELS = {"width": ("INT", {"default": 64, "max": 4096}), "batch": ("INT", {"default": 1})}
 
 
-def noted(kind: str, **what: Any) -> None:
+def record_event(kind: str, **what: Any) -> None:
     line = json.dumps({"kind": kind, **what}) + "\n"
     with open(os.path.join(folder_paths.get_output_directory(), "runs.jsonl"), "a", encoding="utf-8") as file:
         file.write(line)
@@ -48,7 +48,7 @@ class TestGenerate:
     RETURN_TYPES, FUNCTION, CATEGORY = ("IMAGE",), "run", "testing"
 
     def run(self, prompt, seed, width=64, batch=1, name=""):
-        noted("generate", prompt=prompt, seed=seed, name=name)
+        record_event("generate", prompt=prompt, seed=seed, name=name)
         return (torch.stack([picture(width, prompt, seed, index) for index in range(batch)]),)
 
 
@@ -63,7 +63,7 @@ class TestRecord:
         return True
 
     def run(self, value, name):
-        noted("record", name=name, value=_described(value))
+        record_event("record", name=name, value=_described(value))
         return {}
 
 
@@ -230,7 +230,7 @@ class TestSleep:
     RETURN_TYPES, FUNCTION, CATEGORY = ("IMAGE",), "run", "testing"
 
     async def run(self, image, number, at, seconds):
-        noted("sleep", number=number)
+        record_event("sleep", number=number)
         for _ in range(int(seconds * 20) if number == at else 0):
             comfy.model_management.throw_exception_if_processing_interrupted()
             await asyncio.sleep(0.05)
