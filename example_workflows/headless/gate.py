@@ -107,7 +107,10 @@ class Server:
         return self._answer(self._session.get(self._base + path, timeout=ANSWER_WITHIN_S))
 
     def post(self, path: str, **content: Any) -> Any:
-        return self._answer(self._session.post(self._base + path, timeout=ANSWER_WITHIN_S, **content))
+        response = self._session.post(self._base + path, timeout=ANSWER_WITHIN_S, **content)
+        if path == "/prompt" and response.status_code == 400:
+            raise NotJudgedError(f"ComfyUI refused the workflow: {response.text[:500]}")
+        return self._answer(response)
 
     def _answer(self, response: requests.Response) -> Any:
         if not response.ok:
