@@ -59,5 +59,7 @@ export async function catch_up_in_subgraphs(editor) {
   })
   await editor.page.waitForFunction(() => document.querySelectorAll('.rf-panel[data-outcome="failed"]').length >= 2)
   await editor.in(() => window.app.canvas.setGraph(window.app.graph))
+  const badges = await editor.in(() => window.app.graph.nodes.find((node) => node.subgraph).badges.map((each) => (typeof each === 'function' ? each() : each).text))
+  expect(badges.some((each) => each?.includes('✕ 0.41')), 'from outside, the host says what came out inside (N6)', badges)
   editor.troubles.splice(0, Infinity, ...editor.troubles.filter((each) => !each.includes('cleanup event listeners'))) // frontend 1.32's own
 }
