@@ -208,7 +208,7 @@ def test_a_lost_body_that_cannot_be_made_again_is_not_waited_for_until_the_time_
         judge(make_evaluator(sandbox, tmp_path), picture(), options=as_asset)
     lose_spool(tmp_path)
     started = time.monotonic()
-    with pytest.raises(errors.EvaluationTimeoutError, match="nothing is paid twice: run again later"):
+    with pytest.raises(errors.EvaluationTimeoutError, match="nothing is paid for twice: run again later"):
         judge(make_evaluator(sandbox, tmp_path), picture(), options=as_asset, prompt_token="two")
     assert time.monotonic() - started < 10.0
     assert sandbox.bills == []
