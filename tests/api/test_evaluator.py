@@ -218,7 +218,7 @@ def test_a_lost_body_that_cannot_be_made_again_is_not_waited_for_until_the_time_
     ("end", "text"),
     [
         (lambda journal, row: journal.abandon(row), "gave up. It may have been billed"),
-        (lambda journal, row: journal.record_refusal(row, "UNAUTHORIZED"), r"not taken \(UNAUTHORIZED\)"),
+        (lambda journal, row: journal.record_refusal(row, "UNAUTHORIZED"), r"not accepted \(UNAUTHORIZED\)"),
     ],
 )
 def test_what_another_process_ended_meanwhile_is_told_at_once(
