@@ -162,7 +162,7 @@ def test_what_timed_out_is_picked_up_by_the_next_run(sandbox: Sandbox, evaluator
 
 def test_five_lost_answers_to_a_submission_are_one_bill_at_the_next_run(sandbox: Sandbox, evaluator: Evaluator) -> None:
     sandbox.add_fault(Fault("POST", SUBMIT, "drop_after", times=5))
-    with pytest.raises(errors.NetworkError, match="nothing is paid twice"):
+    with pytest.raises(errors.NetworkError, match="nothing is paid for twice"):
         judge(evaluator, picture(), prompt_token="one")
     assert judge(evaluator, picture(), prompt_token="two").outcome in (PASSED, FAILED)
     assert len(sandbox.bills) == 1
