@@ -179,7 +179,7 @@ def _image_argument(clip: Any, name: str) -> str:
     tokenizer = clip.tokenizer
     inner = getattr(tokenizer, str(getattr(tokenizer, "clip", "")), None)
     takers: list[Callable[..., Any]] = [clip.tokenize, tokenizer.tokenize_with_weights]
-    takers += [inner.tokenize_with_weights] if hasattr(inner, "tokenize_with_weights") else []
+    takers += [inner.tokenize_with_weights] if inner is not None and hasattr(inner, "tokenize_with_weights") else []
     known = {argument for taker in takers for argument in inspect.signature(taker).parameters}
     found = next((argument for argument in ("images", "image") if argument in known), None)
     if found is None:

@@ -40,7 +40,7 @@ Respond = Callable[[Any], web.Response]
 
 
 def add_to(table: web.RouteTableDef, handlers: Handlers) -> None:
-    reads = {
+    reads: dict[str, Method] = {
         "status": handlers.status,
         "history": handlers.history,
         "history/{id}": handlers.detail,
@@ -49,7 +49,7 @@ def add_to(table: web.RouteTableDef, handlers: Handlers) -> None:
         "settings": handlers.read_settings,
         "ask": _ask.pending,
     }
-    changes = {
+    changes: dict[str, Method] = {
         "panels": handlers.note_queued,
         "feedback": handlers.feedback,
         "collect": handlers.collect,

@@ -181,6 +181,31 @@ test('each fact is said once, under the judge who says it', () => {
   assert.equal(JSON.parse(COPIES.JSON(made, null)).verdict, 'failed')
 })
 
+test('an issue that says more than a judge does is not lost', () => {
+  const issues = ['the whiskers are blurred', 'sharpness: blurred', 'anatomy: six fingers']
+  const [made] = clean([verdict('failed', 0.1, { issues })])
+  const judges = [
+    {
+      name: 'sharpness',
+      passed: false,
+      reasoning: '',
+      issues: [{ detail: 'blurred' }],
+      evidence: []
+    },
+    {
+      name: 'anatomy',
+      passed: false,
+      reasoning: '',
+      issues: [{ kind: 'hand', detail: 'six fingers' }]
+    }
+  ]
+  assert.deepEqual(factsOf(made, { judges, gates: [] }), [
+    { name: '', lines: ['the whiskers are blurred'] },
+    { name: 'sharpness', lines: ['blurred'] },
+    { name: 'anatomy', lines: ['hand: six fingers'] }
+  ])
+})
+
 test('what changed in a prompt, word by word', () => {
   assert.deepEqual(changes('a cup on a table', 'a red cup on a table'), [
     ['same', 'a'],

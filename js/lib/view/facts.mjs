@@ -11,7 +11,7 @@ const issueText = ({ kind, detail }) => [kind, detail].filter(Boolean).join(': '
 const plain = (text) =>
   text
     .toLowerCase()
-    .replace(/[\s.]+/g, ' ')
+    .replace(/[\s.:]+/g, ' ')
     .trim()
 
 /**
@@ -29,10 +29,15 @@ export function factsOf(verdict, more) {
     [gate.module || gate.output_key, gate.reason].filter(Boolean).join(': ')
   )
   const named = [{ name: t('details.gates'), lines: gates }, ...groups]
-  const said = named.flatMap(({ lines }) => lines.map(plain)).filter(Boolean)
-  const others = verdict.issues.filter(
-    (issue) => !said.some((each) => each.includes(plain(issue)) || plain(issue).includes(each))
+  const details = failed.flatMap(({ name, issues }) =>
+    issues.map(({ detail }) => `${name}: ${detail}`)
   )
+  const lines = named.flatMap((group) =>
+    group.lines.flatMap((line) => [line, `${group.name}: ${line}`])
+  )
+  // An issue may name the judge, as Python joins them; one that says more than a judge does is another fact.
+  const said = [...lines, ...details].map(plain)
+  const others = verdict.issues.filter((issue) => !said.some((each) => each.includes(plain(issue))))
   return [{ name: '', lines: others }, ...named]
     .map(({ name, lines }) => ({ name, lines: [...new Set(lines.filter(Boolean))] }))
     .filter(({ lines }) => lines.length > 0)
