@@ -162,7 +162,7 @@ def test_what_timed_out_is_picked_up_by_the_next_run(sandbox: Sandbox, evaluator
 
 def test_five_lost_answers_to_a_submission_are_one_bill_at_the_next_run(sandbox: Sandbox, evaluator: Evaluator) -> None:
     sandbox.add_fault(Fault("POST", SUBMIT, "drop_after", times=5))
-    with pytest.raises(errors.NetworkError, match="nothing is paid twice"):
+    with pytest.raises(errors.NetworkError, match="nothing is paid for twice"):
         judge(evaluator, picture(), prompt_token="one")
     assert judge(evaluator, picture(), prompt_token="two").outcome in (PASSED, FAILED)
     assert len(sandbox.bills) == 1
@@ -208,7 +208,7 @@ def test_a_lost_body_that_cannot_be_made_again_is_not_waited_for_until_the_time_
         judge(make_evaluator(sandbox, tmp_path), picture(), options=as_asset)
     lose_spool(tmp_path)
     started = time.monotonic()
-    with pytest.raises(errors.EvaluationTimeoutError, match="nothing is paid twice: run again later"):
+    with pytest.raises(errors.EvaluationTimeoutError, match="nothing is paid for twice: run again later"):
         judge(make_evaluator(sandbox, tmp_path), picture(), options=as_asset, prompt_token="two")
     assert time.monotonic() - started < 10.0
     assert sandbox.bills == []
@@ -218,7 +218,7 @@ def test_a_lost_body_that_cannot_be_made_again_is_not_waited_for_until_the_time_
     ("end", "text"),
     [
         (lambda journal, row: journal.abandon(row), "gave up. It may have been billed"),
-        (lambda journal, row: journal.record_refusal(row, "UNAUTHORIZED"), r"not taken \(UNAUTHORIZED\)"),
+        (lambda journal, row: journal.record_refusal(row, "UNAUTHORIZED"), r"not accepted \(UNAUTHORIZED\)"),
     ],
 )
 def test_what_another_process_ended_meanwhile_is_told_at_once(

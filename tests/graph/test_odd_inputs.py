@@ -58,7 +58,7 @@ def nothing(reader: Prompt) -> Prompt:
     ids=["evaluate", "split", "pick", "report"],
 )
 def test_nothing_for_an_image_is_one_clear_error(server: ComfyUI, reader: Prompt) -> None:
-    assert refusal(server, nothing(reader)).startswith("[INVALID_INPUT] image: gets nothing (None) where an image")
+    assert refusal(server, nothing(reader)).startswith("[INVALID_INPUT] image: gets nothing (None) instead of an image")
 
 
 @pytest.mark.parametrize("extra_pnginfo", [[1, 2], "text", 7, None])
