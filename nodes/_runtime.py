@@ -189,7 +189,7 @@ class NodeProgress:
         self.judged = progress.judged
         self.text(progress.text)
         if self._waiting is not None:
-            code = "submitting" if progress.submitted_count < progress.total else progress.phase
+            code = "submitting" if progress.past_submission_count < progress.total else progress.phase
             self._waiting(code, progress.trouble, judged=len(progress.judged), of=progress.total)
 
     def bar(self) -> None:

@@ -19,7 +19,7 @@ LOOP_OUT, PROMPT_OUT, SEED_OUT, ATTEMPT_OUT, ISSUES_OUT, ORIGINAL_OUT = range(6)
 MAX_ATTEMPTS = 20
 NEXT_PROMPT, NEXT_SEED = ("improved", "keep"), ("increment", "random", "keep")
 NO_ATTEMPT = "No attempt was made."
-KEEP_WITH_KEEP = (
+NOTHING_WOULD_CHANGE = (
     "next_prompt keep with next_seed keep makes the same attempt again. Set next_seed to increment, or next_prompt "
     f"to improved. {NO_ATTEMPT}"
 )
@@ -67,7 +67,7 @@ class LoopSettings:
         if not 1 <= self.max_attempts <= MAX_ATTEMPTS:
             raise InvalidInputError("max_attempts", f"{self.max_attempts} is not between 1 and {MAX_ATTEMPTS}.")
         if self.next_prompt == self.next_seed == "keep":
-            raise InvalidInputError("next_seed", KEEP_WITH_KEEP)
+            raise InvalidInputError("next_seed", NOTHING_WOULD_CHANGE)
 
     @property
     def changing(self) -> set[int]:
@@ -206,7 +206,7 @@ class History:
         self.loop, self.first = loop, first
         self.attempts: list[Attempt] = []
         self.has_ended = False
-        self.keeper: asyncio.Task[None] | None = None
+        self.rescue_task: asyncio.Task[None] | None = None
         """Saves the best attempt if the prompt ends before the loop does."""
         remembered = first.memory.get(loop.body.end)
         if remembered is not None and remembered.identity == loop.identity:

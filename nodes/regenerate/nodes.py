@@ -28,11 +28,11 @@ from .._schema import EvaluationType, LoopType, schema
 from . import context as loop_context
 from . import saved_metadata
 from .attempts import (
-    KEEP_WITH_KEEP,
     MAX_ATTEMPTS,
     NEXT_PROMPT,
     NEXT_SEED,
     NO_ATTEMPT,
+    NOTHING_WOULD_CHANGE,
     Attempt,
     History,
     LoopSettings,
@@ -52,7 +52,7 @@ A_LIST = (
     "gets a list of {count} values, but a loop needs one. Make one batch of it before the loop, or loop without it. "
     "{consequence}"
 )
-GENERATED = "What ran before was generated once for each value."
+ALREADY_GENERATED = "What ran before was generated once for each value."
 
 log = logging.getLogger("runflow_evaluate")
 
@@ -92,7 +92,7 @@ class RunflowRegenerateStart(io.ComfyNode):
                     min=0,
                     max=SEED_VALUES - 1,
                     # A seed that changes after every run would make, and pay for, new attempts at every Run.
-                    control_after_generate=getattr(io, "ControlAfterGenerate", _Always).fixed,
+                    control_after_generate=getattr(io, "ControlAfterGenerate", _ControlFallback).fixed,
                     tooltip=(
                         "The seed of attempt 1. Keep it fixed: if it changes, every Run makes new attempts and pays "
                         "for them."
@@ -111,7 +111,7 @@ class RunflowRegenerateStart(io.ComfyNode):
         return io.NodeOutput(state, state.prompt, state.seed, 1, "", prompt)
 
 
-class _Always:
+class _ControlFallback:
     """Before ``io.ControlAfterGenerate`` existed a control could be had, but not its value, which the editor sets."""
 
     fixed = True
@@ -219,7 +219,7 @@ class RunflowRegenerateEnd(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, next_prompt=("improved",), next_seed=("increment",)) -> bool | str:
         """Refused already when the workflow is queued."""
-        return f"[INVALID_INPUT] {KEEP_WITH_KEEP}" if next_prompt[0] == next_seed[0] == "keep" else True
+        return f"[INVALID_INPUT] {NOTHING_WOULD_CHANGE}" if next_prompt[0] == next_seed[0] == "keep" else True
 
     @classmethod
     def fingerprint_inputs(cls, **_inputs) -> str:
@@ -231,10 +231,10 @@ class RunflowRegenerateEnd(io.ComfyNode):
         context = LoopContext.of(cls)
         if image[0] is None:
             with _shown.panel() as panel:
-                state, chosen = _state(loop, NO_ATTEMPT), _settings(settings)
-                number, attempts = 1, context.max_attempts(chosen)
+                state, loop_settings = _state(loop, NO_ATTEMPT), _settings(settings)
+                number, attempts = 1, context.max_attempts(loop_settings)
                 if context.handover is None:
-                    await check_loop(context, state, chosen)
+                    await check_loop(context, state, loop_settings)
                 else:
                     number = context.handover.number
                     context.say_on_start(context.body(state), f"attempt {number} of {attempts}")
@@ -244,16 +244,16 @@ class RunflowRegenerateEnd(io.ComfyNode):
     @classmethod
     async def execute(cls, loop, image, evaluation=(None,), **settings) -> io.NodeOutput:
         with _shown.panel() as panel:
-            context, state, chosen = LoopContext.of(cls), _state(loop), _settings(settings)
+            context, state, loop_settings = LoopContext.of(cls), _state(loop), _settings(settings)
             history = context.handover.take() if context.handover else None
             history = history or History(context.loop(state), state)
-            history.add(await _attempt(context, history, state, image, evaluation), chosen)
-            history.reuse_remembered(chosen)
-            _show(context, history, chosen)
-            following = next_attempt(history, chosen)
-            if isinstance(following, LoopState):
-                return _expanded(context, history, following)
-            finished = _finished(context, history, chosen, following)
+            history.add(await _read_attempt(context, history, state, image, evaluation), loop_settings)
+            history.reuse_remembered(loop_settings)
+            _show(context, history, loop_settings)
+            next_or_reason = next_attempt(history, loop_settings)
+            if isinstance(next_or_reason, LoopState):
+                return _expand_into_next(context, history, next_or_reason)
+            finished = _finish(context, history, loop_settings, next_or_reason)
             verdict = history.latest.verdict
             panel.done(
                 finished.ui["runflow"], finished.ui[saved_metadata.KEY][0], verdict.min_score if verdict else 0.0
@@ -262,10 +262,10 @@ class RunflowRegenerateEnd(io.ComfyNode):
 
 
 def _settings(inputs: dict[str, Any]) -> LoopSettings:
-    return LoopSettings(**{name: _only(name, values) for name, values in inputs.items()})
+    return LoopSettings(**{name: _single_value(name, values) for name, values in inputs.items()})
 
 
-def _only(name: str, values: Any, consequence: str = GENERATED) -> Any:
+def _single_value(name: str, values: Any, consequence: str = ALREADY_GENERATED) -> Any:
     """The value of an input, which ComfyUI gives as a list; one that went through a list of one is fine."""
     if len(values) != 1:
         raise InvalidInputError(name, A_LIST.format(count=len(values), consequence=consequence))
@@ -273,7 +273,7 @@ def _only(name: str, values: Any, consequence: str = GENERATED) -> Any:
 
 
 def _state(values: Any, *consequence: str) -> LoopState:
-    state = _only("loop", values, *consequence)
+    state = _single_value("loop", values, *consequence)
     if not isinstance(state, LoopState):
         raise InvalidInputError("loop", f"must come from Regenerate Until Passed: Start. {NO_ATTEMPT}")
     return state
@@ -282,10 +282,12 @@ def _state(values: Any, *consequence: str) -> LoopState:
 # --- after an attempt ---------------------------------------------------------------------------------
 
 
-async def _attempt(context: LoopContext, history: History, state: LoopState, image: Any, evaluation: Any) -> Attempt:
+async def _read_attempt(
+    context: LoopContext, history: History, state: LoopState, image: Any, evaluation: Any
+) -> Attempt:
     """What came out of the body. A verdict of some images of a clip counts for all of them."""
-    pictures = _image_batch.check_images("image", _only("image", image))
-    verdict = _only("evaluation", evaluation)
+    pictures = _image_batch.check_images("image", _single_value("image", image))
+    verdict = _single_value("evaluation", evaluation)
     if not isinstance(verdict, BatchVerdict | None):
         raise InvalidInputError("evaluation", "must come from Evaluate Image Quality.")
     number, loop = len(history.attempts) + 1, history.loop
@@ -306,7 +308,7 @@ def _show(context: LoopContext, history: History, settings: LoopSettings) -> Non
         context.preview(attempt.image, attempt.number, most)
 
 
-def _expanded(context: LoopContext, history: History, state: LoopState) -> io.NodeOutput:
+def _expand_into_next(context: LoopContext, history: History, state: LoopState) -> io.NodeOutput:
     number = len(history.attempts) + 1
     stand_in = {
         "class_type": STAND_IN,
@@ -320,14 +322,14 @@ def _expanded(context: LoopContext, history: History, state: LoopState) -> io.No
     }
     context.forget_progress(history.loop.body)
     context.add_attempt_metadata(history.loop.body, state, number)
-    if history.keeper is None:
-        history.keeper = asyncio.create_task(_keep_if_unfinished(context, history))
+    if history.rescue_task is None:
+        history.rescue_task = asyncio.create_task(_save_unfinished_best(context, history))
     expansion, end = context.expansion(history, stand_in)
     outputs = ([end, index] for index in range(len(RunflowRegenerateEnd.RETURN_TYPES)))
     return io.NodeOutput(*outputs, expand=expansion)
 
 
-async def _keep_if_unfinished(context: LoopContext, history: History) -> None:
+async def _save_unfinished_best(context: LoopContext, history: History) -> None:
     """Save the best attempt where the loop has no end, and say so.
 
     A node of a later attempt may raise, or block what End reads: then ComfyUI never runs that End. When a prompt ends,
@@ -354,10 +356,10 @@ def _keep_best(context: LoopContext, history: History) -> None:
     context.say(text)
 
 
-def _finished(context: LoopContext, history: History, settings: LoopSettings, reason: str) -> io.NodeOutput:
+def _finish(context: LoopContext, history: History, settings: LoopSettings, reason: str) -> io.NodeOutput:
     history.has_ended = True
-    if history.keeper is not None:
-        history.keeper.cancel()
+    if history.rescue_task is not None:
+        history.rescue_task.cancel()
     history.drop_images(settings)
     best, verdict = history.best, history.best.verdict
     context.publish_best(history)

@@ -83,7 +83,7 @@ class Bookkeeper:
                 self._timer.cancel()
             if self._stand_in is not None:
                 with suppress(JournalError):
-                    self._in_order()
+                    self._recovered_journal()
             if self._journal is not None:
                 self._journal.close()
 
@@ -109,12 +109,12 @@ class Bookkeeper:
         set cannot be known. Nothing is reserved then.
         """
         try:
-            journal, notice = self._in_order()
+            journal, notice = self._recovered_journal()
             rows = journal.begin(self._with_account(journal, requests), self._limits())
             if not self._is_current(journal):  # deleted meanwhile, and these rows with it
-                journal, notice = self._in_order()
+                journal, notice = self._recovered_journal()
                 rows = journal.begin(self._with_account(journal, requests), self._limits())
-            self._succeed(rows, notice)
+            self._note_recovery(rows, notice)
         except JournalError as error:
             self._fail(error)
             rows = self._begin_without(requests, error)
@@ -131,7 +131,7 @@ class Bookkeeper:
             if self._config.has_own_limits:
                 raise limits_not_known(error) from error
             with self._lock:
-                journal = self._standing_in().journal
+                journal = self._stand_in_with().journal
                 return journal.estimate(self._with_account(journal, requests), self._limits())
 
     def release(self, rows: Sequence[Row]) -> None:
@@ -140,7 +140,7 @@ class Bookkeeper:
         unsent = [row for row in leaving if row.state == RowState.OPEN and row.evaluation_id is None]
         with self._lock:
             elsewhere = self._stand_in.changed if self._stand_in is not None else set[str]()
-            here = [self._at_home(row) for row in unsent if row.idempotency_key not in elsewhere]
+            here = [self._with_journal_id(row) for row in unsent if row.idempotency_key not in elsewhere]
             kept = [row for row in unsent if row.idempotency_key in elsewhere]
         try:
             if here:
@@ -154,7 +154,7 @@ class Bookkeeper:
             kept = unsent
         if kept:
             with self._lock:
-                self._hold(kept).release(kept)
+                self._stand_in_with(kept).release(kept)
                 self._retry_soon()
 
     # --- one row ----------------------------------------------------------------------------------
@@ -167,9 +167,9 @@ class Bookkeeper:
         """
         if self._is_closed:
             raise JournalError("The journal is closed. Nothing was sent and nothing was paid.")
-        if self._config.has_own_limits or not self._is_kept_elsewhere(row):
+        if self._config.has_own_limits or not self._use_stand_in(row):
             try:
-                fixed = self.journal().fix_body(self._at_home(row), body)
+                fixed = self.journal().fix_body(self._with_journal_id(row), body)
             except JournalError as error:
                 self._fail(error)
                 if self._config.has_own_limits:
@@ -178,18 +178,18 @@ class Bookkeeper:
                 self._remember([replace(row, spool=name_for(row.id, fixed or b""))])
                 return fixed
         with self._lock:
-            return self._hold([row]).use(Journal.fix_body, row, body)
+            return self._stand_in_with([row]).use(Journal.fix_body, row, body)
 
     def body(self, row: Row) -> bytes | None:
         """The bytes that were fixed for ``row``; ``None`` if there are none, or if they are not here.
 
         Raises ``JournalError`` if some were and cannot be looked up: others must not be sent in their place.
         """
-        if self._is_kept_elsewhere(row):
+        if self._use_stand_in(row):
             with self._lock:
-                return self._hold([row]).use(Journal.body, row)
+                return self._stand_in_with([row]).use(Journal.body, row)
         try:
-            return self.journal().body(self._at_home(row))
+            return self.journal().body(self._with_journal_id(row))
         except JournalError as error:
             self._fail(error)
             if row.spooled:
@@ -199,15 +199,15 @@ class Bookkeeper:
     def current(self, row: Row) -> Row:
         """``row`` as it now is. Raises ``JournalError`` if that cannot be known."""
         with self._lock:
-            kept = self._stand_in.row(row.idempotency_key) if self._stand_in and self._is_kept_elsewhere(row) else None
-        return kept or self.journal().get(self._at_home(row))
+            kept = self._stand_in.row(row.idempotency_key) if self._stand_in and self._use_stand_in(row) else None
+        return kept or self.journal().get(self._with_journal_id(row))
 
     def is_shared(self, row: Row) -> bool:
         """Whether another node, prompt or process has asked for the same row, and may be sending it right now."""
         here = self._reservations.count(row)
-        if here > 1 or self._is_kept_elsewhere(row):
+        if here > 1 or self._use_stand_in(row):
             return here > 1
-        return (self._look(Journal.askers, self._at_home(row)) or 1) > 1
+        return (self._try_journal(Journal.askers, self._with_journal_id(row)) or 1) > 1
 
     def record_submission(self, row: Row, evaluation: Evaluation) -> None:
         """Runflow has taken it: keep the id, and learn whose organisation the key is."""
@@ -251,7 +251,7 @@ class Bookkeeper:
 
     def find_evaluation(self, evaluation_id: str) -> Row | None:
         """The newest row of that evaluation; ``None`` if there is none, or if the journal cannot be used."""
-        found = self._look(Journal.find_evaluation, evaluation_id)
+        found = self._try_journal(Journal.find_evaluation, evaluation_id)
         with self._lock:
             if found is None and self._stand_in is not None:
                 found = self._stand_in.journal.find_evaluation(evaluation_id)
@@ -259,13 +259,13 @@ class Bookkeeper:
 
     def record_feedback(self, evaluation_id: str, is_positive: bool | None, reason: str | None) -> None:
         """Keep the feedback that Runflow has taken, if that can be done: Runflow has it anyway."""
-        self._look(Journal.record_feedback, evaluation_id, is_positive, reason)
+        self._try_journal(Journal.record_feedback, evaluation_id, is_positive, reason)
 
     def usual_durations(self, job_class: str) -> polling.Window | None:
         """When verdicts of this class came lately; ``None`` if too few are known."""
-        return polling.window(self._look(Journal.durations, job_class) or [])
+        return polling.window(self._try_journal(Journal.durations, job_class) or [])
 
-    def _look(self, method: Callable[Concatenate[Journal, P], T], *args: P.args, **kwargs: P.kwargs) -> T | None:
+    def _try_journal(self, method: Callable[Concatenate[Journal, P], T], *args: P.args, **kwargs: P.kwargs) -> T | None:
         try:
             return method(self.journal(), *args, **kwargs)
         except JournalError as error:
@@ -296,7 +296,7 @@ class Bookkeeper:
         with suppress(JournalError):  # what cannot be written can often be read
             known = self.journal().known(self._with_account(self.journal(), requests))
         with self._lock:
-            stand_in = self._hold(known)
+            stand_in = self._stand_in_with(known)
             limits = NOTHING_NEW if self._config.has_own_limits else self._limits()
             try:
                 rows = stand_in.begin(self._with_account(stand_in.journal, requests), limits)
@@ -311,10 +311,10 @@ class Bookkeeper:
         self, method: Callable[Concatenate[Journal, Row, P], Row], row: Row, *args: P.args, **kwargs: P.kwargs
     ) -> None:
         """Change a row where it is: in the journal, otherwise in memory, to be carried over."""
-        if not self._is_kept_elsewhere(row):
+        if not self._use_stand_in(row):
             try:
                 journal = self.journal()
-                now = method(journal, self._at_home(row), *args, **kwargs)
+                now = method(journal, self._with_journal_id(row), *args, **kwargs)
                 self._remember([now])
                 if self._is_current(journal):
                     return
@@ -322,34 +322,29 @@ class Bookkeeper:
                 self._fail(error)
         with self._lock:
             try:
-                self._hold([row]).use(method, row, *args, **kwargs)
+                self._stand_in_with([row]).use(method, row, *args, **kwargs)
                 self._retry_soon()
             except JournalError as error:
                 log.warning("%s A later run cannot know what was paid.", error)
 
-    def _is_kept_elsewhere(self, row: Row) -> bool:
+    def _use_stand_in(self, row: Row) -> bool:
         """Whether ``row`` is to be looked for in memory: it is newer there, or the journal has just failed."""
         with self._lock:
             is_newer = self._stand_in is not None and row.idempotency_key in self._stand_in.changed
             return is_newer or time.monotonic() < self._retry_at
 
-    def _standing_in(self) -> StandIn:
-        """The journal in memory, which begins with what this process has seen."""
+    def _stand_in_with(self, rows: Iterable[Row] = ()) -> StandIn:
+        """The journal in memory: it begins with what this process has seen, and gets these rows as last seen."""
+        wanted = list(rows)
         if self._stand_in is None:
-            memory = Journal.in_memory(now=self._now, keep_prompts=self._config.keep_prompts)
-            self._stand_in = StandIn(memory)
-            self._hold(self._seen)
-        return self._stand_in
-
-    def _hold(self, rows: Iterable[Row]) -> StandIn:
-        """The stand-in, with these rows in it as they were last seen."""
-        stand_in = self._standing_in()
-        account = stand_in.journal.account(self._config.require_key(), self._config.organization_id)
-        held = [self._seen.latest(row) for row in rows]
-        stand_in.know(held, account)
+            self._stand_in = StandIn(Journal.in_memory(now=self._now, keep_prompts=self._config.keep_prompts))
+            wanted = [*self._seen, *wanted]
+        account = self._stand_in.journal.account(self._config.require_key(), self._config.organization_id)
+        held = [self._seen.latest(row) for row in wanted]
+        self._stand_in.know(held, account)
         for row in held:
             self._ids.setdefault(row.idempotency_key, row.id)
-        return stand_in
+        return self._stand_in
 
     def _remember(self, rows: Iterable[Row]) -> None:
         with self._lock:
@@ -357,7 +352,7 @@ class Bookkeeper:
 
     # --- when it is back --------------------------------------------------------------------------
 
-    def _in_order(self) -> tuple[Journal, str]:
+    def _recovered_journal(self) -> tuple[Journal, str]:
         """The journal, there and up to date with what was kept in memory, and what had to be done for that, or "".
 
         Raises ``JournalError``.
@@ -373,7 +368,7 @@ class Bookkeeper:
                 self._is_tidy = True
             return journal, notice
 
-    def _succeed(self, rows: Iterable[Row], notice: str) -> None:
+    def _note_recovery(self, rows: Iterable[Row], notice: str) -> None:
         """The journal works (again)."""
         with self._lock:
             self._remember(rows)
@@ -394,7 +389,7 @@ class Bookkeeper:
         """The file was deleted under the open connection: put it back, or give another one what this process knows."""
         if not deleted.store.put_back():
             self._ids.clear()
-            self._standing_in().changed.update(row.idempotency_key for row in self._seen)
+            self._stand_in_with().changed.update(row.idempotency_key for row in self._seen)
         deleted.close()
         self._journal = None
         journal = self.journal()
@@ -417,8 +412,8 @@ class Bookkeeper:
             self._timer = None
             if not self._is_closed and self._stand_in is not None:
                 try:
-                    _, notice = self._in_order()
-                    self._succeed((), notice)
+                    _, notice = self._recovered_journal()
+                    self._note_recovery((), notice)
                 except JournalError as error:
                     self._fail(error)
                     self._retry_soon()
@@ -430,7 +425,7 @@ class Bookkeeper:
         with self._lock:
             return self._journal is journal
 
-    def _at_home(self, row: Row) -> Row:
+    def _with_journal_id(self, row: Row) -> Row:
         return row.at(self._ids.get(row.idempotency_key, row.id))
 
     def _learn_organization(self, journal: Journal) -> None:

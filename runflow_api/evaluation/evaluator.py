@@ -22,8 +22,6 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import ParamSpec, TypeVar
 
-import pydantic
-
 from .. import background, errors
 from ..api.client import RunflowClient
 from ..api.models import Evaluation, EvaluationStatus
@@ -42,7 +40,7 @@ from .job import Batch, BatchItem, CostEstimate, Job
 from .local import judge_locally, preflight
 from .polling import Progress, Report, report_nothing, report_progress, time_left, with_deadline
 from .question import ImageUrl, JudgeChoice, Options, Question, resolve, validate
-from .results import Results
+from .results import Results, known_answer
 from .submission import ENCODERS, Bodies
 from .verdict import (
     LOCAL,
@@ -93,7 +91,7 @@ class Evaluator:
         self.bookkeeper = Bookkeeper(config, directory, now)
         self._now = now
         self._submitting: Counter[int] = Counter()
-        self._ending: set[Future[None]] = set()
+        self._releasing: set[Future[None]] = set()
         self._processor = Workers(os.cpu_count() or 1)
         # A quarter of the slots is left to those that look whether evaluations have ended: a large batch would keep
         # its first verdicts waiting until its last image is sent.
@@ -105,7 +103,7 @@ class Evaluator:
 
     def close(self) -> None:
         """Give connections back. What is under way ends by itself; the journal is given a moment to be tidied."""
-        wait(list(self._ending), timeout=CLEAN_UP_S)
+        wait(list(self._releasing), timeout=CLEAN_UP_S)
         self.client.close()
         self.bookkeeper.close()
 
@@ -113,7 +111,7 @@ class Evaluator:
         """Close it once nobody holds it any more; what is under way goes on, and is noted in the journal."""
         unused: SimpleQueue[None] = SimpleQueue()
         weakref.finalize(self, unused.put, None).atexit = False
-        background.call(_close_unused, unused, self._ending, self.client, self.bookkeeper)
+        background.call(_close_unused, unused, self._releasing, self.client, self.bookkeeper)
 
     def journal(self) -> Journal:
         """The journal, opened on first use. Raises ``JournalError`` if that cannot be done."""
@@ -226,7 +224,7 @@ class Evaluator:
         try:
             await asyncio.gather(*tasks.values())
         finally:
-            self._end(sound, [ticker, *tasks.values()])
+            self._cancel_and_release(sound, [ticker, *tasks.values()])
         verdicts = {index: tasks[leader.index].result() for index, leader in leader_of.items()}
         for index, verdict in verdicts.items():
             if index not in tasks and verdict.error is None:
@@ -242,17 +240,17 @@ class Evaluator:
             return
         batch = items[0].batch
         batch.price = await self._limiting_price(batch.job.options.job_class, batch.deadline)
-        beginning = background.call(self._begin, items)
+        beginning = background.call(self._reserve_in_thread, items)
         try:
             rows = await asyncio.wrap_future(beginning)
         except asyncio.CancelledError:
-            beginning.add_done_callback(self._release_unseen)
+            beginning.add_done_callback(self._release_after_cancel)
             raise
         for item, row in zip(items, rows, strict=True):
             item.rows.append(row)
         batch.notes += [self.bookkeeper.trouble] if self.bookkeeper.trouble else []
 
-    def _begin(self, items: list[BatchItem]) -> list[Row]:
+    def _reserve_in_thread(self, items: list[BatchItem]) -> list[Row]:
         batch = items[0].batch
         rows = self.bookkeeper.begin(
             [self.bookkeeper.request(batch.job, item.subject.pixel_hash, batch.price) for item in items]
@@ -260,21 +258,23 @@ class Evaluator:
         batch.usual = self.bookkeeper.usual_durations(batch.job.options.job_class)
         return rows
 
-    def _release_unseen(self, beginning: Future[list[Row]]) -> None:
+    def _release_after_cancel(self, beginning: Future[list[Row]]) -> None:
         """In the thread that reserved the rows, once it has."""
         if not beginning.cancelled() and beginning.exception() is None:
             self.bookkeeper.release(beginning.result())
 
-    def _end(self, items: list[BatchItem], tasks: list[asyncio.Task[Verdict] | asyncio.Task[None]]) -> None:
+    def _cancel_and_release(
+        self, items: list[BatchItem], tasks: list[asyncio.Task[Verdict] | asyncio.Task[None]]
+    ) -> None:
         """Let go of everything; what was reserved and not sent gives its budget back."""
         for task in tasks:
             task.cancel()
         if items:
             for placing in items[0].batch.reference_urls.values():
                 placing.cancel()  # a hung upload must not hold back the next batch
-            ending = background.call(self.bookkeeper.release, [row for item in items for row in item.rows])
-            self._ending.add(ending)
-            ending.add_done_callback(self._ending.discard)
+            releasing = background.call(self.bookkeeper.release, [row for item in items for row in item.rows])
+            self._releasing.add(releasing)
+            releasing.add_done_callback(self._releasing.discard)
 
     # --- Runflow: one image -----------------------------------------------------------------------
 
@@ -284,12 +284,12 @@ class Evaluator:
         evaluation, reused = Evaluation(id=row.evaluation_id), row.state != RowState.OPEN
         item.notes += [row.note] if row.note else []
         try:
-            known = _known_answer(row)
+            known = known_answer(row)
             if known is not None:
                 evaluation = known
             elif evaluation.id is None:
                 evaluation = await self._submit(item)
-            batch.progress.submitted_count += 1
+            batch.progress.past_submission_count += 1
             if known is None and batch.job.wait:
                 evaluation = await self._results.wait(item, str(evaluation.id))
             if evaluation.status_code == EvaluationStatus.FAILED:
@@ -360,7 +360,7 @@ class Evaluator:
         try:
             return await with_deadline(item.batch.deadline, self._bodies.reference_urls(item))
         except RunflowError as error:
-            _say_that_nothing_was_submitted(item, error)
+            _set_cost_of_unprepared(item, error)
             raise
 
     def _send(self, item: BatchItem, reference_urls: list[str]) -> Evaluation | None:
@@ -376,7 +376,7 @@ class Evaluator:
         try:
             body = self._bodies.body(item, reference_urls)
         except RunflowError as error:
-            _say_that_nothing_was_submitted(item, error)
+            _set_cost_of_unprepared(item, error)
             raise
         if body is None:
             return None
@@ -390,7 +390,7 @@ class Evaluator:
                 if not may_have_arrived and self._is_sent_by_another(row, error):
                     may_have_arrived = True
                     continue
-                self._account_for(item, error)
+                self._price_error_and_free_row(item, error)
                 if isinstance(error, errors.NotFoundError) and not error.may_have_been_accepted:
                     raise failures.no_api_there(error, self.config.base_url) from error
                 raise
@@ -402,11 +402,11 @@ class Evaluator:
         is_conflict = isinstance(error, errors.ConflictError) and not error.may_have_been_accepted
         return is_conflict and self._is_shared(row)
 
-    def _account_for(self, item: BatchItem, error: RunflowError) -> None:
+    def _price_error_and_free_row(self, item: BatchItem, error: RunflowError) -> None:
         """Say what the error means for money, and free the row where nothing can have been accepted."""
         acceptance = classify(error, item.row)
         error.cost = failures.COSTS[acceptance]
-        is_free = acceptance is Acceptance.NOT_SENT and not self._is_shared(item.row)
+        is_free = acceptance is Acceptance.NOT_ACCEPTED and not self._is_shared(item.row)
         if acceptance is Acceptance.REFUSED or is_free:
             self.bookkeeper.record_refusal(item.row, error.code)
 
@@ -415,18 +415,18 @@ class Evaluator:
         return self._submitting[row.id] > 1 or self.bookkeeper.is_shared(row)
 
 
-def _say_that_nothing_was_submitted(item: BatchItem, error: RunflowError) -> None:
+def _set_cost_of_unprepared(item: BatchItem, error: RunflowError) -> None:
     """What was to be sent could not be made ready; an earlier send may be under way all the same."""
     if error is not item.too_large:
         error.may_have_been_accepted = not item.row.is_new
-        error.cost = failures.COSTS[Acceptance.NOT_SENT if item.row.is_new else Acceptance.MAYBE_ACCEPTED]
+        error.cost = failures.COSTS[Acceptance.NOT_ACCEPTED if item.row.is_new else Acceptance.MAYBE_ACCEPTED]
 
 
 def _close_unused(
-    unused: SimpleQueue[None], ending: set[Future[None]], client: RunflowClient, bookkeeper: Bookkeeper
+    unused: SimpleQueue[None], releasing: set[Future[None]], client: RunflowClient, bookkeeper: Bookkeeper
 ) -> None:
     unused.get()
-    wait(list(ending), timeout=CLEAN_UP_S)
+    wait(list(releasing), timeout=CLEAN_UP_S)
     client.close()
     if not bookkeeper.trouble:  # otherwise it may keep in memory what it carries over when the journal is back
         bookkeeper.close()
@@ -434,17 +434,3 @@ def _close_unused(
 
 def _hash_of(image: Picture | ImageUrl) -> str:
     return image.hash
-
-
-def _known_answer(row: Row) -> Evaluation | None:
-    """The answer in the journal; ``None`` if there is none yet, or if a damaged one can be read again."""
-    try:
-        answer = row.answer
-        return None if answer is None else Evaluation.model_validate(answer)
-    except (JournalError, pydantic.ValidationError) as error:
-        if row.evaluation_id is None:
-            raise errors.NotJudgedError(
-                "An answer in the journal is damaged and does not name its evaluation."
-            ) from error
-        log.warning("The journal's answer to evaluation %s is damaged; it is read again.", row.evaluation_id)
-        return None

@@ -22,7 +22,7 @@ OUTAGES = (errors.NetworkError, errors.ServerError, errors.RateLimitError, error
 class Acceptance(str, Enum):
     """What became of a submission that gave no id."""
 
-    NOT_SENT = "not sent"
+    NOT_ACCEPTED = "not accepted"
     MAYBE_ACCEPTED = "maybe accepted"
     REFUSED = "refused"
 
@@ -30,7 +30,7 @@ class Acceptance(str, Enum):
 
 
 COSTS = {
-    Acceptance.NOT_SENT: "Nothing arrived at Runflow and nothing was paid: run again.",
+    Acceptance.NOT_ACCEPTED: "Runflow accepted nothing and nothing was paid: run again.",
     Acceptance.MAYBE_ACCEPTED: (
         "The submission may have been accepted; nothing is paid for twice: run again to pick it up."
     ),
@@ -47,7 +47,7 @@ def classify(error: RunflowError, row: Row) -> Acceptance:
         return Acceptance.MAYBE_ACCEPTED
     if isinstance(error, errors.ApiError) and not isinstance(error, OUTAGES):
         return Acceptance.REFUSED
-    return Acceptance.NOT_SENT
+    return Acceptance.NOT_ACCEPTED
 
 
 # --- whom it concerns ---------------------------------------------------------------------------------
@@ -183,7 +183,7 @@ def too_old_to_resend(age_s: float) -> RunflowError:
     )
 
 
-def not_accepted(row: Row) -> RunflowError:
+def other_request_ended(row: Row) -> RunflowError:
     """Somebody else's request for the same ended while this one was about to send it."""
     if row.state == RowState.ABANDONED:
         return errors.NotJudgedError(

@@ -61,7 +61,7 @@ class FreeJudges:
         batch = items[0].batch
         model = self._model_of(batch.job, batch.deadline)
         progress = Progress(
-            len(items), submitted_count=len(items), what=f"{model.name} {model.where}", phase="answering"
+            len(items), past_submission_count=len(items), what=f"{model.name} {model.where}", phase="answering"
         )
         ticker = asyncio.create_task(report_progress(progress, report))
         verdicts: list[Verdict] = []
@@ -131,7 +131,7 @@ class FreeJudges:
         known = [await self._processor.run(self._begin, item, PERSON, _person_key(item)) for item in items]
         new = [index for index, each in enumerate(known) if not isinstance(each, Evaluation)]
         progress = Progress(
-            len(new), submitted_count=len(new), what="you: accept or reject in the editor", phase="asking"
+            len(new), past_submission_count=len(new), what="you: accept or reject in the editor", phase="asking"
         )
         ticker = asyncio.create_task(report_progress(progress, report))
         try:

@@ -62,7 +62,7 @@ async def evaluations(
     """
     _check(ids, policy, timeout_s)
     evaluator.config.require_key()
-    deadline, progress = Deadline.after(timeout_s), Progress(len(ids), submitted_count=len(ids))
+    deadline, progress = Deadline.after(timeout_s), Progress(len(ids), past_submission_count=len(ids))
     names = tuple(embed)
 
     async def one(index: int, evaluation_id: str) -> Verdict:
@@ -189,7 +189,7 @@ async def run(
     evaluator.config.require_key()
     names = tuple(embed)
     require_choices("embed", names, RUN_EMBEDS)
-    deadline, progress = Deadline.after(timeout_s), Progress(1, submitted_count=1, what="the run")
+    deadline, progress = Deadline.after(timeout_s), Progress(1, past_submission_count=1, what="the run")
     ticker = asyncio.create_task(report_progress(progress, report))
 
     get = functools.partial(evaluator.client.get_run, run_id, deadline=deadline)

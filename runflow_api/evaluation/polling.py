@@ -114,7 +114,7 @@ class Progress:
 
     total: int
     judged: set[int] = field(default_factory=set)
-    submitted_count: int = 0
+    past_submission_count: int = 0
     trouble: str = ""
     started: float = field(default_factory=time.monotonic)
     what: str = "the verdict"
@@ -123,7 +123,7 @@ class Progress:
 
     @property
     def text(self) -> str:
-        parts = ["submitting" if self.submitted_count < self.total else f"waiting for {self.what}"]
+        parts = ["submitting" if self.past_submission_count < self.total else f"waiting for {self.what}"]
         parts.append(f"{time.monotonic() - self.started:.0f} s")
         if self.total > 1:
             parts.append(f"{len(self.judged)} of {self.total} judged")

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import logging
 import time
 from collections.abc import Callable
+
+import pydantic
 
 from .. import errors
 from ..api.client import RunflowClient
 from ..api.models import Evaluation, EvaluationStatus
 from ..background import Workers
-from ..journal.journal import Row, RowState
+from ..journal.journal import JournalError, Row, RowState
 from . import failures
 from .bookkeeping import Bookkeeper
 from .job import BatchItem
@@ -26,6 +29,8 @@ OWNER_WITHIN_S = 180.0
 """So long after a request was begun its owner may take to keep the id: five attempts of half a minute, and pauses."""
 OWNER_AT_LEAST_S = 10.0
 """So long the id of an older request is looked for: its owner may just be sending it again."""
+
+log = logging.getLogger("runflow_evaluate")
 
 
 class Results:
@@ -57,7 +62,7 @@ class Results:
             if current.evaluation_id:
                 return Evaluation(id=current.evaluation_id)
             if current.state != RowState.OPEN:
-                raise failures.not_accepted(current)
+                raise failures.other_request_ended(current)
             if (left := ends - time.monotonic()) <= 0:
                 raise failures.id_unknown()
             await asyncio.sleep(min(OWNER_POLL_S, left))
@@ -112,3 +117,17 @@ class Results:
     def _age(self, row: Row) -> float:
         """How long ago an earlier prompt submitted it, by clocks that may disagree."""
         return 0.0 if row.submitted_at is None else max(0.0, self._now() - row.submitted_at)
+
+
+def known_answer(row: Row) -> Evaluation | None:
+    """The answer in the journal; ``None`` if there is none yet, or if a damaged one can be read again."""
+    try:
+        answer = row.answer
+        return None if answer is None else Evaluation.model_validate(answer)
+    except (JournalError, pydantic.ValidationError) as error:
+        if row.evaluation_id is None:
+            raise errors.NotJudgedError(
+                "An answer in the journal is damaged and does not name its evaluation."
+            ) from error
+        log.warning("The journal's answer to evaluation %s is damaged; it is read again.", row.evaluation_id)
+        return None

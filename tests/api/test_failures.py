@@ -21,7 +21,7 @@ from runflow_api.journal.journal import Journal, JournalError, Limits, Request, 
 from runflow_api.sandbox.app import Fault, Sandbox
 
 SUBMIT = "/v1/evaluations"
-NOT_SENT, MAYBE_ACCEPTED, REFUSED = Acceptance
+NOT_ACCEPTED, MAYBE_ACCEPTED, REFUSED = Acceptance
 
 
 def api_error(kind: type[errors.ApiError], status: int, *fields: str) -> errors.ApiError:
@@ -39,9 +39,9 @@ def row(*, is_new: bool) -> Row:
 @pytest.mark.parametrize(
     ("error", "first_send"),
     [
-        (errors.NetworkError("refused"), NOT_SENT),
-        (errors.ConfigurationError("no bundle"), NOT_SENT),
-        (api_error(errors.RateLimitError, 429), NOT_SENT),
+        (errors.NetworkError("refused"), NOT_ACCEPTED),
+        (errors.ConfigurationError("no bundle"), NOT_ACCEPTED),
+        (api_error(errors.RateLimitError, 429), NOT_ACCEPTED),
         (api_error(errors.ValidationError, 400), REFUSED),
         (api_error(errors.AuthenticationError, 401), REFUSED),
         (api_error(errors.InsufficientCreditError, 402), REFUSED),

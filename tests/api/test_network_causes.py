@@ -115,14 +115,14 @@ def closed_port() -> int:
 def test_a_server_that_is_down_gets_nothing_and_reserves_nothing(tmp_path: Path) -> None:
     error = submitted(tmp_path, f"http://127.0.0.1:{closed_port()}")
     assert error.attempts == ("connection refused",) * MAX_ATTEMPTS
-    assert "Nothing arrived at Runflow and nothing was paid" in str(error)
+    assert "Runflow accepted nothing and nothing was paid" in str(error)
     assert "may have been accepted" not in str(error)
     assert nothing_is_reserved(tmp_path)
 
 
 def test_a_host_that_is_not_found_gets_nothing(tmp_path: Path) -> None:
     error = submitted(tmp_path, "https://runflow.invalid")
-    assert "Nothing arrived at Runflow and nothing was paid" in str(error)
+    assert "Runflow accepted nothing and nothing was paid" in str(error)
     assert nothing_is_reserved(tmp_path)
 
 
@@ -154,7 +154,7 @@ def test_a_socks_proxy_that_python_cannot_use_is_named_at_once(
     if error.code == "PROXY_UNUSABLE":  # PySocks may be installed: then the proxy refuses the connection
         assert "PySocks" in str(error)
         assert len(error.attempts) == 1
-    assert "Nothing arrived at Runflow and nothing was paid" in str(error)
+    assert "Runflow accepted nothing and nothing was paid" in str(error)
     assert "secret" not in str(error)
     assert nothing_is_reserved(tmp_path)
 
@@ -166,7 +166,7 @@ def test_a_proxy_that_is_down_gets_nothing(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{closed_port()}")
     error = submitted(tmp_path, "https://runflow.invalid")
     assert set(error.attempts) == {"proxy: connection refused"}
-    assert "Nothing arrived at Runflow and nothing was paid" in str(error)
+    assert "Runflow accepted nothing and nothing was paid" in str(error)
 
 
 @pytest.fixture
