@@ -175,16 +175,18 @@ function besideList(row) {
   return new DOMRect(whole.left, top, whole.width, height)
 }
 
-/** @param {Row} row @returns {any} */
+/** @param {Row} row @returns {import('../types').Verdict} */
 function itemOf(row) {
   const known = /** @type {any} */ (knownOf(row.id)) ?? {}
   const isVerdict = ['passed', 'failed', 'unknown'].includes(row.outcome)
+  const outcome = /** @type {import('../types').Outcome} */ (isVerdict ? row.outcome : 'unknown')
   const why =
     row.issue ||
     (isVerdict ? '' : `${t(`history.outcome.${row.outcome}`)} ${row.failure ?? ''}`.trim())
   return {
     ...{ id: row.id, image: row.image, judge: row.judge ?? 'runflow', score: row.score },
-    ...{ verdict: isVerdict ? row.outcome : 'unknown', judges: [], strengths: [], reused: false },
+    verdict: outcome,
+    ...{ judges: [], strengths: [], notes: [], reused: false },
     issues: known.issues?.length ? known.issues : [why].filter(Boolean),
     improved_prompt: known.improved_prompt ?? '',
     cost: row.cost ?? '',

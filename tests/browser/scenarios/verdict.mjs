@@ -151,14 +151,19 @@ export async function says_what_went_wrong(editor, { code }) {
   await editor.page.keyboard.press('Escape')
   const panel = await editor.panelThat(2, 'stopped')
   expect((await text(panel)).includes(`[${code}]`), 'the code is shown', await text(panel))
+  await addsAndUndoes(editor)
+  const again = await editor.panelThat(2, 'stopped')
+  expect((await text(again)).includes(`[${code}]`), 'and after undo', await text(again))
+}
+
+/** A change, and undo, which makes the nodes anew. */
+async function addsAndUndoes(editor) {
   await editor.in(() => {
     const { graph, extensionManager } = window.app
     graph.add(window.LiteGraph.createNode('Note'))
     extensionManager.workflow.activeWorkflow.changeTracker.checkState()
   })
   await editor.undo()
-  const again = await editor.panelThat(2, 'stopped')
-  expect((await text(again)).includes(`[${code}]`), 'and after undo', await text(again))
 }
 
 export async function says_that_it_was_cancelled(editor) {
@@ -168,6 +173,9 @@ export async function says_that_it_was_cancelled(editor) {
   await panel.getByRole('button', { name: 'Cancel' }).click()
   const stopped = await editor.panelThat(2, 'stopped')
   expect((await text(stopped)).includes('Cancelled'), 'it says so', await text(stopped))
+  await addsAndUndoes(editor)
+  const again = await editor.panelThat(2, 'stopped')
+  expect((await text(again)).includes('Cancelled'), 'and after undo', await text(again))
 }
 
 export async function shows_local_checks(editor) {
