@@ -14,7 +14,7 @@ import os
 import time
 import weakref
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import replace
 from decimal import Decimal
@@ -66,7 +66,6 @@ TOO_LARGE = 413
 log = logging.getLogger("runflow_evaluate")
 P = ParamSpec("P")
 T = TypeVar("T")
-Ask = Callable[[list[BatchItem], Report], Awaitable[list[Verdict]]]
 
 
 class Evaluator:
@@ -175,8 +174,11 @@ class Evaluator:
             elif judge == PERSON:
                 verdicts = await self._free.ask_person(items, [None] * len(items), report)
             else:
-                ask = self._free.ask_model if judge == MODEL else self._ask_runflow
-                verdicts = await self._ask_if_sound(items, ask, report)
+                refused = await asyncio.gather(*(self._processor.run(preflight, item, self.config) for item in items))
+                sound = [item for item, verdict in zip(items, refused, strict=True) if verdict is None]
+                judge_sound = self._free.ask_model if judge == MODEL else self._evaluate_with_runflow
+                answers = iter(await judge_sound(sound, report) if sound else [])
+                verdicts = [next(answers) if verdict is None else verdict for verdict in refused]
             if job.policy.if_not_judged == "ask" and judge != PERSON:
                 verdicts = await self._free.ask_where_unjudged(items, verdicts, report)
         finally:
@@ -197,16 +199,9 @@ class Evaluator:
             for index, (image, subject) in enumerate(zip(given, subjects, strict=True))
         ]
 
-    async def _ask_if_sound(self, items: list[BatchItem], ask: Ask, report: Report) -> list[Verdict]:
-        """Preflight all, then ask about those that are worth it."""
-        broken = await asyncio.gather(*(self._processor.run(preflight, item, self.config) for item in items))
-        sound = [item for item, verdict in zip(items, broken, strict=True) if verdict is None]
-        answers = iter(await ask(sound, report) if sound else [])
-        return [verdict or next(answers) for verdict in broken]
-
     # --- Runflow: the batch -----------------------------------------------------------------------
 
-    async def _ask_runflow(self, sound: list[BatchItem], report: Report) -> list[Verdict]:
+    async def _evaluate_with_runflow(self, sound: list[BatchItem], report: Report) -> list[Verdict]:
         """Make sure that all may be paid for, then evaluate all of them at once.
 
         There is one task for each row: equal images of a batch are submitted, and paid, once.
