@@ -109,7 +109,7 @@ NOT_FOLLOWED = {
         {"3": node("KSampler", positive=["4", 0]), "4": node("Reroute", conditioning=["4", 0])},
         "no prompt could be traced",
     ),
-    "no graph": ([], "no ComfyUI prompt"),
+    "no graph": ([], "does not contain a ComfyUI prompt"),
 }
 
 
