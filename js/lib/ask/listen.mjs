@@ -6,6 +6,7 @@ const EVENT = 'runflow-evaluate.ask'
 
 /** @type {Promise<typeof import('./page.mjs')> | null} */
 let page = null
+let isRead = false
 
 export function listen() {
   api.addEventListener(EVENT, ({ detail }) => hear(detail))
@@ -18,8 +19,15 @@ async function hear(said) {
   ;(await page)?.hear(said)
 }
 
-/** What waits for this page's answer, as after a reload; and what ended while it was not connected. */
-export async function readOpen() {
+/** What waits for this page's answer after a reload: once, because from then on the page hears of questions. */
+export function readOpenOnce() {
+  if (isRead) return
+  isRead = true
+  readOpen()
+}
+
+/** What waits for this page's answer, and what ended while it was not connected. */
+async function readOpen() {
   try {
     const before = (await page)?.known() ?? [] // what comes meanwhile is not in the answer
     const { questions } = await request(`ask?client=${encodeURIComponent(api.clientId ?? '')}`)

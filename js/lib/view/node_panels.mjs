@@ -1,5 +1,5 @@
 /** The panels of all nodes: which nodes have one, what each shows, and when it is drawn anew. */
-import { listen as listenForQuestions, readOpen } from '../ask/listen.mjs'
+import { listen as listenForQuestions, readOpenOnce } from '../ask/listen.mjs'
 import { api, app, chain, drawsElements, reveal, rootGraph } from '../comfy/app.mjs'
 import { badge, hideProgressText, openSettings, putBack } from '../comfy/compat.mjs'
 import { onOpened, workflowId } from '../comfy/tabs.mjs'
@@ -95,7 +95,7 @@ export function restore() {
   sweep()
   if (panels.size) {
     read(store)
-    readOpen()
+    readOpenOnce()
   }
   draw()
 }

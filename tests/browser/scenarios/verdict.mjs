@@ -183,7 +183,7 @@ export async function shows_local_checks(editor) {
   await editor.runToTheEnd()
   const panel = await editor.panelThat(3, 'failed')
   expect((await text(panel)).includes('local · pixels only'), 'it is marked as local', await text(panel))
-  const note = 'pixels checked only, content not judged (local judge)'
+  const note = 'only pixels checked, content not judged (local judge)'
   const [said] = await panel.locator('.rf-note').allInnerTexts()
   expect(said?.includes(note), 'how it was judged stands apart from what is wrong', await text(panel))
   const inspector = await editor.details(3, 'failed')
