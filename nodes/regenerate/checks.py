@@ -41,7 +41,7 @@ FOREIGN_EVALUATION = (
 )
 SENDS_NOTHING = (
     "comes through node {node}, {why}: then the loop would end with nothing. Connect what was judged to End, and put "
-    "that node after it. {NO_ATTEMPT}"
+    f"that node after it. {NO_ATTEMPT}"
 )
 START_ELSEWHERE = (
     "Start is not in the same loop as End{node}: another loop repeats only one of them. To repeat both, connect an "
