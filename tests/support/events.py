@@ -8,6 +8,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -130,7 +131,8 @@ class EventLog:
 
     def close(self) -> None:
         if self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._task.cancel)
+            with suppress(RuntimeError):  # the server went first: the thread is closing its loop by itself
+                self._loop.call_soon_threadsafe(self._task.cancel)
             self._thread.join(CLOSE_TIMEOUT)
 
     def wait(self, condition: Callable[[], bool], timeout: float) -> bool:
