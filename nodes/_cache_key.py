@@ -9,6 +9,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..runflow_api.errors import ConfigurationError
+from ..runflow_api.evaluation.question import resolve
 from ..runflow_api.evaluation.verdict import UNKNOWN, BatchVerdict
 from . import _runtime
 
@@ -40,9 +41,6 @@ def _resolved(judge: str) -> str:
     if judge != "auto":
         return judge
     try:
-        current = _runtime.settings()
-        if current.api_key or current.trouble:
-            return "runflow"
-        return "model" if current.model_url else "local"
+        return resolve("auto", _runtime.settings())
     except ConfigurationError:
         return "misconfigured"
