@@ -5,8 +5,9 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from ..errors import InvalidInputError
+from .budget import forget_old_tallies, has_old_tallies
 from .rows import OUTCOMES, Row, row_of
-from .schema import ANSWERS, PROMPTS, ROWS, WHOLE_ROWS, R, RowState, chunks, clean, page_size
+from .schema import ANSWERS, PROMPTS, ROWS, WHOLE_ROWS, R, RowState, chunks, clean, page_size, utc_day
 from .spool import Spool
 from .store import Store
 
@@ -54,15 +55,17 @@ def durations(connection: sa.Connection, job_class: str, limit: int) -> list[flo
     return list(connection.scalars(wanted.order_by(R.id.desc()).limit(page_size(limit))))
 
 
-def prune(store: Store, spool: Spool, before: float, at_most: int, today: int, young: float) -> int:
+def prune(store: Store, spool: Spool, before: float, at_most: int | None, today: int, young: float) -> int:
     """Forget rows created before ``before``, or beyond the newest ``at_most``, and bodies older than ``young``.
 
     Today's rows stay, because they are the budget, and so do open ones that are younger than ``young``.
     """
     keep = (R.day >= today) | ((R.state == RowState.OPEN) & (R.created_at > young))
     with store.reading() as connection:
-        over = connection.scalar(sa.select(R.id).order_by(R.id.desc()).limit(1).offset(max(at_most, 0))) or 0
-        old = (R.created_at < before) | (R.id <= over)
+        old = (R.day <= utc_day(before)) & (R.created_at < before)
+        if at_most is not None:
+            over = connection.scalar(sa.select(R.id).order_by(R.id.desc()).limit(1).offset(max(at_most, 0))) or 0
+            old |= R.id <= over
         ids = list(connection.scalars(sa.select(R.id).where(old, sa.not_(keep))))
     for chunk in chunks(ids):
         with store.writing() as connection:
@@ -72,4 +75,8 @@ def prune(store: Store, spool: Spool, before: float, at_most: int, today: int, y
     with store.reading() as connection:
         spooled = sa.select(R.spool).where(R.spool.is_not(None), R.created_at > young)
         spool.prune(set(connection.scalars(spooled)))
+        over_tallies = has_old_tallies(connection, today)
+    if over_tallies:
+        with store.writing() as connection:
+            forget_old_tallies(connection, today)
     return len(ids)

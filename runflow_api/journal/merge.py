@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import sqlalchemy as sa
 
-from .rows import Row, goes_in_front, row_of, update
+from .budget import forget_tallies
+from .rows import Row, forget_body, goes_in_front, latest, row_of, update
 from .schema import (
     ANSWERS,
     NOT_ACCEPTED,
@@ -16,12 +18,47 @@ from .schema import (
     TERMINAL,
     R,
     RowState,
+    organisation,
     stored_amount,
     utc_day,
 )
+from .spool import Spool
 
 
-def merge(connection: sa.Connection, row: Row, account: str, prompts: set[str]) -> int:
+def take_over(
+    connection: sa.Connection, kept: Iterable[tuple[Row, set[str], bytes | None]], account: str, spool: Spool
+) -> tuple[dict[str, int], list[str]]:
+    """Keep these rows, with the prompts that asked for each and its body: their ids by their keys, and the names of
+    bodies to be removed after the commit.
+
+    ``account`` is whose those rows are that do not know their organisation yet.
+    """
+    ids: dict[str, int] = {}
+    done: list[str] = []
+    for row, prompts, body in kept:
+        whose = row.account if row.account.startswith(organisation("")) else account
+        row_id = ids[row.idempotency_key] = _merge(connection, row, whose, prompts)
+        if row.spool is not None and update(connection, row_id, NOT_SENT, spool=row.spool) and body is not None:
+            spool.write(row.spool, body)
+            spool.attach(connection, row.spool, body)
+        done += forget_body(connection, row_id)
+    spool.detach(connection, done)
+    forget_tallies(connection)
+    return ids, done
+
+
+def move(connection: sa.Connection, provisional: str, account: str) -> None:
+    """Give the rows of a provisional account to its organisation."""
+    moving = sa.select(ROWS).where(R.account == provisional).order_by(R.request_hash, R.generation)
+    for row in map(row_of, connection.execute(moving).all()):
+        known = latest(connection, account, [row.request_hash], with_answers=False).get((account, row.request_hash))
+        if known is None:
+            update(connection, row.id, sa.true(), account=account)
+        elif goes_in_front(row, known):
+            update(connection, row.id, sa.true(), account=account, generation=known.generation + 1)
+
+
+def _merge(connection: sa.Connection, row: Row, account: str, prompts: set[str]) -> int:
     """The id here of ``row``, which is found by its idempotency key, otherwise inserted, whatever the limits say."""
     same = sa.select(ROWS).where(R.account == account, R.request_hash == row.request_hash).order_by(R.generation)
     siblings = [row_of(found) for found in connection.execute(same)]
