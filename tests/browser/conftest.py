@@ -6,6 +6,7 @@ import functools
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,10 @@ from runflow_api.sandbox.app import Sandbox, ScriptedVerdict
 PHOTOS = HERE.parent.parent / "example_workflows" / "photos"
 
 
+SOON_S, HELD_S = 0.2, 3600.0
+"""Seconds that Runflow takes to judge, and while it is held back."""
+
+
 @pytest.fixture(scope="session")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     needed = missing()
@@ -36,8 +41,15 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def sandbox() -> Iterator[Sandbox]:
-    with Sandbox(api_key=KEY, latency=0.2, balance="1000") as running:
+    with Sandbox(api_key=KEY, latency=SOON_S, balance="1000") as running:
         yield running
+
+
+def judge_now(sandbox: Sandbox) -> None:
+    """End the wait for everything that is under way: no scenario depends on how long a machine takes for a step."""
+    sandbox.latency = SOON_S
+    for evaluation in sandbox.evaluations.values():
+        evaluation.latency = min(evaluation.latency, SOON_S)
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +57,13 @@ def as_before(sandbox: Sandbox) -> Iterator[None]:
     yield
     sandbox.clear_faults()
     sandbox.clear_verdicts()
-    sandbox.latency = 0.2
+    judge_now(sandbox)
+
+
+@pytest.fixture
+def held(sandbox: Sandbox) -> None:
+    """Runflow judges when a scenario says so, with `editor.judgeNow()`."""
+    sandbox.latency = HELD_S
 
 
 @pytest.fixture(scope="session")
@@ -124,6 +142,7 @@ def play(
     def run(scenario: str, *verdicts: ScriptedVerdict, on: ComfyUI | None = None, **more: Any) -> Any:
         for verdict in verdicts:
             sandbox.add_verdict(verdict)
-        return browser.run(scenario, (on or servers(frontend)).url, renderer, **more)
+        url = (on or servers(frontend)).url
+        return browser.run(scenario, url, renderer, judge=partial(judge_now, sandbox), **more)
 
     return run

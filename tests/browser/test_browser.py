@@ -67,8 +67,7 @@ newest_canvas = pytest.mark.at("newest canvas")
 
 
 @everywhere
-def test_waiting_turns_into_the_verdict_which_stays(play: Play, sandbox: Sandbox) -> None:
-    sandbox.latency = 1.2
+def test_waiting_turns_into_the_verdict_which_stays(play: Play, held: None) -> None:
     play("verdict.waits_and_shows", HAND)
 
 
@@ -96,8 +95,7 @@ def test_a_verdict_survives_a_reload_and_is_in_no_workflow(play: Play, sandbox: 
     assert len(sandbox.evaluations) == submitted + 1
 
 
-def test_a_refresh_while_judging_shows_what_comes_out(play: Play, sandbox: Sandbox) -> None:
-    sandbox.latency = 8
+def test_a_refresh_while_judging_shows_what_comes_out(play: Play, held: None) -> None:
     play("panel.survives_a_refresh_while_judging", PASSES)
 
 
@@ -126,12 +124,12 @@ def test_a_workflow_that_was_cleared_is_restored(play: Play) -> None:
 
 
 @oldest_vue
-def test_a_verdict_is_never_shown_in_another_tabs_workflow(play: Play) -> None:
+def test_a_verdict_is_never_shown_in_another_tabs_workflow(play: Play, held: None) -> None:
     play("tabs.keep_their_own_verdicts", HAND, fresh=True)
 
 
 @newest_canvas
-def test_a_verdict_in_another_tabs_subgraph_is_there_when_it_is_opened(play: Play) -> None:
+def test_a_verdict_in_another_tabs_subgraph_is_there_when_it_is_opened(play: Play, held: None) -> None:
     play("tabs.catch_up_in_subgraphs", HAND, fresh=True)
 
 
@@ -173,8 +171,7 @@ def test_an_error_is_on_the_node_with_its_code_and_stays(play: Play, sandbox: Sa
 
 
 @newest_canvas
-def test_cancel_is_on_the_node(play: Play, sandbox: Sandbox) -> None:
-    sandbox.latency = 30
+def test_cancel_is_on_the_node(play: Play, held: None) -> None:
     play("verdict.says_that_it_was_cancelled")
 
 
@@ -245,8 +242,7 @@ def test_every_action_works_by_keyboard_in_an_order_that_makes_sense(play: Play)
 
 @newest_canvas
 def test_hundreds_of_panels_take_no_long_task(play: Play) -> None:
-    tasks = play("access.stays_smooth", given={"count": 60}, fresh=True)
-    assert all(took < 150 for _, took in tasks), "on a machine that is busy with tests"
+    assert play("access.stays_smooth", given={"count": 60}) < 50
 
 
 @oldest_canvas

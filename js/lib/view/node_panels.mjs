@@ -312,6 +312,7 @@ const unjudged = (message) => ({
   id: null,
   image: '',
   judge: '',
+  practice: false,
   verdict: 'unknown',
   score: null,
   issues: [message],

@@ -116,6 +116,7 @@ function chips({ state, outdated, picked, size, now }, { sum, loop }) {
   const earlier = size === 'whole' && now - state.at * 1000 > EARLIER_MS
   return [
     outdated && t('panel.outdated'),
+    sum.practice && t('panel.practice'),
     known && judge,
     picked && loop?.winner.images.includes(picked) && t('panel.yours'),
     earlier && ago(state.at * 1000, now)

@@ -32,6 +32,7 @@ export async function survives_a_refresh_while_judging(editor) {
   await editor.panelThat(2, 'waiting')
   await editor.reload()
   await editor.panelThat(2, 'waiting')
+  editor.judgeNow()
   await editor.panelThat(3, 'passed')
   const panel = await editor.panelThat(2, 'passed')
   expect((await text(panel)).includes('0.92'), 'the new verdict', await text(panel))
@@ -227,7 +228,7 @@ export async function keeps_what_a_person_does(editor) {
   for (let round = 0; round < 4; round++) {
     await send(editor, 2, { phase: 'waiting', prompt: 'p', code: 'judging', numbers: { elapsed: round, judged: 0, of: 2 } })
     await editor.in(() => window.comfyAPI.api.api.dispatchCustomEvent('graphChanged'))
-    await editor.page.waitForTimeout(350)
+    await editor.frames()
   }
   const kept = await reason.evaluate((each) => [each.value, each.selectionStart, each.selectionEnd, document.activeElement === each].join())
   expect(kept === 'because the ha,3,7,true', 'what was typed, and where', kept)
