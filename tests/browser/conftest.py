@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +16,11 @@ from support.server import ComfyUI
 if str(Path(__file__).parent) not in sys.path:
     sys.path.append(str(Path(__file__).parent))
 
-from driver import HERE, KEY, NEWEST, OLDEST, Browser, Play, install, missing, on_frontend
+from driver import HELD_S, HERE, KEY, NEWEST, OLDEST, SOON_S, Browser, Play, install, missing, on_frontend
 
 from runflow_api.sandbox.app import Sandbox, ScriptedVerdict
 
 PHOTOS = HERE.parent.parent / "example_workflows" / "photos"
-
-
-SOON_S, HELD_S = 0.2, 3600.0
-"""Seconds that Runflow takes to judge, and while it is held back."""
 
 
 @pytest.fixture(scope="session")
@@ -72,19 +67,19 @@ def start_server(
     comfyui_factory: Callable[..., ComfyUI],  # noqa: F811
     sandbox: Sandbox,
 ) -> Callable[..., ComfyUI]:
-    """`start_server(key=…)`: a ComfyUI with the stand-ins for a model, ended with the session."""
+    """`start_server(key=…)`: a ComfyUI with stand-ins for a model and a node that writes one; ended with the session."""
 
     def start(key: str | None, args: tuple[str, ...] = ()) -> ComfyUI:
         base = tmp_path_factory.mktemp("comfyui")
         (base / "input").mkdir()
-        for photo in PHOTOS.glob("*.jpg"):
+        for photo in PHOTOS.rglob("*.jpg"):
             shutil.copy2(photo, base / "input")
         env = {"RUNFLOW_BASE_URL": sandbox.url, "RUNFLOW_MAX_EVALUATIONS_PER_DAY": "100000"}
         return comfyui_factory(
             base=base,
             env=env | ({"RUNFLOW_API_KEY": key} if key else {}),
-            extra_nodes=(HERE / "stand_ins",),
-            args=args,
+            extra_nodes=(HERE / "stand_ins", HERE.parent / "graph" / "model_nodes"),
+            args=(*args, "--fp32-text-enc"),
         )
 
     return start
@@ -96,7 +91,7 @@ EVERYWHERE = [(frontend, renderer) for frontend in (OLDEST, NEWEST) for renderer
 @pytest.fixture(scope="session")
 def servers(start_server: Callable[..., ComfyUI]) -> Callable[[str], ComfyUI]:
     """The server with a key, by frontend; each is started once."""
-    return functools.cache(lambda frontend: start_server(KEY, on_frontend(frontend)))
+    return cache(lambda frontend: start_server(KEY, on_frontend(frontend)))
 
 
 @pytest.fixture

@@ -15,12 +15,14 @@ const START_MS = 60_000
 export const SOON_MS = 15_000
 
 export class Editor {
-  static async open(context, url, renderer, palette) {
+  /** `prepare(page)` comes before anything is loaded. */
+  static async open(context, url, renderer, palette, prepare = null) {
     const editor = new Editor()
-    Object.assign(editor, { context, url, renderer, palette, troubles: [], requests: [], frozen: false })
+    Object.assign(editor, { context, url, renderer, palette, troubles: [], requests: [], frozen: false, language: 'en' })
     editor.page = await context.newPage()
     editor.page.setDefaultTimeout(SOON_MS)
     editor.#listen()
+    await prepare?.(editor.page)
     await editor.visit()
     return editor
   }
@@ -29,7 +31,7 @@ export class Editor {
   async visit() {
     const wanted = {
       'Comfy.TutorialCompleted': true, 'Comfy.VueNodes.Enabled': this.renderer === 'vue', 'Comfy.ColorPalette': this.palette,
-      'Comfy.Minimap.Visible': false, 'Comfy.Workflow.WarnBlueprintOverwrite': false
+      'Comfy.Locale': this.language, 'Comfy.Minimap.Visible': false, 'Comfy.Workflow.WarnBlueprintOverwrite': false
     }
     for (const [name, data] of Object.entries(wanted)) {
       await this.context.request.post(`${this.url}/settings/${name}`, { data: JSON.stringify(data), headers: { 'Content-Type': 'application/json' } })

@@ -51,6 +51,11 @@ async function forget(page, url) {
   await between.close()
 }
 
+async function leave(asked, editor) {
+  editors.delete(nameOf(asked))
+  await editor.close()
+}
+
 async function run(asked) {
   const [file, name] = asked.scenario.split('.')
   const scenarios = await import(`./scenarios/${file}.mjs`)
@@ -63,12 +68,12 @@ async function run(asked) {
   try {
     const found = await scenarios[name](editor, asked.given ?? {})
     if (editor.troubles.length) throw new Error(`The console has errors:\n${editor.troubles.join('\n')}`)
+    if (editor.spent) await leave(asked, editor)
     return { ok: true, found: found ?? null }
   } catch (error) {
     const picture = asked.picture && (await editor.page.screenshot({ path: asked.picture }).then(() => asked.picture, () => null))
     await editor.stop().catch(() => {})
-    await editor.close()
-    editors.delete(nameOf(asked))
+    await leave(asked, editor)
     return { ok: false, error: [error.stack, ...editor.troubles].join('\n'), picture }
   }
 }

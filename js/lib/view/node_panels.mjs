@@ -2,7 +2,7 @@
 import { listen as listenForQuestions, readOpenOnce } from '../ask/listen.mjs'
 import { api, app, chain, drawsElements, reveal, rootGraph } from '../comfy/app.mjs'
 import { badge, hideProgressText, openSettings, putBack } from '../comfy/compat.mjs'
-import { onOpened, workflowId } from '../comfy/tabs.mjs'
+import { onOpened, tabOf, workflowId } from '../comfy/tabs.mjs'
 import { patch } from '../dom.mjs'
 import { score } from '../format.mjs'
 import { onStatus, status } from '../server.mjs'
@@ -13,7 +13,7 @@ import { plan } from '../state/plan.mjs'
 import { shownOf, Store } from '../state/store.mjs'
 import { onLanguage } from '../text.mjs'
 import { say } from './live.mjs'
-import { contentOf, outcomeOf, panelView, spoken } from './panel.mjs'
+import { briefPrice, contentOf, outcomeOf, panelView, spoken } from './panel.mjs'
 import { SIGNS } from './score.mjs'
 
 /** @typedef {import('../types').GraphNode} GraphNode */
@@ -34,7 +34,14 @@ const SECOND_MS = 1000
 /** Zoomed out further than this, a panel says its outcome and nothing else. */
 const FAR = 0.42
 const ZOOMED_MS = 120
-const COLOURS = { passed: '#0b6b31', failed: '#9b1c1c', unknown: '#6b4a00', waiting: '#15448f' }
+const COLOURS = {
+  passed: '#0b6b31',
+  failed: '#9b1c1c',
+  unknown: '#6b4a00',
+  stopped: '#6b4a00',
+  waiting: '#15448f',
+  idle: '#3a3a3a'
+}
 
 /** @type {Map<GraphNode, Panel>} */
 const panels = new Map()
@@ -90,14 +97,19 @@ function forget(panel) {
   waiting.delete(panel)
 }
 
-/** A workflow was opened: read what its nodes showed, if it has any of ours. */
+/** @type {{tab: unknown, workflow: string}} the one whose nodes' states were read: events tell what comes after */
+let opened = { tab: null, workflow: '' }
+
+/** A workflow was opened: read what its nodes showed, if it has any of ours. Undo opens the one that is open. */
 export function restore() {
   sweep()
-  if (panels.size) {
-    read(store)
-    readOpenOnce()
-  }
   draw()
+  if (!panels.size) return
+  readOpenOnce()
+  const now = { tab: tabOf(), workflow: workflowId() }
+  if (now.tab === opened.tab && now.workflow === opened.workflow) return
+  opened = now
+  read(store)
 }
 
 /** Undo and other tabs leave nodes behind that nobody removed: `LGraph.clear` told no subgraph's before 1.58. */
@@ -204,7 +216,7 @@ function show(panel) {
   panel.said = said
   if (outcome === 'waiting') waiting.add(panel)
   else waiting.delete(panel)
-  if (opened?.panel === panel) import('./popover.mjs').then(({ refresh }) => refresh())
+  if (inspectedNow?.panel === panel) import('./popover.mjs').then(({ refresh }) => refresh())
 }
 
 /** From far away only the outcome can be read. */
@@ -244,7 +256,7 @@ const panelOf = (id) =>
 // --- what is pressed --------------------------------------------------------------------------------
 
 /** @type {{panel: Panel, subject: import('./popover.mjs').Subject} | null} */
-let opened = null
+let inspectedNow = null
 
 /** @param {Panel} panel @returns {import('./panel.mjs').Acts} */
 function actsOf(panel) {
@@ -293,7 +305,7 @@ async function openDetails(panel) {
       /** @type {HTMLElement | null} */ (panel.element.querySelector('[data-focus="action"]')),
     chosen: (/** @type {number} */ index) => actsOf(panel).choose(index, false)
   }
-  opened = { panel, subject }
+  inspectedNow = { panel, subject }
   inspect(subject, Math.max(0, panel.selected), panel.element.getBoundingClientRect())
 }
 
@@ -348,18 +360,20 @@ function addBadge(node, read) {
     const bgColor = COLOURS[/** @type {keyof typeof COLOURS} */ (outcome)]
     if (!given || !bgColor) return empty
     const { sum } = contentOf(given.state)
-    const reached =
-      given.state?.phase === 'done' && sum.score !== null ? ` ${score(sum.score)}` : ''
-    return badge({ text: `${SIGNS[outcome]}${reached}`, fgColor: '#fff', bgColor })
+    const reached = given.state?.phase === 'done' && sum.score !== null && score(sum.score)
+    const price = (node.flags?.collapsed || node.subgraph) && briefPrice(given.plan)
+    const text = [`${SIGNS[outcome]}${reached ? ` ${reached}` : ''}`, price].filter(Boolean)
+    return badge({ text: text.join(' · '), fgColor: '#fff', bgColor })
   })
 }
 
-/** What did worst inside a subgraph. @param {GraphNode} host */
+/** What did worst inside a subgraph, with the price of its Evaluate where it has one. @param {GraphNode} host */
 function worstInside(host) {
-  const inside = [...panels.values()].filter(
-    ({ node, given }) => node.graph === host.subgraph && given?.state
-  )
-  const order = ['failed', 'unknown', 'waiting', 'passed']
-  const rank = (/** @type {Panel} */ { given }) => (given ? order.indexOf(outcomeOf(given)) : 9)
-  return inside.sort((a, b) => rank(a) - rank(b))[0]?.given ?? null
+  const order = ['failed', 'stopped', 'unknown', 'waiting', 'passed', 'idle']
+  const inside = [...panels.values()]
+    .filter(({ node }) => node.graph === host.subgraph)
+    .flatMap(({ given }) => given ?? [])
+    .sort((a, b) => order.indexOf(outcomeOf(a)) - order.indexOf(outcomeOf(b)))
+  const priced = inside.filter(({ size, plan: own }) => size === 'line' && own?.price)
+  return inside.length ? { ...inside[0], plan: priced.length === 1 ? priced[0].plan : null } : null
 }

@@ -1,5 +1,5 @@
 /** Whose verdict a panel shows: of what was judged, in the tab where it was queued, after whatever happened. */
-import { expect } from '../editor.mjs'
+import { Editor, expect } from '../editor.mjs'
 import { generated, judged, unique } from '../workflows.mjs'
 
 const text = async (panel) => (await panel.innerText()).replaceAll('\n', '|')
@@ -273,6 +273,7 @@ export async function leaks_nothing_at_undo(editor) {
   const made = () => editor.in(() => window.runflowPanels?.() ?? document.querySelectorAll('.rf-panel').length)
   await editor.frames(10)
   const before = await made()
+  editor.requests.length = 0
   for (let round = 0; round < 20; round++) {
     await editor.in(() => {
       const { graph, extensionManager } = window.app
@@ -283,29 +284,41 @@ export async function leaks_nothing_at_undo(editor) {
   }
   await editor.frames(20)
   expect((await made()) <= before, 'no panel more', [before, await made()])
-  editor.requests.length = 0
-  await editor.undo()
-  await editor.page.waitForTimeout(300)
   const asked = editor.requests.filter((each) => each.includes('runflow'))
-  expect(asked.length <= 2, 'no request more', asked)
+  expect(asked.length === 0, 'no request more', asked)
   editor.troubles.splice(0, Infinity, ...editor.troubles.filter((each) => !each.includes('cleanup event listeners'))) // frontend 1.32's own
 }
 
 /** Texts and style that cannot be read leave the panels working (S1); a route that hangs does too (M5). */
 export async function goes_on_without_texts(editor) {
-  await editor.page.route('**/i18n', (route) => route.abort())
-  await editor.page.route('**/runflow.css', (route) => route.abort())
-  await editor.page.route('**/runflow-evaluate/status', () => {}) // never answers
-  await editor.visit()
-  await editor.load(judged(unique('textless')))
-  await editor.runToTheEnd()
-  const panel = await editor.panelThat(3, 'failed')
+  const { context, url, renderer, palette } = editor
+  const without = await Editor.open(context, url, renderer, palette, async (page) => {
+    const devtools = await context.newCDPSession(page)
+    await devtools.send('Network.enable')
+    await devtools.send('Network.setBlockedURLs', { urls: ['*/i18n', '*/runflow.css'] })
+    await devtools.send('Fetch.enable', { patterns: [{ urlPattern: '*/runflow-evaluate/status*' }] }) // never answers
+  })
+  await without.load(judged(unique('textless')))
+  await without.runToTheEnd()
+  const panel = await without.panelThat(3, 'failed')
   expect((await text(panel)).includes('0.41'), 'the verdict is there', await text(panel))
-  await editor.page.unroute('**/i18n')
-  await editor.page.unroute('**/runflow.css')
-  await editor.page.unroute('**/runflow-evaluate/status')
-  editor.troubles.length = 0
-  await editor.visit()
+  await without.page.close()
+}
+
+/** ComfyUI is started again while it judges: the page says so and goes on (U4). */
+export async function waits_for_a_server(editor) {
+  await editor.load(judged(unique('restarted')))
+  await editor.run()
+  await editor.panelThat(2, 'waiting')
+}
+
+export async function says_that_the_server_was_restarted(editor) {
+  const panel = await editor.panelThat(2, 'stopped')
+  await panel.getByText('ComfyUI was restarted').waitFor()
+  editor.troubles.length = 0 // what the editor says of the time without a server
+  editor.judgeNow()
+  await editor.runToTheEnd()
+  await editor.panelThat(3, 'failed')
 }
 
 /** Far away and collapsed, what came out can still be told (N6). */
@@ -323,10 +336,11 @@ export async function can_be_told_from_far_away(editor) {
   const sizes = await panel.evaluate((each) => ['.rf-pill', '.rf-score'].map((part) => each.querySelector(part).getBoundingClientRect().height))
   expect(Math.min(...sizes) >= 10, 'outcome and score are readable', sizes)
   await editor.fit()
-  await editor.in(() => window.app.graph.getNodeById(3).collapse())
+  const collapse = () => editor.in(() => [2, 3].forEach((id) => void window.app.graph.getNodeById(id).collapse()))
+  await collapse()
   await editor.frames(5)
   const badge = await editor.in(() => window.app.graph.getNodeById(3).badges.map((each) => (typeof each === 'function' ? each() : each).text).filter(Boolean))
-  expect(badge.some((each) => each.includes('✕ 0.41')), 'the badge says it', badge)
-  await editor.in(() => window.app.graph.getNodeById(3).collapse())
+  expect(badge.some((each) => each.includes('✕ 0.41') && each.includes('0.10 credits')), 'the badge says it, and what the next Run costs', badge)
+  await collapse()
   await editor.frames(5)
 }
