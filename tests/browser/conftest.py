@@ -67,7 +67,7 @@ def start_server(
     comfyui_factory: Callable[..., ComfyUI],  # noqa: F811
     sandbox: Sandbox,
 ) -> Callable[..., ComfyUI]:
-    """`start_server(key=…)`: a ComfyUI with stand-ins for a model and a node that writes one; ended with the session."""
+    """`start_server(key)`: a ComfyUI with stand-ins for a model and a node that writes one, until the session ends."""
 
     def start(key: str | None, args: tuple[str, ...] = ()) -> ComfyUI:
         base = tmp_path_factory.mktemp("comfyui")
