@@ -116,12 +116,12 @@ def renderer(request: pytest.FixtureRequest) -> str:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A scenario runs in one place, or if its mark `at` says: `at("everywhere")`, `at("oldest vue")`."""
+    """A scenario runs in one place, or where its mark `at` says: `at("everywhere")`, `at("oldest vue", …)`."""
     if "place" not in metafunc.fixturenames:
         return
     marked = metafunc.definition.get_closest_marker("at")
-    wanted = marked.args[0] if marked else "newest vue"
-    places = EVERYWHERE if wanted == "everywhere" else [tuple(wanted.split())]
+    wanted = marked.args if marked else ("newest vue",)
+    places = EVERYWHERE if wanted == ("everywhere",) else [tuple(each.split()) for each in wanted]
     metafunc.parametrize("place", places, ids=["-".join(each) for each in places])
 
 

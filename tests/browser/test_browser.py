@@ -63,7 +63,7 @@ MARKUP = ScriptedVerdict(
 
 everywhere = pytest.mark.at("everywhere")
 oldest_canvas, oldest_vue = pytest.mark.at("oldest canvas"), pytest.mark.at("oldest vue")
-newest_canvas = pytest.mark.at("newest canvas")
+newest_canvas, both_canvases = pytest.mark.at("newest canvas"), pytest.mark.at("oldest canvas", "newest canvas")
 
 
 @everywhere
@@ -125,7 +125,7 @@ def test_a_random_seed_makes_nothing_out_of_date(play: Play) -> None:
     play("panel.stays_current_with_a_random_seed", PASSES)
 
 
-@newest_canvas
+@both_canvases
 def test_a_workflow_that_was_cleared_is_restored(play: Play) -> None:
     play("panel.is_restored_after_clearing", HAND)
 
@@ -140,7 +140,7 @@ def test_a_verdict_in_another_tabs_subgraph_is_there_when_it_is_opened(play: Pla
     play("tabs.catch_up_in_subgraphs", HAND, fresh=True)
 
 
-@newest_canvas
+@both_canvases
 def test_duplicated_tabs_keep_their_own_verdicts(play: Play, sandbox: Sandbox) -> None:
     play("tabs.duplicates_keep_their_own", HAND, PASSES, fresh=True)
 
@@ -195,6 +195,11 @@ def test_a_judge_that_is_off_says_so_and_nothing_else(play: Play) -> None:
 @newest_canvas
 def test_every_image_of_a_loops_attempts_can_be_opened_and_says_what_it_cost(play: Play) -> None:
     play("panel.shows_a_loop_of_batches")
+
+
+@newest_canvas
+def test_the_winner_of_very_many_attempts_is_in_sight(play: Play) -> None:
+    play("panel.holds_many_attempts")
 
 
 @everywhere

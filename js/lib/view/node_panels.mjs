@@ -15,6 +15,7 @@ import { onLanguage } from '../text.mjs'
 import { say } from './live.mjs'
 import { briefPrice, contentOf, outcomeOf, panelView, spoken } from './panel.mjs'
 import { SIGNS } from './score.mjs'
+import { showSelected } from './strip.mjs'
 
 /** @typedef {import('../types').GraphNode} GraphNode */
 /**
@@ -210,6 +211,7 @@ function show(panel) {
   element.dataset.outdated = String(given.outdated)
   element.dataset.size = panel.size
   patch(element, panelView(given, actsOf(panel)))
+  showSelected(element)
   const said = spoken(given)
   if (panel.said && said !== panel.said && panel.size === 'whole')
     say(`${panel.node.title}: ${said}`)

@@ -4,6 +4,7 @@ import { knownOf, load, onEvaluations, rate } from '../state/evaluations.mjs'
 import { onLanguage, t } from '../text.mjs'
 import { inspectorView } from './inspector.mjs'
 import { say } from './live.mjs'
+import { showSelected } from './strip.mjs'
 
 const GAP = 8
 const COPIED_MS = 2000
@@ -78,6 +79,7 @@ export function refresh() {
     inspectorView({ ...found, index, more: knownOf(item.id), offer, ui }, acts(found.items))
   )
   root.dataset.large = String(ui.large)
+  showSelected(root)
   place()
 }
 

@@ -180,10 +180,49 @@ export async function shows_a_loop_of_batches(editor) {
     expect((await inspector.locator('.rf-foot').innerText()).includes('0.10 credits'), 'and each on its own', await text(inspector))
   }
   await editor.page.keyboard.press('Escape')
-  editor.troubles.splice(0, Infinity, ...editor.troubles.filter((each) => !each.includes('/history/'))) // the journal has none of these
+  forgetHistory(editor)
   await send(editor, end, { verdicts: [], loop: { attempts: [attempt(1, 'unknown', [], { cost: '' })], winner: 1, start: '', reason: 'not judged', warnings: [] } })
   const unjudged = await editor.panelThat(end, 'unknown')
   expect((await text(unjudged)).includes('Not judged'), 'a loop without a judge says so', await text(unjudged))
+}
+
+/** What is selected in a strip can be seen there. */
+async function isInSight(root, what) {
+  const found = await root.locator('.rf-strip').evaluate((list) => {
+    const [outer, inner] = [list, list.querySelector('[aria-selected="true"]')].map((each) => each.getBoundingClientRect())
+    return { scrolled: list.scrollLeft, isIn: inner.left >= outer.left && inner.right <= outer.right }
+  })
+  expect(found.scrolled > 0 && found.isIn, `${what} is in sight`, found)
+}
+
+/** The attempt that came out of 64 is in sight, on the node and in the inspector; the wheel goes along the strip. */
+export async function holds_many_attempts(editor) {
+  const end = await loop(editor)
+  const winners = [verdict('w', 'passed')]
+  const attempts = Array.from({ length: 64 }, (_, n) => attempt(n + 1, n === 11 ? 'passed' : 'failed', n === 11 ? winners : [verdict(`e${n}`, 'failed')]))
+  await send(editor, end, { verdicts: winners, loop: { attempts, winner: 12, start: '', reason: 'passed', warnings: [] } })
+  const panel = await editor.panelThat(end, 'passed')
+  await isInSight(panel, 'the winner')
+  const strip = panel.locator('.rf-strip')
+  const before = await strip.evaluate((each) => each.scrollLeft)
+  const zoom = await editor.in(() => window.app.canvas.ds.scale)
+  await strip.hover()
+  await editor.page.mouse.wheel(0, 200)
+  await editor.frames()
+  expect((await strip.evaluate((each) => each.scrollLeft)) > before, 'the wheel goes along the strip')
+  expect((await editor.in(() => window.app.canvas.ds.scale)) === zoom, 'and does not zoom')
+  const inspector = await editor.details(end, 'passed')
+  await isInSight(inspector, 'the winner in the inspector')
+  await inspector.getByText('Judges by attempt', { exact: true }).first().click()
+  const spilt = await inspector.locator('.rf-inside').evaluate((each) => each.scrollWidth - each.clientWidth)
+  expect(spilt <= 0, 'the matrix scrolls by itself', spilt)
+  await editor.page.keyboard.press('Escape')
+  forgetHistory(editor)
+}
+
+/** The journal has none of what is sent here. */
+function forgetHistory(editor) {
+  editor.troubles.splice(0, Infinity, ...editor.troubles.filter((each) => !each.includes('/history/')))
 }
 
 /** 64 images, 40 judges, issues of 2,000 characters: nothing overflows, and what matters is near (N7). */
@@ -193,10 +232,11 @@ export async function holds_very_much(editor) {
   const box = () => panel.evaluate((each) => [each.offsetHeight, each.offsetWidth, each.scrollHeight - each.clientHeight].join())
   const before = await box()
   const judges = Array.from({ length: 40 }, (_, n) => ({ name: `judge ${n}`, passed: n % 2 > 0, reasoning: 'r'.repeat(2000), issues: [`issue ${n} ${'x'.repeat(2000)}`] }))
-  const images = Array.from({ length: 64 }, (_, n) => verdict('', n ? 'passed' : 'failed', { issues: ['word '.repeat(400), 'y'.repeat(2000)], judges, improved_prompt: 'better '.repeat(200) }))
+  const images = Array.from({ length: 64 }, (_, n) => verdict('', n === 50 ? 'failed' : 'passed', { issues: ['word '.repeat(400), 'y'.repeat(2000)], judges, improved_prompt: 'better '.repeat(200) }))
   await send(editor, 3, { verdicts: images })
   await editor.panelThat(3, 'failed')
   expect((await box()) === before, 'the panel keeps its size, and nothing spills', [before, await box()])
+  await isInSight(panel, 'the image that did worst')
   const inspector = await editor.details(3, 'failed')
   const where = await inspector.evaluate((root) => {
     const inside = root.querySelector('.rf-inside')
