@@ -3,6 +3,7 @@
 from comfy_api.latest import ComfyExtension, io
 
 from .evaluate import RunflowEvaluateImage, RunflowEvaluationOptions
+from .examples import RunflowExamplePhoto
 from .judges import RunflowJudgeModel
 from .lookup import RunflowGetEvaluation, RunflowGetRun, RunflowSendFeedback
 from .references import RunflowReferenceImage
@@ -29,6 +30,7 @@ NODES: list[type[io.ComfyNode]] = [
     RunflowSendFeedback,
     RunflowGetRun,
     RunflowVerdictCard,
+    RunflowExamplePhoto,
 ]
 
 

@@ -30,6 +30,7 @@ GROUPS = {
     "Regenerate": ("RunflowRegenerateStart", "RunflowRegenerateEnd"),
     "Go on with what is good": ("RunflowVerdictSwitch", "RunflowSplitByVerdict", "RunflowPickBest"),
     "Report": ("RunflowVerdictCard",),
+    "Try it": ("RunflowExamplePhoto",),
     "What was judged before": ("RunflowGetEvaluation", "RunflowSendFeedback", "RunflowGetRun"),
 }
 INTERNAL = frozenset({"RunflowRegenerateAttempt"})
