@@ -2,7 +2,7 @@
 import { api } from '../../scripts/api.js'
 import { app } from '../../scripts/app.js'
 import { open, setting } from './lib/comfy/app.mjs'
-import { onSetting, remindOfTexts } from './lib/comfy/compat.mjs'
+import { keepLinks, keepPastedLinks, onSetting, remindOfTexts } from './lib/comfy/compat.mjs'
 import {
   commands,
   nodeCreated as gesturesFor,
@@ -90,7 +90,9 @@ app.registerExtension({
     loadPanels()
     loadSoon()
   },
+  setup: keepPastedLinks,
   nodeCreated(/** @type {any} */ node) {
+    keepLinks(node)
     applyDefaults(node)
     panelFor(node)
     gesturesFor(node)
