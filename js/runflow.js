@@ -2,7 +2,7 @@
 import { api } from '../../scripts/api.js'
 import { app } from '../../scripts/app.js'
 import { open, setting } from './lib/comfy/app.mjs'
-import { nameNodes, onSetting, remindOfTexts } from './lib/comfy/compat.mjs'
+import { keepLinks, keepPastedLinks, nameNodes, onSetting, remindOfTexts } from './lib/comfy/compat.mjs'
 import {
   commands,
   nodeCreated as gesturesFor,
@@ -98,7 +98,9 @@ app.registerExtension({
     loadSoon()
   },
   addCustomNodeDefs: (/** @type {any} */ definitions) => nameNodes(definitions, spoken(), reading),
+  setup: keepPastedLinks,
   nodeCreated(/** @type {any} */ node) {
+    keepLinks(node)
     applyDefaults(node)
     panelFor(node)
     gesturesFor(node)
