@@ -24,7 +24,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError, features
 
 from ..errors import InvalidInputError
-from . import saved_prompt
+from ..insight import saved_prompt
 
 Pixels = npt.NDArray[np.uint8]
 
