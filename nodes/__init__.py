@@ -2,6 +2,7 @@
 
 from comfy_api.latest import ComfyExtension, io
 
+from . import _collect
 from .evaluate import RunflowEvaluateImage, RunflowEvaluationOptions
 from .judges import RunflowJudgeModel
 from .lookup import RunflowGetEvaluation, RunflowGetRun, RunflowSendFeedback
@@ -11,6 +12,7 @@ from .report import RunflowVerdictCard
 from .results import RunflowEvaluationDetails, RunflowShowVerdict
 from .routes.register import register
 from .routing import RunflowPickBest, RunflowSplitByVerdict, RunflowVerdictSwitch
+from .save import RunflowSaveJudged
 
 NODES: list[type[io.ComfyNode]] = [
     RunflowEvaluateImage,
@@ -29,6 +31,7 @@ NODES: list[type[io.ComfyNode]] = [
     RunflowSendFeedback,
     RunflowGetRun,
     RunflowVerdictCard,
+    RunflowSaveJudged,
 ]
 
 
@@ -38,3 +41,4 @@ class RunflowEvaluateExtension(ComfyExtension):
 
 
 register()
+_collect.register()
