@@ -2,6 +2,7 @@
 
 from comfy_api.latest import ComfyExtension, io
 
+from . import _collect
 from .evaluate import RunflowEvaluateImage, RunflowEvaluationOptions
 from .examples import RunflowExamplePhoto
 from .judges import RunflowJudgeModel
@@ -12,6 +13,7 @@ from .report import RunflowVerdictCard
 from .results import RunflowEvaluationDetails, RunflowShowVerdict
 from .routes.register import register
 from .routing import RunflowPickBest, RunflowSplitByVerdict, RunflowVerdictSwitch
+from .save import RunflowSaveJudged
 
 NODES: list[type[io.ComfyNode]] = [
     RunflowEvaluateImage,
@@ -31,6 +33,7 @@ NODES: list[type[io.ComfyNode]] = [
     RunflowGetRun,
     RunflowVerdictCard,
     RunflowExamplePhoto,
+    RunflowSaveJudged,
 ]
 
 
@@ -40,3 +43,4 @@ class RunflowEvaluateExtension(ComfyExtension):
 
 
 register()
+_collect.register()

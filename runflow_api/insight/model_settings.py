@@ -118,7 +118,8 @@ class Models:
                 return []
             strength = value.get("strength")
             is_number = isinstance(strength, int | float) and not isinstance(strength, bool)
-            return [] if strength == 0 else [Lora(str(value["lora"]), float(strength) if is_number else None)]
+            weight = float(strength) if strength is not None and is_number else None
+            return [] if weight == 0 else [Lora(str(value["lora"]), weight)]
         is_advanced = inputs.get("input_mode", inputs.get("mode")) == "advanced"
         names = ("model_str_{}", "lora_wt_{}") if is_advanced else ("lora_wt_{}", "model_str_{}")
         known = (*names, "strength_{}", "model_weight_{}", "lora_{}_strength", "lora_{}_model_strength")

@@ -93,6 +93,17 @@ export function putBack(node, element) {
   stale?.replaceWith(element)
 }
 
+/**
+ * A node shows what is in `ui.images` below itself, which says the same as the panel: App mode and the Jobs panel get
+ * it all the same. Vue nodes know `hideOutputImages` from 1.49; on the canvas the images are drawn as a background.
+ * All versions.
+ * @param {any} node @param {boolean} previews whether it shows previews while it runs, which are drawn there too
+ */
+export function hideOutputImages(node, previews) {
+  node.hideOutputImages = true
+  if (!previews) node.onDrawBackground = undefined
+}
+
 /** A badge in a node's title, where the editor draws those. All versions; Vue nodes draw no plain object. */
 /** @param {{text: string, fgColor: string, bgColor: string}} options */
 export function badge(options) {
