@@ -12,7 +12,7 @@ import torch
 from ...runflow_api.errors import InvalidInputError
 from ...runflow_api.evaluation.question import LONGEST, require_choice
 from ...runflow_api.evaluation.verdict import RUNFLOW, UNKNOWN, BatchVerdict, Verdict, credits_text, total_cost
-from .graph import Body, Graph, next_seed
+from ...runflow_api.prompt.graph import Body, Graph, next_seed
 
 LOOP_OUT, PROMPT_OUT, SEED_OUT, ATTEMPT_OUT, ISSUES_OUT, ORIGINAL_OUT = range(6)
 """Start's outputs, which its stand-in has in the same order."""
@@ -167,6 +167,7 @@ def _member(verdict: Verdict) -> dict[str, Any]:
         "verdict": str(verdict.outcome),
         "score": verdict.score,
         "judge": verdict.judge,
+        "practice": verdict.is_practice,
         "cost": credits_text(verdict.cost),
     }
 

@@ -17,10 +17,10 @@ from ...runflow_api import background
 from ...runflow_api.api.transport import Deadline
 from ...runflow_api.errors import InvalidInputError, RunflowError
 from ...runflow_api.evaluation.verdict import RUNFLOW
+from ...runflow_api.prompt.graph import Body, is_torn_by, link, links_read, repetitions
 from .. import _runtime
 from .attempts import NO_ATTEMPT, PROMPT_OUT, SEED_OUT, LoopSettings, LoopState
 from .context import LoopContext
-from .graph import Body, is_torn_by, link, links_read, repetitions
 from .saved_metadata import END
 
 PRICE_WITHIN_S = 3.0

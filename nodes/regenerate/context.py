@@ -16,10 +16,7 @@ from comfy_execution.utils import get_executing_context
 import nodes as comfy_nodes  # type: ignore[import-not-found]  # ComfyUI's, not the pack's
 
 from ...runflow_api import images
-from .. import _image_batch, _runtime
-from . import saved_metadata
-from .attempts import MAX_ATTEMPTS, ORIGINAL_OUT, Handover, History, Loop, LoopSettings, LoopState
-from .graph import (
+from ...runflow_api.prompt.graph import (
     Body,
     Graph,
     Node,
@@ -33,6 +30,9 @@ from .graph import (
     start_outputs_behind,
     upstream,
 )
+from .. import _image_batch, _runtime
+from . import saved_metadata
+from .attempts import MAX_ATTEMPTS, ORIGINAL_OUT, Handover, History, Loop, LoopSettings, LoopState
 from .saved_metadata import END
 
 HANDOVER = "_handover"

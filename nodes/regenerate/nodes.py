@@ -23,7 +23,8 @@ from comfy_execution.graph_utils import ExecutionBlocker
 
 from ...runflow_api.errors import InvalidInputError
 from ...runflow_api.evaluation.verdict import BatchVerdict
-from .. import _image_batch, _shown, _unjudged
+from ...runflow_api.prompt.graph import SEED_VALUES
+from .. import _cards, _image_batch, _shown, _unjudged
 from .._schema import EvaluationType, LoopType, schema
 from . import context as loop_context
 from . import saved_metadata
@@ -42,7 +43,6 @@ from .attempts import (
 )
 from .checks import check_loop
 from .context import LoopContext
-from .graph import SEED_VALUES
 from .saved_metadata import END
 
 START, STAND_IN = "RunflowRegenerateStart", "RunflowRegenerateAttempt"
@@ -258,7 +258,9 @@ class RunflowRegenerateEnd(io.ComfyNode):
             panel.done(
                 finished.ui["runflow"], finished.ui[saved_metadata.KEY][0], verdict.min_score if verdict else 0.0
             )
-            return finished
+        if history.best.verdict is not None and history.best.image is not None:
+            finished.ui |= await _cards.ui_of(history.best.verdict, _image_batch.pictures(history.best.image))
+        return finished
 
 
 def _settings(inputs: dict[str, Any]) -> LoopSettings:

@@ -23,7 +23,7 @@ from ..bulk.run import NO_LIMIT
 from ..errors import RunflowError
 from ..evaluation.evaluator import Evaluator
 from ..settings import config, locations
-from . import arguments, bulk, doctor, evaluate, key, records, sandbox
+from . import arguments, bulk, doctor, evaluate, key, price, records, sandbox
 from .exit_codes import (
     CLOSED_PIPE,
     CONFIGURATION,
@@ -252,6 +252,15 @@ COMMANDS = (
         (OK, USAGE, NOT_JUDGED, CONFIGURATION),
         arguments.cost,
         _with_evaluator(records.cost),
+    ),
+    Command(
+        "price",
+        "Say what queueing an API prompt in ComfyUI would spend, and why it would not run. Nothing is queued. What "
+        "only the run can know is counted as the most it can be, and said so.",
+        FREE,
+        (OK, USAGE, NOT_JUDGED, CONFIGURATION),
+        arguments.price,
+        price.run,
     ),
     Command(
         "key",

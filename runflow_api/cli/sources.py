@@ -13,6 +13,7 @@ from .. import errors, image_files
 from ..evaluation import lookup
 from ..evaluation.evaluator import Evaluator
 from ..evaluation.question import ImageUrl, Options, Question, Reference, check_image_url
+from ..evaluation.saved_verdict import SavedVerdict
 from ..evaluation.verdict import Verdict
 from .terminal import run_cancellable
 
@@ -24,7 +25,7 @@ class Item:
     """One image on its way to a verdict: a file, or an address that is passed on.
 
     ``size`` is (width, height) in pixels, ``error`` what kept the file from being read, ``no_prompt`` why there is no
-    prompt to judge it against.
+    prompt to judge it against, ``saved`` what the file says about its own verdict.
     """
 
     source: Path | ImageUrl
@@ -38,6 +39,7 @@ class Item:
     error: errors.RunflowError | None = None
     verdict: Verdict | None = None
     thumbnail: bytes = b""
+    saved: SavedVerdict | None = None
 
     @property
     def pixels(self) -> int:

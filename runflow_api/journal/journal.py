@@ -24,13 +24,13 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
-from . import begin, history
+from . import begin, history, verdicts
+from . import merge as merging
 from .begin import resolved
 from .budget import DayTotal, Limits, Spend, costs_more, forget_tallies, per_day, spend, spend_of_prompt
 from .errors import JournalError, translates_errors
-from .merge import move, take_over
 from .pace import SharedPace
-from .rows import OUTCOMES, Request, Row, add_to_answer, askers, forget_body, is_same, leave, one_row, row_of, update
+from .rows import OUTCOMES, Request, Row, add_to_answer, forget_body, is_same, one_row, update
 from .schema import (
     ACCOUNTS,
     ANSWERS,
@@ -39,7 +39,6 @@ from .schema import (
     NOT_SENT,
     PROMPTS,
     TERMINAL,
-    WHOLE_ROWS,
     R,
     RowState,
     clean,
@@ -57,18 +56,9 @@ from .spool import Spool, SpoolFolder, SpoolInMemory, SpoolTable, ignored_where_
 from .store import FILE_NAME, INSERT_ATTEMPTS, SPOOL_FOLDER, Store, lock, open_store, store_in_memory
 
 __all__ = [
-    "FILE_NAME",
-    "OUTCOMES",
-    "SPOOL_FOLDER",
-    "DayTotal",
-    "Journal",
-    "JournalError",
-    "Limits",
-    "Request",
-    "Row",
-    "RowState",
-    "Spend",
-]
+    "FILE_NAME", "OUTCOMES", "SPOOL_FOLDER", "DayTotal", "Journal", "JournalError", "Limits", "Request",
+    "Row", "RowState", "Spend",
+]  # fmt: skip
 
 
 class Journal:
@@ -149,7 +139,7 @@ class Journal:
             lock(connection)
             connection.execute(ACCOUNTS.delete().where(ACCOUNTS.c.provisional == provisional))
             connection.execute(ACCOUNTS.insert().values(provisional=provisional, account=account))
-            move(connection, provisional, account)
+            merging.move(connection, provisional, account)
 
     def _has_rows(self, account: str) -> bool:
         with self.store.reading() as connection:
@@ -287,15 +277,7 @@ class Journal:
         by another. If another prompt has asked for a row, it is that one's now. Writes only if there is
         something to close.
         """
-        with self.store.reading() as connection:
-            unsent = sa.select(R.idempotency_key).where(R.id.in_([row.id for row in rows]), NOT_SENT)
-            keys = set(connection.scalars(unsent))
-        if not keys:
-            return 0
-        now = self._now()
-        with self.store.writing() as connection:
-            lock(connection)
-            return sum(leave(connection, row, now) for row in rows if row.idempotency_key in keys)
+        return begin.release(self.store, rows, self._now())
 
     @translates_errors
     def release_left_behind(self, older_than_s: float) -> int:
@@ -327,6 +309,24 @@ class Journal:
         with self.store.writing() as connection:
             lock(connection)
             add_to_answer(connection, evaluation_id, rating)
+            verdicts.rate_by_thumb(connection, evaluation_id, is_positive)
+
+    @translates_errors
+    def record_free(self, requests: Sequence[Request], answers: Sequence[Mapping[str, Any]]) -> None:
+        """Keep verdicts that cost nothing, in one transaction; where all are known, nothing is written."""
+        with self.store.reading() as connection:
+            if verdicts.are_known(connection, requests):
+                return
+        with self.store.writing() as connection:
+            lock(connection)
+            verdicts.record_free(connection, requests, answers, self._now(), keep_prompts=self._keep_prompts)
+
+    @translates_errors
+    def rate(self, row_id: int, is_good: bool | None) -> None:
+        """Keep whether the person finds an image good for what was asked; ``None`` takes it back."""
+        with self.store.writing() as connection:
+            lock(connection)
+            verdicts.rate(connection, row_id, is_good)
 
     # --- looking back -----------------------------------------------------------------------------
 
@@ -402,11 +402,8 @@ class Journal:
     def rows_by_key(self, keys: Collection[str]) -> list[tuple[Row, set[str], bytes | None]]:
         """The rows with these idempotency keys, each with the prompts that asked for it and its body, if it is here."""
         with self.store.reading() as connection:
-            found = [row_of(each) for each in connection.execute(WHOLE_ROWS.order_by(R.id))]
-            rows = [row for row in found if row.idempotency_key in keys]
-            asked = askers(connection, rows)
-        noted = {row.id: {token for row_id, token in asked if row_id == row.id} for row in rows}
-        return [(row, noted[row.id], self._spool.read(row.spool)) for row in rows]
+            found = merging.with_askers(connection, keys)
+        return [(row, prompts, self._spool.read(row.spool)) for row, prompts in found]
 
     @translates_errors
     def take_over(self, kept: Sequence[tuple[Row, set[str], bytes | None]], account: str) -> dict[str, int]:
@@ -416,7 +413,7 @@ class Journal:
         """
         with self.store.writing() as connection:
             lock(connection)
-            ids, done = take_over(connection, kept, account, self._spool)
+            ids, done = merging.take_over(connection, kept, account, self._spool)
         for name in done:
             self._spool.remove(name)
         return ids
@@ -439,6 +436,8 @@ class Journal:
                 connection.execute(ANSWERS.delete().where(ANSWERS.c.row_id == row.id))
                 connection.execute(ANSWERS.insert().values(row_id=row.id, packed=packed))
             now = one_row(connection, row.id, is_same(row))
+            if changed and packed is not None:
+                verdicts.settle(connection, now)
             done = forget_body(connection, row.id)
             self._spool.detach(connection, done)
         for name in done:

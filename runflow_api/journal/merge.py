@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
 
 from .budget import forget_tallies
-from .rows import Row, forget_body, goes_in_front, latest, row_of, update
+from .rows import Row, askers, forget_body, goes_in_front, latest, row_of, update
 from .schema import (
     ANSWERS,
     NOT_ACCEPTED,
@@ -16,6 +17,7 @@ from .schema import (
     PROMPTS,
     ROWS,
     TERMINAL,
+    WHOLE_ROWS,
     R,
     RowState,
     organisation,
@@ -23,21 +25,32 @@ from .schema import (
     utc_day,
 )
 from .spool import Spool
+from .verdicts import bring_along, described
+
+Kept = tuple[Row, set[str], bytes | None]
+"""A row, the prompts that asked for it, and its body if it is here."""
+
+
+def with_askers(connection: sa.Connection, keys: Collection[str]) -> list[tuple[Row, set[str]]]:
+    """The rows with these idempotency keys and what is beside them, each with the prompts that asked for it."""
+    found = [row_of(each) for each in connection.execute(WHOLE_ROWS.order_by(R.id))]
+    rows = [row for row in found if row.idempotency_key in keys]
+    asked, beside = askers(connection, rows), described(connection, [row.id for row in rows])
+    return [
+        (replace(row, described=beside.get(row.id)), {token for row_id, token in asked if row_id == row.id})
+        for row in rows
+    ]
 
 
 def take_over(
-    connection: sa.Connection, kept: Iterable[tuple[Row, set[str], bytes | None]], account: str, spool: Spool
+    connection: sa.Connection, kept: Sequence[Kept], account: str, spool: Spool
 ) -> tuple[dict[str, int], list[str]]:
-    """Keep these rows, with the prompts that asked for each and its body: their ids by their keys, and the names of
-    bodies to be removed after the commit.
-
-    ``account`` is whose those rows are that do not know their organisation yet.
-    """
+    """Put all of these into this journal: their ids here by their keys, and the bodies that may go after the commit."""
     ids: dict[str, int] = {}
     done: list[str] = []
     for row, prompts, body in kept:
         whose = row.account if row.account.startswith(organisation("")) else account
-        row_id = ids[row.idempotency_key] = _merge(connection, row, whose, prompts)
+        row_id = ids[row.idempotency_key] = merge(connection, row, whose, prompts)
         if row.spool is not None and update(connection, row_id, NOT_SENT, spool=row.spool) and body is not None:
             spool.write(row.spool, body)
             spool.attach(connection, row.spool, body)
@@ -58,7 +71,7 @@ def move(connection: sa.Connection, provisional: str, account: str) -> None:
             update(connection, row.id, sa.true(), account=account, generation=known.generation + 1)
 
 
-def _merge(connection: sa.Connection, row: Row, account: str, prompts: set[str]) -> int:
+def merge(connection: sa.Connection, row: Row, account: str, prompts: set[str]) -> int:
     """The id here of ``row``, which is found by its idempotency key, otherwise inserted, whatever the limits say."""
     same = sa.select(ROWS).where(R.account == account, R.request_hash == row.request_hash).order_by(R.generation)
     siblings = [row_of(found) for found in connection.execute(same)]
@@ -68,6 +81,7 @@ def _merge(connection: sa.Connection, row: Row, account: str, prompts: set[str])
     else:
         row_id = mine.id
         _bring_forward(connection, row_id, row)
+    bring_along(connection, row_id, row)
     for token in prompts:
         noted = sa.select(PROMPTS.c.row_id).where(PROMPTS.c.row_id == row_id, PROMPTS.c.prompt_token == token)
         if connection.scalar(noted) is None:

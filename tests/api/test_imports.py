@@ -17,7 +17,7 @@ FLOORS = (
     {"cli"},
     {"bulk"},
     {"image_files"},
-    {"report", "insight"},
+    {"report", "insight", "prompt"},
     {"evaluation", "sandbox"},
     {"local_judge", "model_judge"},
     {"api"},
@@ -27,7 +27,7 @@ FLOORS = (
 """From the top down. A room imports from lower floors only: not from beside it, and not from above."""
 ENTRANCES = {"__init__", "__main__"}
 """These name the package's public parts, wherever they are."""
-LATE = {"evaluation.evaluator", "evaluation.lookup", "journal", "api.client", "local_judge", "cli", "sandbox"}
+LATE = set("evaluation.evaluator evaluation.lookup journal api.client local_judge cli sandbox prompt.price".split())
 """What only a running node needs: ComfyUI starts without it."""
 
 
