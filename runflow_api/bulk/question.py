@@ -23,6 +23,10 @@ OF_THE_QUESTION = ("generation_prompt", "evaluation_instructions", "task_type", 
 OF_THE_OPTIONS = ("run_id", "client_ref", "job_class", "callback_url")
 
 
+class UnusableRowError(InvalidInputError):
+    """A row that cannot be asked about; others can."""
+
+
 @dataclass(frozen=True, eq=False)
 class Asked:
     """One row as it is judged; ``pixels`` is how many its image has, 0 for an address."""
@@ -46,8 +50,13 @@ class Asker:
     _references: OrderedDict[str, Reference] = field(default_factory=OrderedDict)
 
     def ask(self, row: ManifestRow) -> Asked:
-        """Read the image of ``row`` and what is asked about it. Raises ``InvalidInputError``."""
-        values = row.values
+        """Read the image of ``row`` and what is asked about it. Raises ``UnusableRowError``."""
+        try:
+            return self._asked(row.values)
+        except InvalidInputError as error:
+            raise UnusableRowError(error.field, error.message.removeprefix(f"{error.field}: ")) from error
+
+    def _asked(self, values: Mapping[str, Any]) -> Asked:
         if BROKEN in values:
             raise InvalidInputError("manifest", f"{values[BROKEN]}.")
         given: dict[str, Any] = _texts(values, OF_THE_QUESTION)

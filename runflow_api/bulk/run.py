@@ -25,7 +25,7 @@ from ..evaluation.question import ImageUrl, JudgeChoice
 from ..evaluation.verdict import UNKNOWN, Policy, Subject, Verdict, not_judged
 from ..journal.journal import JournalError
 from .manifest import Manifest, ManifestRow
-from .question import PASSED_ON, Asked, Asker
+from .question import PASSED_ON, Asked, Asker, UnusableRowError
 from .verdicts import Parts, record_of
 
 OWN_OF_A_ROW = OWN_FIELDS | {
@@ -267,7 +267,7 @@ class BulkRun:
             if verdict is None:
                 return None
             error = verdict.error
-            scope = None if error is None else scope_of(error, OWN_OF_A_ROW)
+            scope = None if error is None else self._scope_of(error)
             if error is None or scope is Scope.ONE_IMAGE:
                 return self._succeeded(verdict)
             may_pass = scope is Scope.FOR_NOW and isinstance(error, (*OUTAGES, JournalError))
@@ -276,6 +276,9 @@ class BulkRun:
             else:
                 self.stopped = self.stopped or error
         return None
+
+    def _scope_of(self, error: errors.RunflowError) -> Scope:
+        return Scope.ONE_IMAGE if isinstance(error, UnusableRowError) else scope_of(error, OWN_OF_A_ROW)
 
     def _succeeded(self, verdict: Verdict) -> Verdict:
         """Something works. If nothing ever did, and always for one reason, it is not the rows' fault."""
@@ -303,7 +306,7 @@ class BulkRun:
                 return None
             try:
                 asked = await self._readers.run(self.asker.ask, row)
-            except errors.InvalidInputError as error:
+            except UnusableRowError as error:
                 return not_judged(error, NEVER_PASSES, Subject(), judge=self._judge)
             job = Job(
                 [asked.image],
