@@ -28,7 +28,7 @@ class UnusableRowError(InvalidInputError):
 
 
 @dataclass(frozen=True, eq=False)
-class Asked:
+class RowJob:
     """One row as it is judged; ``pixels`` is how many its image has, 0 for an address."""
 
     image: Picture | ImageUrl
@@ -38,8 +38,8 @@ class Asked:
 
 
 @dataclass(eq=False)
-class Asker:
-    """Makes of rows what is asked. ``question`` and ``options`` are what holds for rows that do not say otherwise.
+class RowReader:
+    """Makes of rows what is to be judged. ``question`` and ``options`` hold for rows that do not say otherwise.
 
     Blocks, and may be used by several threads.
     """
@@ -49,14 +49,14 @@ class Asker:
     options: Options = field(default_factory=Options)
     _references: OrderedDict[str, Reference] = field(default_factory=OrderedDict)
 
-    def ask(self, row: ManifestRow) -> Asked:
+    def read(self, row: ManifestRow) -> RowJob:
         """Read the image of ``row`` and what is asked about it. Raises ``UnusableRowError``."""
         try:
-            return self._asked(row.values)
+            return self._job_of(row.values)
         except InvalidInputError as error:
             raise UnusableRowError(error.field, error.message.removeprefix(f"{error.field}: ")) from error
 
-    def _asked(self, values: Mapping[str, Any]) -> Asked:
+    def _job_of(self, values: Mapping[str, Any]) -> RowJob:
         if BROKEN in values:
             raise InvalidInputError("manifest", f"{values[BROKEN]}.")
         given: dict[str, Any] = _texts(values, OF_THE_QUESTION)
@@ -70,18 +70,18 @@ class Asker:
         question.check()
         return self._with_image(_text("image", values.get("image")), question, options)
 
-    def _with_image(self, image: str, question: Question, options: Options) -> Asked:
+    def _with_image(self, image: str, question: Question, options: Options) -> RowJob:
         if not image.strip():
             raise InvalidInputError("image", "is empty: a row names an image.")
         if image.startswith(PASSED_ON):
             check_image_url("image", image)
-            return Asked(ImageUrl(image), question, options)
-        found = self._read(image)
+            return RowJob(ImageUrl(image), question, options)
+        found = self._read_image(image)
         if found.prompt and not question.generation_prompt:
             question = replace(question, generation_prompt=found.prompt)
-        return Asked(Picture(found.pixels), question, options, found.pixels.shape[0] * found.pixels.shape[1])
+        return RowJob(Picture(found.pixels), question, options, found.pixels.shape[0] * found.pixels.shape[1])
 
-    def _read(self, image: str) -> image_files.Picture:
+    def _read_image(self, image: str) -> image_files.Picture:
         files, inside = self.manifest.place(image)
         if "file" in (files.protocol if isinstance(files.protocol, tuple) else (files.protocol,)):
             return image_files.read(Path(inside))
@@ -115,7 +115,7 @@ class Asker:
         known = self._references.get(url)
         if known is None:
             is_address = url.startswith(PASSED_ON)
-            known = Reference(url=url) if is_address else Reference(pixels=self._read(url).pixels)
+            known = Reference(url=url) if is_address else Reference(pixels=self._read_image(url).pixels)
             while len(self._references) >= REFERENCES_KEPT:
                 self._references.popitem(last=False)
             self._references[url] = known

@@ -27,7 +27,7 @@ from ..evaluation.verdict import UNKNOWN, Policy, Subject, Verdict
 from ..settings import config, locations
 from . import extras
 from .manifest import SUFFIXES, Manifest, ManifestRow
-from .question import Asker
+from .question import RowReader
 from .run import NO_LIMIT, BulkRun, Settings
 from .verdicts import record_of, schema
 
@@ -60,7 +60,7 @@ class RunflowJudge:
         directory: str | None = None,
     ) -> None:
         self._evaluator = evaluator_of_this_machine(directory)
-        self._asker = Asker(Manifest.at(base), question or Question(), options or Options())
+        self._asker = RowReader(Manifest.at(base), question or Question(), options or Options())
         self._settings = Settings(judge, Policy(min_score, "fail"), in_flight, wait=wait)
         self._token = token
 
@@ -148,12 +148,12 @@ def run(address: str, work: BulkRun, output: str, *, workers: int = 2) -> int:
         )
     if not ray.is_initialized():
         ray.init(address=None if address == ON_THIS_MACHINE else address, include_dashboard=False)
-    settings, asker = work.settings, work.asker
+    settings, reader = work.settings, work.reader
     judging = {
-        "judge": settings.judge, "min_score": settings.policy.min_score, "question": asker.question,
-        "options": asker.options, "base": work.manifest.base, "wait": False, "token": work.token,
+        "judge": settings.judge, "min_score": settings.policy.min_score, "question": reader.question,
+        "options": reader.options, "base": work.manifest.base, "wait": False, "token": work.token,
     }  # fmt: skip
-    collecting = {"min_score": settings.policy.min_score, "timeout_s": asker.options.timeout_s}
+    collecting = {"min_score": settings.policy.min_score, "timeout_s": reader.options.timeout_s}
     rows = _dataset(ray, work.manifest)
     actors = {"batch_format": "pyarrow", "batch_size": BATCH, "concurrency": workers, "num_cpus": 0.5}
     judged = rows.map_batches(RunflowJudge, fn_constructor_kwargs=judging, **actors)

@@ -25,7 +25,7 @@ from ..evaluation.question import ImageUrl, JudgeChoice
 from ..evaluation.verdict import UNKNOWN, Policy, Subject, Verdict, not_judged
 from ..journal.journal import JournalError
 from .manifest import Manifest, ManifestRow
-from .question import PASSED_ON, Asked, Asker, UnusableRowError
+from .question import PASSED_ON, RowJob, RowReader, UnusableRowError
 from .verdicts import Parts, record_of
 
 OWN_OF_A_ROW = OWN_FIELDS | {
@@ -115,11 +115,11 @@ class BulkRun:
     failed is not started again by it.
     """
 
-    def __init__(self, evaluator: Evaluator, asker: Asker, settings: Settings, token: str) -> None:
+    def __init__(self, evaluator: Evaluator, reader: RowReader, settings: Settings, token: str) -> None:
         self.tally = Tally()
         self.stopped: errors.RunflowError | None = None
         self.evaluator = evaluator
-        self.asker = asker
+        self.reader = reader
         self.settings = settings
         self.token = token
         self._judge = evaluator.resolve(settings.judge)
@@ -150,7 +150,7 @@ class BulkRun:
 
     @property
     def manifest(self) -> Manifest:
-        return self.asker.manifest
+        return self.reader.manifest
 
     # --- all rows ---------------------------------------------------------------------------------
 
@@ -263,7 +263,7 @@ class BulkRun:
         """The verdict of one row; ``None`` if the run is stopped before it has one."""
         while not self.stopped:
             await self._wait_while_closed()
-            verdict = await self._ask(row)
+            verdict = await self._try(row)
             if verdict is None:
                 return None
             error = verdict.error
@@ -299,26 +299,26 @@ class BulkRun:
         while (left := self._closed_until - time.monotonic()) > 0:
             await asyncio.sleep(left)
 
-    async def _ask(self, row: ManifestRow) -> Verdict | None:
+    async def _try(self, row: ManifestRow) -> Verdict | None:
         """One try. The image is in memory only until Runflow has it."""
         async with _Held(self._holding) as held:
             if self.stopped:
                 return None
             try:
-                asked = await self._readers.run(self.asker.ask, row)
+                row_job = await self._readers.run(self.reader.read, row)
             except UnusableRowError as error:
                 return not_judged(error, NEVER_PASSES, Subject(), judge=self._judge)
             job = Job(
-                [asked.image],
-                asked.question,
+                [row_job.image],
+                row_job.question,
                 self.settings.judge,
                 self.settings.policy,
-                asked.options,
+                row_job.options,
                 self.token,
                 self.settings.wait,
-                on_submitted=_LetGo(asked, held),
+                on_submitted=_Release(row_job, held),
             )
-            subject = Subject(asked.question.generation_prompt, await self._readers.run(_hash_of, asked))
+            subject = Subject(row_job.question.generation_prompt, await self._readers.run(_hash_of, row_job))
             try:
                 return (await self.evaluator.evaluate(job))[0]
             except errors.RunflowError as error:
@@ -334,8 +334,8 @@ def _number_of(dead: Mapping[str, Any]) -> int:
     return int(dead["row"])
 
 
-def _hash_of(asked: Asked) -> str:
-    return asked.image.hash
+def _hash_of(row_job: RowJob) -> str:
+    return row_job.image.hash
 
 
 class _Held:
@@ -351,25 +351,25 @@ class _Held:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self.let_go()
+        self.release()
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         if self._is_held:
             self._is_held = False
             self._slots.release()
 
 
 @dataclass(frozen=True)
-class _LetGo:
+class _Release:
     """Its image is not needed any more: the next one may be read."""
 
-    asked: Asked
+    row_job: RowJob
     held: _Held
 
     def __call__(self, _: int) -> None:
-        if not isinstance(self.asked.image, ImageUrl):
-            self.asked.image.forget()
-        self.held.let_go()
+        if not isinstance(self.row_job.image, ImageUrl):
+            self.row_job.image.forget()
+        self.held.release()
 
 
 async def _all(tasks: Sequence[asyncio.Future[Any]]) -> None:

@@ -30,7 +30,7 @@ def record_of(row: ManifestRow, verdict: Verdict, kept: Iterable[str] = ()) -> d
     cost = verdict.evaluation.cost
     return {
         "row": row.number,
-        "image": _said(row.values.get("image")),
+        "image": _as_text(row.values.get("image")),
         "verdict": str(verdict.outcome),
         "passed": verdict.passed,
         "score": verdict.score if scored else None,
@@ -46,11 +46,11 @@ def record_of(row: ManifestRow, verdict: Verdict, kept: Iterable[str] = ()) -> d
         "generation_prompt": verdict.subject.prompt,
         "pixel_hash": verdict.subject.pixel_hash,
         "judged_at": time.time(),
-        **{name: _said(row.values.get(name)) for name in kept},
+        **{name: _as_text(row.values.get(name)) for name in kept},
     }
 
 
-def _said(value: Any) -> str | None:
+def _as_text(value: Any) -> str | None:
     """A cell of the manifest as text; an image that is inside the manifest is not repeated."""
     if value is None:
         return None

@@ -10,7 +10,7 @@ from .. import errors
 from ..bulk import estimate
 from ..bulk import ray as bulk_ray
 from ..bulk.manifest import FIELDS, SUFFIXES, Manifest
-from ..bulk.question import Asker
+from ..bulk.question import RowReader
 from ..bulk.run import BulkRun, Settings
 from ..bulk.verdicts import Parts
 from ..evaluation.evaluator import Evaluator
@@ -22,7 +22,7 @@ from .sources import options_of, question_of
 from .terminal import Terminal, duration, plain, run_cancellable
 
 SAMPLED_FROM = 2_000
-"""A manifest with fewer rows is judged without a sample, unless one is asked for."""
+"""A manifest with fewer rows is judged without a sample, unless one is row_job for."""
 SAMPLE = 200
 
 
@@ -128,7 +128,7 @@ def run(args: argparse.Namespace, terminal: Terminal, evaluator: Evaluator) -> i
     settings = Settings(args.judge, policy, args.in_flight, args.part_rows, args.shard, args.retry, tuple(args.keep))
     parts = Parts(args.output, args.shard, args.keep)
     parts.claim({"manifest": identity, "part_rows": args.part_rows, "shards": args.shard[1]})
-    work = BulkRun(evaluator, Asker(manifest, question, options), settings, f"bulk:{identity}")
+    work = BulkRun(evaluator, RowReader(manifest, question, options), settings, f"bulk:{identity}")
     try:
         if pays and not _may_pay(args, terminal, evaluator, work, total):
             return USAGE
@@ -175,7 +175,7 @@ def _may_pay(args: argparse.Namespace, terminal: Terminal, evaluator: Evaluator,
         if not _confirms(args, terminal, f"Judge {sample} at random first{costs}?"):
             return False
         found = estimate.sampled(_sample(terminal, work, args, total))
-        terminal.say(_said(found, rows))
+        terminal.say(_in_words(found, rows))
         if args.sample_only or work.stopped is not None:
             return True
     return _confirms(args, terminal, "Go on and pay?")
@@ -197,7 +197,7 @@ def _confirms(args: argparse.Namespace, terminal: Terminal, question: str) -> bo
         return True
     answer = terminal.confirms(question)
     if answer is None:
-        terminal.say("[NOT_CONFIRMED] Nothing was sent. To pay without being asked, add --yes")
+        terminal.say("[NOT_CONFIRMED] Nothing was sent. To pay without being row_job, add --yes")
     elif not answer:
         terminal.say("Nothing more was sent.")
     return bool(answer)
@@ -214,7 +214,7 @@ def _sample(terminal: Terminal, work: BulkRun, args: argparse.Namespace, total: 
     return [verdict for verdict in verdicts if verdict is not None]
 
 
-def _said(found: estimate.Sampled, rows: int) -> str:
+def _in_words(found: estimate.Sampled, rows: int) -> str:
     share, off = found.interval
     credits = found.credits_for(rows)
     said = [f"{found.judged} judged at random: {share:.0%} ± {off:.0%} pass"]

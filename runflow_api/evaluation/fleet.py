@@ -41,7 +41,7 @@ class FleetLimiter(RateLimiter):
     def pause(self, seconds: float) -> None:
         super().pause(seconds)
         try:
-            self._journal().pace(self._who, self._most).refused(seconds)
+            self._journal().pace(self._who, self._most).record_refusal(seconds)
             self._looked_at = float("-inf")
         except JournalError as error:
             log.info("The other machines are not told of a pause: %s", error)
@@ -97,7 +97,7 @@ class FleetLimiter(RateLimiter):
                 if time.monotonic() - self._looked_at < LOOK_EVERY_S:
                     return Lease(0)
                 self._looked_at = time.monotonic()
-                found = pace.look()
+                found = pace.peek()
                 self._rate = found.rate
                 if found.rate is None:
                     return found

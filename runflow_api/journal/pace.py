@@ -47,7 +47,7 @@ class Pace:
     paused_until: float = 0.0
     changed_at: float = 0.0
 
-    def refused(self, now: float, pause_s: float, most: float | None) -> Pace:
+    def after_refusal(self, now: float, pause_s: float, most: float | None) -> Pace:
         """After a 429 that asks for a pause. ``most`` is the rate that the person has set, if any."""
         paused = replace(self, paused_until=max(self.paused_until, now + pause_s))
         if self.rate is not None and now < self.changed_at + SETTLE_S:
@@ -105,7 +105,7 @@ class SharedPace:
         self._most = most
 
     @translates_errors
-    def look(self) -> Lease:
+    def peek(self) -> Lease:
         """Whether there is a rate, and how long the pause is; without changing anything."""
         with self._store.reading() as connection:
             now, pace = self._read(connection, lock=False)
@@ -131,11 +131,11 @@ class SharedPace:
             return Lease(count, first - now, 1 / (pace.rate or 1.0), pace.rate)
 
     @translates_errors
-    def refused(self, pause_s: float) -> None:
+    def record_refusal(self, pause_s: float) -> None:
         """The server refused (429): everybody pauses so long, and is slower afterwards."""
         with self._store.writing() as connection:
             now, pace = self._read(connection, lock=True)
-            self._write(connection, pace.refused(now, pause_s, self._most))
+            self._write(connection, pace.after_refusal(now, pause_s, self._most))
 
     def _read(self, connection: sa.Connection, *, lock: bool) -> tuple[float, Pace]:
         wanted = sa.select(PACE).where(PACE.c.name == self._name)

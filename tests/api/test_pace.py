@@ -44,7 +44,7 @@ def live(server: Server, most: float | None, seconds: float) -> list[tuple[float
             break
         if what == "answer":
             if not taken:
-                pace = pace.refused(now, 0.5, most)
+                pace = pace.after_refusal(now, 0.5, most)
             heapq.heappush(events, (now, process, "ask", True))
             continue
         if what == "ask":
@@ -84,10 +84,10 @@ def test_a_limit_that_is_raised_is_found() -> None:
 
 
 def test_the_first_refusal_sets_a_rate_and_one_burst_lowers_it_once() -> None:
-    pace = Pace().refused(100.0, 1.0, None)
+    pace = Pace().after_refusal(100.0, 1.0, None)
     assert (pace.rate, pace.paused_until) == (FIRST_RATE, 101.0)
-    assert pace.refused(100.5, 2.0, None) == Pace(FIRST_RATE, None, 0.0, 102.5, 101.0), "sent before the pause"
-    again = pace.refused(104.0, 1.0, None)
+    assert pace.after_refusal(100.5, 2.0, None) == Pace(FIRST_RATE, None, 0.0, 102.5, 101.0), "sent before the pause"
+    again = pace.after_refusal(104.0, 1.0, None)
     assert again.rate is not None and again.rate < FIRST_RATE
 
 
