@@ -7,13 +7,14 @@ the command line says for all.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
 import io
 import json
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -113,7 +114,7 @@ class Manifest:
                 return int(parquet.ParquetFile(file).metadata.num_rows)
         return sum(1 for _ in self._values(name))
 
-    def rows(self) -> Iterator[ManifestRow]:
+    def rows(self) -> Generator[ManifestRow, None, None]:
         """All rows in order."""
         number = 0
         for name in self._names:
@@ -130,11 +131,12 @@ class Manifest:
         chosen = set(random.Random(self.identity()).sample(range(total), min(size, total)))
         last = max(chosen, default=-1)
         found = []
-        for row in self.rows():
-            if row.number in chosen:
-                found.append(row)
-            if row.number >= last:
-                break
+        with contextlib.closing(self.rows()) as rows:
+            for row in rows:
+                if row.number in chosen:
+                    found.append(row)
+                if row.number >= last:
+                    break
         return found
 
     # --- the formats ------------------------------------------------------------------------------
@@ -158,21 +160,24 @@ def _from_parquet(file: Any) -> Iterator[dict[str, Any]]:
 
 def _from_csv(file: Any) -> Iterator[dict[str, Any]]:
     csv.field_size_limit(LONGEST_CELL)
-    reader = csv.DictReader(io.TextIOWrapper(file, encoding="utf-8-sig", newline=""), restkey=BROKEN)
-    for values in reader:
-        is_broken = BROKEN in values or None in values.values()
-        yield {BROKEN: f"line {reader.line_num} has another number of columns than the first"} if is_broken else values
+    with io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
+        reader = csv.DictReader(text, restkey=BROKEN)
+        for values in reader:
+            is_broken = BROKEN in values or None in values.values()
+            why = f"line {reader.line_num} has another number of columns than the first"
+            yield {BROKEN: why} if is_broken else values
 
 
 def _from_json_lines(file: Any) -> Iterator[dict[str, Any]]:
-    for number, line in enumerate(io.TextIOWrapper(file, encoding="utf-8-sig"), 1):
-        if not line.strip():
-            continue
-        try:
-            values = json.loads(line)
-        except (ValueError, RecursionError):
-            values = None
-        yield values if isinstance(values, dict) else {BROKEN: f"line {number} is not a JSON object"}
+    with io.TextIOWrapper(file, encoding="utf-8-sig") as text:
+        for number, line in enumerate(text, 1):
+            if not line.strip():
+                continue
+            try:
+                values = json.loads(line)
+            except (ValueError, RecursionError):
+                values = None
+            yield values if isinstance(values, dict) else {BROKEN: f"line {number} is not a JSON object"}
 
 
 _READERS = {

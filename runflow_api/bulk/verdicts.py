@@ -72,10 +72,14 @@ class Parts:
 
     def claim(self, about: Mapping[str, Any]) -> None:
         """Note in the folder which run it is of. Raises ``InvalidInputError`` if it is another's."""
-        place = f"{self._inside}/{RUN_FILE}"
+        self.check(about)
         self._files.makedirs(self._inside, exist_ok=True)
+        self._put(f"{self._inside}/{RUN_FILE}", json.dumps(dict(about), indent=1).encode())
+
+    def check(self, about: Mapping[str, Any]) -> None:
+        """Raise ``InvalidInputError`` if the folder is another run's."""
+        place = f"{self._inside}/{RUN_FILE}"
         if not self._files.exists(place):
-            self._put(place, json.dumps(dict(about), indent=1).encode())
             return
         found = json.loads(self._files.cat_file(place))
         different = sorted(name for name in about if found.get(name) != about[name])

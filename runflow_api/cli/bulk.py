@@ -11,7 +11,7 @@ from ..bulk import estimate
 from ..bulk import ray as bulk_ray
 from ..bulk.manifest import FIELDS, SUFFIXES, Manifest
 from ..bulk.question import RowReader
-from ..bulk.run import BulkRun, Settings
+from ..bulk.run import BulkRun, Settings, Tally
 from ..bulk.verdicts import Parts
 from ..evaluation.evaluator import Evaluator
 from ..evaluation.question import JUDGES
@@ -127,13 +127,15 @@ def run(args: argparse.Namespace, terminal: Terminal, evaluator: Evaluator) -> i
         raise errors.InvalidInputError(args.manifest, "has no rows.")
     settings = Settings(args.judge, policy, args.in_flight, args.part_rows, args.shard, args.retry, tuple(args.keep))
     parts = Parts(args.output, args.shard, args.keep)
-    parts.claim({"manifest": identity, "part_rows": args.part_rows, "shards": args.shard[1]})
+    about = {"manifest": identity, "part_rows": args.part_rows, "shards": args.shard[1]}
+    parts.check(about)
     work = BulkRun(evaluator, RowReader(manifest, question, options), settings, f"bulk:{identity}")
     try:
         if pays and not _may_pay(args, terminal, evaluator, work, total):
             return USAGE
         if work.stopped is None and not args.sample_only:
-            work.tally = type(work.tally)()
+            work.tally = Tally()
+            parts.claim(about)
             if args.ray:
                 return _judge_on_ray(args, terminal, work, total)
             _judge_all(terminal, evaluator, work, parts, _rows_of(total, args.shard))

@@ -30,6 +30,8 @@ QUICK_S = 1.0
 RIDE_OUT_S = 120.0
 """How long a call goes on trying while a database server is restarted, or cannot be reached."""
 AGAIN_S = 0.25
+ABSENT_S = 3.0
+"""So long a server is waited for that was not there when the journal was opened."""
 
 
 class JournalError(RunflowError):
@@ -53,6 +55,7 @@ _RIGHTS = "it cannot be read or written. Check the rights of the file and of its
 _FULL = "the disk is full. Make room, and run again."
 _DAMAGED = "it is damaged. Move it away to start a new one; what was paid before is then not known."
 
+_STARTING = ("starting up", "shutting down", "recovery mode", "not yet accepting")
 _DRIVER = (
     'the driver for PostgreSQL is not installed. Install the extra: pip install "runflow-evaluate[postgresql]", or '
     'pip install "psycopg[binary]", with the Python that runs this.'
@@ -83,7 +86,7 @@ _BY_TEXT = (
     ("too many clients", "its database server has no connection left. Raise max_connections, or run fewer processes."),
     ("connection slots", "its database server has no connection left. Raise max_connections, or run fewer processes."),
     ("does not exist", "there is no such database or table. Create the database, and check RUNFLOW_JOURNAL_URL."),
-    ("starting up", "its database server is just starting. Run again in a moment."),
+    *((sign, "its database server is just starting. Run again in a moment.") for sign in _STARTING),
     ("connection", "its database server does not answer. Check that it runs and can be reached from here."),
     ("no such table", "its tables are missing. Restart ComfyUI to have them made."),
 )
@@ -125,7 +128,7 @@ def translates_errors(method: Callable[Concatenate[N, P], T]) -> Callable[Concat
     return translating
 
 
-_PASSING = ("connection", "starting up", "shutting down", "recovery mode", "deadlock", "could not serialize")
+_PASSING = ("connection", "deadlock", "could not serialize", *_STARTING)
 
 
 def may_pass(error: BaseException | None) -> bool:
@@ -134,8 +137,16 @@ def may_pass(error: BaseException | None) -> bool:
         return False
     is_said = isinstance(error, (OperationalError, InterfaceError)) and not isinstance(error.orig, sqlite3.Error)
     text = str(error.orig).lower()
-    refused = "password authentication" in text or "connection slots" in text or "does not exist" in text
+    refused = any(sign in text for sign in ("password authentication", "connection slots", "does not exist"))
     return error.connection_invalidated or (is_said and not refused and any(sign in text for sign in _PASSING))
+
+
+def starts_within_s(error: BaseException | None) -> float:
+    """How long to wait for a server that cannot be opened yet: one that does not answer at all may not be there."""
+    if not may_pass(error):
+        return 0.0
+    is_starting = any(sign in str(getattr(error, "orig", "")).lower() for sign in _STARTING)
+    return RIDE_OUT_S if is_starting else ABSENT_S
 
 
 @contextmanager

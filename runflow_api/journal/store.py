@@ -18,7 +18,17 @@ import sqlalchemy as sa
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from .._files import private_folder, write_private
-from .errors import BUSY_S, LOCKED, QUICK_S, RIDE_OUT_S, JournalError, translate_errors, translates_errors
+from .errors import (
+    AGAIN_S,
+    BUSY_S,
+    LOCKED,
+    QUICK_S,
+    RIDE_OUT_S,
+    JournalError,
+    starts_within_s,
+    translate_errors,
+    translates_errors,
+)
 from .migrations import MIGRATIONS, migrate, require_known
 from .schema import ROWS, SALT_ROW
 
@@ -162,6 +172,17 @@ def open_store(url: str | None, directory: Path) -> tuple[Store, Path]:
     """The database at ``url`` or in ``directory``, its schema up to date, and the folder of the spool; both private."""
     location = _location(url, directory)
     where = _named(location)
+    began = time.monotonic()
+    while True:
+        try:
+            return _open(location, where, directory)
+        except JournalError as error:
+            if time.monotonic() - began >= starts_within_s(error.__cause__):
+                raise
+        time.sleep(AGAIN_S)
+
+
+def _open(location: sa.URL, where: str, directory: Path) -> tuple[Store, Path]:
     with translate_errors(where):
         file = _sqlite_file(location)
         if file is not None:
