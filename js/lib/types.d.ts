@@ -24,6 +24,8 @@ export interface Verdict {
   id: string | null
   image: string
   judge: string
+  /** "you", or a model's name and where it is; "" for the other judges. */
+  judged_by?: string
   verdict: Outcome
   score: number | null
   /** What is wrong with the image, or why it was not judged. */

@@ -265,3 +265,17 @@ def test_an_encoder_that_cannot_see_says_so_by_name(server: ComfyUI) -> None:
     }
     with pytest.raises(PromptFailed, match=r"MODEL_CANNOT_SEE.*text encoder l cannot see images"):
         server.run(prompt)
+
+
+@writes_text
+def test_a_full_gpu_is_unknown_with_advice_and_follows_if_not_judged(server: ComfyUI) -> None:
+    prompt = {
+        **gate(photo(server), judge="model", generation_prompt="a man", judge_model=["6", 0]),
+        **node("5", "TestModelWithoutMemory"),
+        **node("6", "RunflowJudgeModel", clip=["5", 0]),
+    }
+    with pytest.raises(PromptFailed, match=r"MODEL_OUT_OF_MEMORY.*not enough memory for qwen3vl_tiny.*smaller"):
+        server.run(prompt)
+    prompt["2"]["inputs"]["if_not_judged"] = "fail"
+    got = verdict(server.run(prompt))
+    assert (got["verdict"], got["passed"], got["error"]) == ("unknown", False, "MODEL_OUT_OF_MEMORY")
