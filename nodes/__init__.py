@@ -10,7 +10,7 @@ from .regenerate.nodes import RunflowRegenerateAttempt, RunflowRegenerateEnd, Ru
 from .report import RunflowVerdictCard
 from .results import RunflowEvaluationDetails, RunflowShowVerdict
 from .routes.register import register
-from .routing import RunflowPickBest, RunflowSplitByVerdict, RunflowVerdictSwitch
+from .routing import RunflowPickBest, RunflowRepairSwitch, RunflowSplitByVerdict, RunflowVerdictSwitch
 
 NODES: list[type[io.ComfyNode]] = [
     RunflowEvaluateImage,
@@ -22,6 +22,7 @@ NODES: list[type[io.ComfyNode]] = [
     RunflowRegenerateStart,
     RunflowRegenerateEnd,
     RunflowRegenerateAttempt,
+    RunflowRepairSwitch,
     RunflowVerdictSwitch,
     RunflowSplitByVerdict,
     RunflowPickBest,

@@ -17,8 +17,9 @@ import nodes as comfy_nodes  # type: ignore[import-not-found]  # ComfyUI's, not 
 
 from ...runflow_api import images
 from .. import _image_batch, _runtime
+from ..routing import FIRST_REPAIR, REPAIR_SWITCH
 from . import saved_metadata
-from .attempts import MAX_ATTEMPTS, ORIGINAL_OUT, Handover, History, Loop, LoopSettings, LoopState
+from .attempts import BEST_OUT, MAX_ATTEMPTS, ORIGINAL_OUT, Handover, History, Loop, LoopSettings, LoopState
 from .graph import (
     Body,
     Graph,
@@ -31,6 +32,7 @@ from .graph import (
     link,
     links,
     start_outputs_behind,
+    start_outputs_read,
     upstream,
 )
 from .saved_metadata import END
@@ -88,7 +90,9 @@ class LoopContext:
     def loop(self, state: LoopState) -> Loop:
         """What stays the same at every attempt."""
         body = self.body(state)
-        return Loop(self.graph, body, self.inputs_identity(), self.output_nodes(body), self.reaching(body))
+        outputs, read = self.output_nodes(body), frozenset(start_outputs_read(self.graph, body))
+        reaching, repair_from = self.reaching(body), self.repair_from(body)
+        return Loop(self.graph, body, self.inputs_identity(), outputs, reaching, read, repair_from)
 
     def find_body(self, start: str, end: str) -> Body:
         return find_body(self.graph, start, end, self.is_output_node, constant={ORIGINAL_OUT})
@@ -100,6 +104,10 @@ class LoopContext:
             return None
         return self.find_body(start[0], node)
 
+    def lazy_inputs(self, node: str) -> set[str]:
+        """The inputs that a node may leave unasked for."""
+        return inputs_with("lazy", comfy_nodes.NODE_CLASS_MAPPINGS[self.class_of(node)])
+
     def class_of(self, node: str) -> str:
         return str(self.graph[node]["class_type"])
 
@@ -109,7 +117,7 @@ class LoopContext:
         for node, info in self.graph.items():
             kind = info["class_type"]
             if kind not in flows:
-                flows[kind] = _raw_inputs(comfy_nodes.NODE_CLASS_MAPPINGS[kind])
+                flows[kind] = inputs_with("rawLink", comfy_nodes.NODE_CLASS_MAPPINGS[kind])
             for name, (source, _) in links(info):
                 if name in flows[kind] and source in self.graph:
                     yield find_body(self.graph, source, node, self.is_output_node)
@@ -149,6 +157,14 @@ class LoopContext:
     def reaching(self, body: Body) -> frozenset[int]:
         """Start's outputs that End's image depends on."""
         return frozenset(start_outputs_behind(self.graph, body, "image"))
+
+    def repair_from(self, body: Body) -> int:
+        """The first attempt whose image is made from the best one, 0 if none is. A number over a link may be any."""
+        if BEST_OUT not in self.reaching(body):
+            return 0
+        switches = [self.graph[node]["inputs"] for node in body.nodes if self.class_of(node) == REPAIR_SWITCH]
+        first = [inputs.get("repair_from", FIRST_REPAIR) for inputs in switches if "repair" in inputs]
+        return min((each if isinstance(each, int) else FIRST_REPAIR for each in first), default=FIRST_REPAIR)
 
     def max_attempts(self, settings: LoopSettings) -> int:
         """How many attempts there can be."""
@@ -294,12 +310,13 @@ def _is_changed(node: Node) -> Any:
     return node.get("is_changed")
 
 
-def _raw_inputs(kind: Any) -> set[str]:
-    """The inputs of a class that get a link as it is, and not what comes over it."""
+def inputs_with(option: str, kind: Any) -> set[str]:
+    """The inputs of a class that are declared with an option: ``rawLink`` (they get a link as it is, and not what comes
+    over it), ``lazy`` (they may be left unasked for)."""
     inputs = kind.INPUT_TYPES()
     every = {**inputs.get("required", {}), **inputs.get("optional", {})}
     return {
         name
         for name, declared in every.items()
-        if len(declared) > 1 and isinstance(declared[1], dict) and declared[1].get("rawLink")
+        if len(declared) > 1 and isinstance(declared[1], dict) and declared[1].get(option)
     }

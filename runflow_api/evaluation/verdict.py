@@ -11,10 +11,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import Enum
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ..api.models import Evaluation, EvaluationStatus, JudgeIssue, JudgeOpinion
 from ..errors import InvalidInputError, RunflowError
+
+if TYPE_CHECKING:
+    from .comparison import AttemptLines
 
 
 class Outcome(str, Enum):
@@ -122,6 +125,11 @@ class Verdict:
         return _judged_by(self.evaluation, self.judge)
 
     @property
+    def defects(self) -> tuple[str, ...]:
+        """What the judges found wrong with the image: ``issues`` without what the person's own rules say."""
+        return _distinct(_issue_lines(self.evaluation))
+
+    @property
     def is_practice(self) -> bool:
         """Whether the pack's own sandbox answered: it checks pixels, and nothing was paid."""
         return bool((self.evaluation.model_extra or {}).get("sandbox"))
@@ -151,9 +159,10 @@ class Verdict:
 
 @dataclass(frozen=True)
 class BatchVerdict:
-    """The verdicts of a batch, one per image and in their order. Never empty."""
+    """The verdicts of a batch, one per image and in order. Never empty. ``attempts``: all of the loop before it."""
 
     verdicts: tuple[Verdict, ...]
+    attempts: tuple[AttemptLines, ...] = ()
 
     @property
     def min_score(self) -> float:
