@@ -21,7 +21,7 @@ from .. import _runtime
 from ..routing import REPAIR_SWITCH
 from .attempts import BEST_OUT, NO_ATTEMPT, PROMPT_OUT, SEED_OUT, LoopSettings, LoopState
 from .context import LoopContext
-from .graph import Body, Node, is_torn_by, link, links_read, repetitions, start_outputs_behind
+from .graph import Body, Node, is_torn_by, link, links_read, repetitions, start_outputs_behind, start_outputs_read
 from .saved_metadata import END
 
 PRICE_WITHIN_S = 3.0
@@ -134,6 +134,8 @@ def _refuse_equal_attempts(context: LoopContext, body: Body, settings: LoopSetti
 
 def _refuse_repair_of_nothing(context: LoopContext, body: Body) -> None:
     """``best_so_far`` has nothing at attempt 1: it may be read only through what is asked for later, a lazy input."""
+    if BEST_OUT not in start_outputs_read(context.graph, body):
+        return
     nodes = [node for node in body.nodes if context.class_of(node) != END]  # an inner loop asks for its image at once
     asked = {node: _without(context.graph[node], context.lazy_inputs(node)) for node in nodes}
     graph = {**context.graph, **asked}

@@ -9,7 +9,7 @@ from typing import Any
 import comfy.utils
 import torch
 from comfy_api.latest import io
-from comfy_execution.graph import DynamicPrompt
+from comfy_execution.graph import DynamicPrompt, get_input_info
 from comfy_execution.progress import NodeState, get_progress_state
 from comfy_execution.utils import get_executing_context
 
@@ -105,8 +105,10 @@ class LoopContext:
         return self.find_body(start[0], node)
 
     def lazy_inputs(self, node: str) -> set[str]:
-        """The inputs that a node may leave unasked for."""
-        return inputs_with("lazy", comfy_nodes.NODE_CLASS_MAPPINGS[self.class_of(node)])
+        """The linked inputs that a node may leave unasked for. Asked as ComfyUI asks: some packs have any input."""
+        kind = comfy_nodes.NODE_CLASS_MAPPINGS[self.class_of(node)]
+        declared = ((name, get_input_info(kind, name)[2]) for name, _ in links(self.graph[node]))
+        return {name for name, options in declared if options and options.get("lazy")}
 
     def class_of(self, node: str) -> str:
         return str(self.graph[node]["class_type"])
@@ -117,7 +119,7 @@ class LoopContext:
         for node, info in self.graph.items():
             kind = info["class_type"]
             if kind not in flows:
-                flows[kind] = inputs_with("rawLink", comfy_nodes.NODE_CLASS_MAPPINGS[kind])
+                flows[kind] = _raw_inputs(comfy_nodes.NODE_CLASS_MAPPINGS[kind])
             for name, (source, _) in links(info):
                 if name in flows[kind] and source in self.graph:
                     yield find_body(self.graph, source, node, self.is_output_node)
@@ -310,13 +312,12 @@ def _is_changed(node: Node) -> Any:
     return node.get("is_changed")
 
 
-def inputs_with(option: str, kind: Any) -> set[str]:
-    """The inputs of a class that are declared with an option: ``rawLink`` (they get a link as it is, and not what comes
-    over it), ``lazy`` (they may be left unasked for)."""
+def _raw_inputs(kind: Any) -> set[str]:
+    """The inputs of a class that get a link as it is, and not what comes over it."""
     inputs = kind.INPUT_TYPES()
     every = {**inputs.get("required", {}), **inputs.get("optional", {})}
     return {
         name
         for name, declared in every.items()
-        if len(declared) > 1 and isinstance(declared[1], dict) and declared[1].get(option)
+        if len(declared) > 1 and isinstance(declared[1], dict) and declared[1].get("rawLink")
     }
