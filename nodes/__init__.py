@@ -2,7 +2,9 @@
 
 from comfy_api.latest import ComfyExtension, io
 
+from . import _collect
 from .evaluate import RunflowEvaluateImage, RunflowEvaluationOptions
+from .examples import RunflowExamplePhoto
 from .judges import RunflowJudgeModel
 from .lookup import RunflowGetEvaluation, RunflowGetRun, RunflowSendFeedback
 from .references import RunflowReferenceImage
@@ -11,6 +13,7 @@ from .report import RunflowVerdictCard
 from .results import RunflowEvaluationDetails, RunflowShowVerdict
 from .routes.register import register
 from .routing import RunflowPickBest, RunflowRepairSwitch, RunflowSplitByVerdict, RunflowVerdictSwitch
+from .save import RunflowSaveJudged
 
 NODES: list[type[io.ComfyNode]] = [
     RunflowEvaluateImage,
@@ -30,6 +33,8 @@ NODES: list[type[io.ComfyNode]] = [
     RunflowSendFeedback,
     RunflowGetRun,
     RunflowVerdictCard,
+    RunflowExamplePhoto,
+    RunflowSaveJudged,
 ]
 
 
@@ -39,3 +44,4 @@ class RunflowEvaluateExtension(ComfyExtension):
 
 
 register()
+_collect.register()

@@ -21,6 +21,7 @@ from server import PromptServer
 
 from ..runflow_api import background, images
 from ..runflow_api.errors import BudgetError, ConfigurationError, RunflowError
+from ..runflow_api.evaluation import polling
 from ..runflow_api.evaluation.question import JudgeChoice, Options, Question
 from ..runflow_api.evaluation.verdict import RUNFLOW, BatchVerdict, Policy, Subject, not_judged
 from ..runflow_api.settings import config
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
 
 LOOK_FOR_CANCEL_S = 0.1
 THUMBNAILS_WITHIN_S = 2.0
-TYPICAL_EVALUATION_S = 15.0
-"""Only shapes the bar: half-way after so many seconds, never full before the verdict."""
 BAR_STEPS = 1000
 
 log = logging.getLogger("runflow_evaluate")
@@ -179,6 +178,7 @@ class NodeProgress:
         self._started = self._shown = time.monotonic()
         self._bar = comfy.utils.ProgressBar(BAR_STEPS, node_id)
         self.judged: set[int] = set()
+        self._expected: polling.Window | None = None
 
     def text(self, text: str) -> None:
         if self._node_id is not None:
@@ -186,7 +186,7 @@ class NodeProgress:
 
     def progress(self, progress: Any) -> None:
         """The evaluator's report, from the background loop: also while a sampler blocks the prompt's loop."""
-        self.judged = progress.judged
+        self.judged, self._expected = progress.judged, progress.expected
         self.text(progress.text)
         if self._waiting is not None:
             code = "submitting" if progress.past_submission_count < progress.total else progress.phase
@@ -197,4 +197,4 @@ class NodeProgress:
         now = time.monotonic()
         if now - self._shown >= 1.0:
             self._shown, elapsed = now, now - self._started
-            self._bar.update_absolute(round(BAR_STEPS * elapsed / (elapsed + TYPICAL_EVALUATION_S)))
+            self._bar.update_absolute(round(BAR_STEPS * polling.share_done(elapsed, self._expected)))

@@ -26,13 +26,11 @@ from ..runflow_api.evaluation.verdict import BatchVerdict, Verdict
 from ..runflow_api.report.card import draw, language_of, same_size
 from ..runflow_api.report.html import AUDIENCES, Audience, Entry, html, records, thumbnail
 from ..runflow_api.report.labels import LANGUAGES, labels
-from ..runflow_api.settings import key_file
-from . import _image_batch, _runtime
+from . import _cards, _image_batch, _runtime
 from ._schema import EvaluationType, schema
 
 LONGEST_TITLE = 200
 AUTO = "auto"
-LOCALE = "Comfy.Locale"
 T = TypeVar("T")
 
 
@@ -105,7 +103,8 @@ class RunflowVerdictCard(io.ComfyNode):
         show.text(f"{len(drawn)} card{'s' if len(drawn) > 1 else ''} · {saved[-1]}")
         shown = [{"filename": Path(name).name, "subfolder": str(Path(name).parent), "type": "output"} for name in saved]
         batch = torch.from_numpy(np.stack([np.asarray(card, np.float32) / 255.0 for card in drawn]))
-        return io.NodeOutput(batch, ui={"images": [one for one in shown if one["filename"].endswith(".png")]})
+        cards = [one for one in shown if one["filename"].endswith(".png")]
+        return io.NodeOutput(batch, ui={"images": cards, "text": [f"{evaluation.summary} · {saved[-1]}"]})
 
 
 @dataclass(frozen=True)
@@ -118,11 +117,8 @@ class Look:
 
 
 def _language(wanted: str) -> str:
-    """``wanted``; for auto the editor's language, which ComfyUI's server knows where the person has chosen it."""
-    if wanted != AUTO:
-        return wanted
-    stored = key_file.setting(_runtime.editor_settings_file(), LOCALE)
-    return stored if stored in LANGUAGES else LANGUAGES[0]
+    """``wanted``; for auto the editor's."""
+    return wanted if wanted != AUTO else _cards.editor_language()
 
 
 async def _result_of(future: Future[T]) -> T:

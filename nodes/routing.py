@@ -9,13 +9,13 @@ from comfy_api.latest import io
 from comfy_execution.graph_utils import ExecutionBlocker
 
 from ..runflow_api.evaluation.verdict import FAILED, BatchVerdict
+from ..runflow_api.prompt.classes import REPAIR_SWITCH
 from . import _image_batch, _runtime
 from ._schema import EvaluationType, schema
 
 BLOCKED = ExecutionBlocker(None)
 """Blocks what hangs on an output, and says nothing: an empty side is not an error."""
 _UNCONNECTED = object()
-REPAIR_SWITCH = "RunflowRepairSwitch"
 FIRST_REPAIR = 2
 """The first attempt that has an image to repair."""
 MAX_REPAIR_FROM = 100

@@ -29,7 +29,8 @@ GROUPS = {
     "Ask more precisely": ("RunflowReferenceImage", "RunflowEvaluationOptions", "RunflowJudgeModel"),
     "Regenerate": ("RunflowRegenerateStart", "RunflowRegenerateEnd", "RunflowRepairSwitch"),
     "Go on with what is good": ("RunflowVerdictSwitch", "RunflowSplitByVerdict", "RunflowPickBest"),
-    "Report": ("RunflowVerdictCard",),
+    "Save and report": ("RunflowSaveJudged", "RunflowVerdictCard"),
+    "Try it": ("RunflowExamplePhoto",),
     "What was judged before": ("RunflowGetEvaluation", "RunflowSendFeedback", "RunflowGetRun"),
 }
 INTERNAL = frozenset({"RunflowRegenerateAttempt"})

@@ -60,7 +60,11 @@ def _options() -> argparse.Namespace:
     here = Path(__file__).with_name("gate_api.json")
     parser.add_argument("--workflow", type=Path, default=here, metavar="FILE", help=f"default: {here.name}")
     parser.add_argument(
-        "--node", metavar="ID", help="the node whose `image` the images take; default: every Load Image"
+        "--node",
+        action="append",
+        default=[],
+        metavar="ID",
+        help="the node whose `image` the images take, again for another; default: every Load Image",
     )
     parser.add_argument("--timeout", type=float, default=1800, metavar="S", help="for each run (%(default)s)")
     server = parser.add_argument_group("where ComfyUI is")

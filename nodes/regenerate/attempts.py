@@ -13,7 +13,7 @@ from ...runflow_api.errors import InvalidInputError
 from ...runflow_api.evaluation.comparison import NO_CHANGES, AttemptLines, Changes, compare, lines_of
 from ...runflow_api.evaluation.question import LONGEST, require_choice
 from ...runflow_api.evaluation.verdict import RUNFLOW, UNKNOWN, BatchVerdict, Verdict, credits_text, total_cost
-from .graph import Body, Graph, next_seed
+from ...runflow_api.prompt.graph import Body, Graph, next_seed
 from .repair import BestImage, few_lines, repair_prompt
 
 LOOP_OUT, PROMPT_OUT, SEED_OUT, ATTEMPT_OUT, ISSUES_OUT, ORIGINAL_OUT, BEST_OUT, REPAIR_OUT = range(8)
@@ -206,6 +206,7 @@ def _member(verdict: Verdict) -> dict[str, Any]:
         "verdict": str(verdict.outcome),
         "score": verdict.score,
         "judge": verdict.judge,
+        "practice": verdict.is_practice,
         "cost": credits_text(verdict.cost),
     }
 

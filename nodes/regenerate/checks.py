@@ -17,11 +17,20 @@ from ...runflow_api import background
 from ...runflow_api.api.transport import Deadline
 from ...runflow_api.errors import InvalidInputError, RunflowError
 from ...runflow_api.evaluation.verdict import RUNFLOW
+from ...runflow_api.prompt.classes import REPAIR_SWITCH
+from ...runflow_api.prompt.graph import (
+    Body,
+    Node,
+    is_torn_by,
+    link,
+    links_read,
+    repetitions,
+    start_outputs_behind,
+    start_outputs_read,
+)
 from .. import _runtime
-from ..routing import REPAIR_SWITCH
 from .attempts import BEST_OUT, NO_ATTEMPT, PROMPT_OUT, SEED_OUT, LoopSettings, LoopState
 from .context import LoopContext
-from .graph import Body, Node, is_torn_by, link, links_read, repetitions, start_outputs_behind, start_outputs_read
 from .saved_metadata import END
 
 PRICE_WITHIN_S = 3.0

@@ -16,11 +16,8 @@ from comfy_execution.utils import get_executing_context
 import nodes as comfy_nodes  # type: ignore[import-not-found]  # ComfyUI's, not the pack's
 
 from ...runflow_api import images
-from .. import _image_batch, _runtime
-from ..routing import FIRST_REPAIR, REPAIR_SWITCH
-from . import saved_metadata
-from .attempts import BEST_OUT, MAX_ATTEMPTS, ORIGINAL_OUT, Handover, History, Loop, LoopSettings, LoopState
-from .graph import (
+from ...runflow_api.prompt.classes import REPAIR_SWITCH
+from ...runflow_api.prompt.graph import (
     Body,
     Graph,
     Node,
@@ -35,6 +32,10 @@ from .graph import (
     start_outputs_read,
     upstream,
 )
+from .. import _image_batch, _runtime
+from ..routing import FIRST_REPAIR
+from . import saved_metadata
+from .attempts import BEST_OUT, MAX_ATTEMPTS, ORIGINAL_OUT, Handover, History, Loop, LoopSettings, LoopState
 from .saved_metadata import END
 
 HANDOVER = "_handover"

@@ -18,7 +18,8 @@ from typing import Any
 from comfy_api.latest import io
 
 from ...runflow_api.errors import InvalidInputError
-from .. import _shown
+from ...runflow_api.prompt.graph import SEED_VALUES
+from .. import _cards, _image_batch, _shown
 from .._schema import EvaluationType, LoopType, schema
 from ..routing import BLOCKED
 from . import context as loop_context
@@ -37,7 +38,6 @@ from .attempts import (
 )
 from .checks import check_loop
 from .context import LoopContext
-from .graph import SEED_VALUES
 from .repair import BestImage
 from .saved_metadata import END
 
@@ -285,7 +285,9 @@ class RunflowRegenerateEnd(io.ComfyNode):
             panel.done(
                 finished.ui["runflow"], finished.ui[saved_metadata.KEY][0], verdict.min_score if verdict else 0.0
             )
-            return finished
+        if history.best.verdict is not None and history.best.image is not None:
+            finished.ui |= await _cards.ui_of(history.best.verdict, _image_batch.pictures(history.best.image))
+        return finished
 
 
 def _settings(inputs: dict[str, Any]) -> LoopSettings:

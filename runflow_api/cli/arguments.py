@@ -45,7 +45,9 @@ def submit(parser: argparse.ArgumentParser) -> None:
 
 def get(parser: argparse.ArgumentParser) -> None:
     """What ``get`` takes."""
-    parser.add_argument("ids", nargs="+", type=not_empty, metavar="ID", help="evaluation ids")
+    parser.add_argument(
+        "ids", nargs="+", type=not_empty, metavar="ID", help="evaluation ids, or images saved by Save Judged Images"
+    )
     parser.add_argument("--wait", action="store_true", help="wait for evaluations that are under way")
     embeds = ", ".join(sorted(EVALUATION_EMBEDS))
     parser.add_argument(
@@ -63,7 +65,9 @@ def feedback(parser: argparse.ArgumentParser) -> None:
     """What ``feedback`` takes."""
     ratings = [rating for rating in RATINGS if rating != "none"]
     parser.add_argument("rating", choices=ratings, help="clear takes it back")
-    parser.add_argument("ids", nargs="+", type=not_empty, metavar="ID", help="evaluation ids")
+    parser.add_argument(
+        "ids", nargs="+", type=not_empty, metavar="ID", help="evaluation ids, or images saved by Save Judged Images"
+    )
     parser.add_argument("--reason", default="", help="why, in your own words")
     _add_common(parser)
 
@@ -84,13 +88,35 @@ def history(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", type=int, default=20, help="how many, newest first, at most 500")
     parser.add_argument("--before", type=int, metavar="ROW", help="the page before this row")
     parser.add_argument("--outcome", choices=OUTCOMES, help="only these")
-    parser.add_argument("--search", default="", metavar="TEXT", help="in prompts, evaluation ids and failure codes")
+    parser.add_argument(
+        "--search",
+        default="",
+        metavar="TEXT",
+        help="in prompts, evaluation ids and failure codes; or the evaluation of a saved image",
+    )
     _add_common(parser)
 
 
 def cost(parser: argparse.ArgumentParser) -> None:
     """What ``cost`` takes."""
     parser.add_argument("--days", type=int, default=7, help="how many days (UTC) to look back, at most 500")
+    _add_common(parser)
+
+
+def price(parser: argparse.ArgumentParser) -> None:
+    """What ``price`` takes."""
+    parser.add_argument(
+        "prompt",
+        type=not_empty,
+        metavar="PROMPT.json",
+        help="a workflow in API format (File → Export (API)), or - for standard input",
+    )
+    parser.add_argument(
+        "--input-directory",
+        type=_path,
+        metavar="DIR",
+        help="where its Load Image finds pictures; default: the input folder of that ComfyUI",
+    )
     _add_common(parser)
 
 
@@ -201,6 +227,11 @@ def _add_sending(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("how they are sent and paid")
     group.add_argument("--yes", action="store_true", help="pay without being asked")
     group.add_argument("--no-reuse", action="store_true", help="pay for a new verdict even if there is a finished one")
+    group.add_argument(
+        "--take-saved",
+        action="store_true",
+        help="take the verdict that a file saved by Save Judged Images says of itself, and pay nothing for it",
+    )
     group.add_argument("--job-class", default="standard", help="the priced class; see the command cost")
     group.add_argument(
         "--preflight",

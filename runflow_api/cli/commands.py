@@ -22,7 +22,7 @@ from .._version import VERSION
 from ..errors import RunflowError
 from ..evaluation.evaluator import Evaluator
 from ..settings import config, locations
-from . import arguments, doctor, evaluate, key, records, sandbox
+from . import arguments, doctor, evaluate, key, price, records, sandbox
 from .exit_codes import (
     CLOSED_PIPE,
     CONFIGURATION,
@@ -244,6 +244,15 @@ COMMANDS = (
         (OK, USAGE, NOT_JUDGED, CONFIGURATION),
         arguments.cost,
         _with_evaluator(records.cost),
+    ),
+    Command(
+        "price",
+        "Say what queueing an API prompt in ComfyUI would spend, and why it would not run. Nothing is queued. What "
+        "only the run can know is counted as the most it can be, and said so.",
+        FREE,
+        (OK, USAGE, NOT_JUDGED, CONFIGURATION),
+        arguments.price,
+        price.run,
     ),
     Command(
         "key",

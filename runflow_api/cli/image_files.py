@@ -24,7 +24,9 @@ import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError, features
 
 from ..errors import InvalidInputError
-from . import saved_prompt
+from ..evaluation import saved_verdict
+from ..evaluation.saved_verdict import SavedVerdict
+from ..insight import saved_prompt
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -54,13 +56,15 @@ REDUCED = "reduced from 16 to 8 bits per channel, as Load Image does it"
 class Picture:
     """One file. ``pixels`` (H, W, 3) uint8; ``prompt`` "" if none was found.
 
-    ``notes`` say in words what was changed while reading, ``no_prompt`` why there is no prompt.
+    ``notes`` say in words what was changed while reading, ``no_prompt`` why there is no prompt, ``saved`` what the
+    file says about its own verdict.
     """
 
     pixels: Pixels
     prompt: str = ""
     no_prompt: str = ""
     notes: tuple[str, ...] = ()
+    saved: SavedVerdict | None = None
 
 
 class AnimationError(InvalidInputError):
@@ -86,6 +90,16 @@ def read(path: Path) -> Picture:
         raise _refused(path, f"cannot be read, it is damaged or incomplete ({_short(error)}).") from error
 
 
+def evaluation_id(given: str) -> str:
+    """The id that ``given`` is, or that the file of that name says of its verdict. Raises ``InvalidInputError``."""
+    if not os.path.isfile(given):
+        return given
+    saved = read(Path(given)).saved
+    if saved is None or not saved.evaluation_id:
+        raise InvalidInputError(given, "does not say which evaluation judged it. Save Judged Images writes that.")
+    return saved.evaluation_id
+
+
 def _picture(path: Path, image: Image.Image) -> Picture:
     width, height = image.size
     if width * height > MAX_PIXELS:
@@ -97,7 +111,8 @@ def _picture(path: Path, image: Image.Image) -> Picture:
     image.load()
     prompt, why_not = saved_prompt.of_image(image)
     notes = (REDUCED,) if _has_16_bits(path, image) else ()
-    return Picture(_as_load_image(path, image), prompt, why_not, notes)
+    saved = saved_verdict.parse(image.info.get(saved_verdict.CHUNK))
+    return Picture(_as_load_image(path, image), prompt, why_not, notes, saved)
 
 
 def _as_load_image(path: Path, image: Image.Image) -> Pixels:

@@ -40,7 +40,7 @@ from .job import Batch, BatchItem, CostEstimate, Job
 from .local import judge_locally, preflight
 from .polling import Progress, Report, report_nothing, report_progress, time_left, with_deadline
 from .question import ImageUrl, JudgeChoice, Options, Question, resolve, validate
-from .results import Results, known_answer
+from .results import Results, known_answer, not_yet
 from .submission import ENCODERS, Bodies
 from .verdict import (
     LOCAL,
@@ -250,7 +250,7 @@ class Evaluator:
         rows = self.bookkeeper.begin(
             [self.bookkeeper.request(batch.job, item.subject.pixel_hash, batch.price) for item in items]
         )
-        batch.usual = self.bookkeeper.usual_durations(batch.job.options.job_class)
+        batch.usual = batch.progress.expected = self.bookkeeper.usual_durations(batch.job.options.job_class)
         return rows
 
     def _release_after_cancel(self, beginning: Future[list[Row]]) -> None:
@@ -286,7 +286,9 @@ class Evaluator:
                 evaluation = await self._submit(item)
             batch.progress.past_submission_count += 1
             if known is None and batch.job.wait:
-                evaluation = await self._results.wait(item, str(evaluation.id))
+                look = self._results.wait if batch.job.options.wait else self._results.look
+                is_new = row.evaluation_id is None and not batch.job.options.wait
+                evaluation = evaluation if is_new else await look(item, str(evaluation.id))
             if evaluation.status_code == EvaluationStatus.FAILED:
                 raise failures.ended_without_verdict(evaluation)
         except RunflowError as error:
@@ -294,6 +296,11 @@ class Evaluator:
                 batch.stopped_by = batch.stopped_by or error
             return self._not_judged(item, error, evaluation)
         batch.progress.judged.add(item.index)  # not where it was cancelled: then the image is saved
+        if not evaluation.is_terminal and batch.job.wait:
+            return replace(
+                not_yet(evaluation, batch.job.policy, item.subject, reused=row.evaluation_id is not None),
+                notes=tuple(item.all_notes),
+            )
         return from_evaluation(
             evaluation,
             batch.job.policy,

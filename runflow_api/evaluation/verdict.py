@@ -1,8 +1,8 @@
 """The immutable verdict of one image, effective of the person's rules, and what a batch of them says.
 
-A verdict is *passed*, *failed* or *unknown* (not judged). ``passed`` is what a workflow acts on: Runflow's
-``overall_passed`` and, if a minimum is set, a score that reaches it. A null verdict never passes. What
-nobody judged passes only if the person said so (``if_not_judged``), and stays *unknown* all the same.
+A verdict is *passed*, *failed* or *unknown* (not judged). ``passed`` is what a workflow acts on: ``overall_passed`` and,
+if a minimum is set, a score that reaches it. A null verdict never passes. What nobody judged passes only if the person
+said so (``if_not_judged``), and stays *unknown* all the same.
 """
 
 from __future__ import annotations
@@ -147,6 +147,7 @@ class Verdict:
             "notes": list(self.notes),
             "strengths": list(self.evaluation.top_strengths),
             "judged_by": self.judged_by,
+            "practice": self.is_practice,
             "judges": [_check(judge) for judge in self.evaluation.judges] if self.judge != RUNFLOW else [],
             "improved_prompt": self.improved_prompt,
             "improved": self.improved_prompt != self.subject.prompt,
@@ -444,7 +445,5 @@ def _check(judge: JudgeOpinion) -> dict[str, Any]:
 def _time_and_cost(seconds: float, cost: Decimal | None, reused: bool) -> Sequence[str]:
     if reused:
         return ["reused, nothing paid"]
-    return [
-        f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s",
-        *([f"{credits_text(cost)} credits"] if cost is not None else []),
-    ]
+    time = f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+    return [time, *([f"{credits_text(cost)} credits"] if cost is not None else [])]

@@ -152,6 +152,7 @@ class Config(BaseModel):
     retention_evaluations: Annotated[int, Number, Field(ge=1, le=10_000_000)] = 100_000
     keep_prompts: Flag = True
     keep_thumbnails: Flag = True
+    collect_at_start: Flag = False
     web_hosts: Hosts = ()
     web_remote_settings: Flag = False
     model_url: Annotated[str, AfterValidator(_check_model_url)] | None = None
@@ -209,6 +210,7 @@ _FILE_ONLY = {
     "retention_evaluations",
     "keep_prompts",
     "keep_thumbnails",
+    "collect_at_start",
 }
 VARIABLES = {name: f"RUNFLOW_{name.upper()}" for name in SETTINGS if name not in _FILE_ONLY}
 """The settings that the environment may set, and by which variable."""

@@ -34,7 +34,7 @@ CONTRACT: dict[str, tuple[str, str, str, str]] = {
         "Evaluation Options",
         "",
         "input_attributes:STRING run_id:STRING client_ref:STRING job_class:STRING callback_url:STRING timeout_s:INT "
-        "reuse:BOOLEAN upload:COMBO preflight:COMBO",
+        "reuse:BOOLEAN upload:COMBO preflight:COMBO wait:BOOLEAN",
         "options:RUNFLOW_OPTIONS",
     ),
     "RunflowShowVerdict": ("Show Verdict", "evaluation:RUNFLOW_EVALUATION", "", ""),
@@ -95,6 +95,13 @@ CONTRACT: dict[str, tuple[str, str, str, str]] = {
         "filename_prefix:STRING title:STRING audience:COMBO language:COMBO",
         "card:IMAGE",
     ),
+    "RunflowExamplePhoto": ("Example Photo", "photo:COMBO", "", "image:IMAGE"),
+    "RunflowSaveJudged": (
+        "Save Judged Images",
+        "image:IMAGE evaluation:RUNFLOW_EVALUATION",
+        "filename_prefix:STRING folders:COMBO what:COMBO sidecar:BOOLEAN",
+        "",
+    ),
 }
 CHOICES = {
     ("RunflowEvaluateImage", "judge"): ("auto", ["auto", "runflow", "local", "off", "model", "person"]),
@@ -107,6 +114,8 @@ CHOICES = {
     ("RunflowRegenerateEnd", "next_seed"): ("increment", ["increment", "random", "keep"]),
     ("RunflowVerdictCard", "audience"): ("internal", ["internal", "client"]),
     ("RunflowVerdictCard", "language"): ("auto", ["auto", "en", "zh", "ja"]),
+    ("RunflowSaveJudged", "folders"): ("together", ["together", "by_verdict"]),
+    ("RunflowSaveJudged", "what"): ("all", ["all", "passed", "failed"]),
 }
 DEFAULTS = {
     ("RunflowEvaluateImage", "min_score"): 0.0,
@@ -114,6 +123,7 @@ DEFAULTS = {
     ("RunflowEvaluationOptions", "job_class"): "standard",
     ("RunflowEvaluationOptions", "timeout_s"): 600,
     ("RunflowEvaluationOptions", "reuse"): True,
+    ("RunflowEvaluationOptions", "wait"): True,
     ("RunflowReferenceImage", "kind"): "identity",
     ("RunflowEvaluationDetails", "index"): 0,
     ("RunflowGetEvaluation", "wait"): True,
@@ -127,7 +137,7 @@ DEFAULTS = {
 }
 INTERNAL = {"RunflowRegenerateAttempt"}
 """No part of the contract: it stands in for Start while a loop runs, and is in no saved workflow."""
-OUTPUT_NODES = {"RunflowShowVerdict", "RunflowSendFeedback", "RunflowVerdictCard"}
+OUTPUT_NODES = {"RunflowShowVerdict", "RunflowSendFeedback", "RunflowVerdictCard", "RunflowSaveJudged"}
 
 
 def typed(inputs: dict[str, list[Any]]) -> str:
