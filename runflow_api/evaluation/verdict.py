@@ -1,8 +1,8 @@
 """The immutable verdict of one image, effective of the person's rules, and what a batch of them says.
 
-A verdict is *passed*, *failed* or *unknown* (not judged). ``passed`` is what a workflow acts on: Runflow's
-``overall_passed`` and, if a minimum is set, a score that reaches it. A null verdict never passes. What
-nobody judged passes only if the person said so (``if_not_judged``), and stays *unknown* all the same.
+A verdict is *passed*, *failed* or *unknown* (not judged). ``passed`` is what a workflow acts on: ``overall_passed`` and,
+if a minimum is set, a score that reaches it. A null verdict never passes. What nobody judged passes only if the person
+said so (``if_not_judged``), and stays *unknown* all the same.
 """
 
 from __future__ import annotations
@@ -11,10 +11,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import Enum
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ..api.models import Evaluation, EvaluationStatus, JudgeIssue, JudgeOpinion
 from ..errors import InvalidInputError, RunflowError
+
+if TYPE_CHECKING:
+    from .comparison import AttemptLines
 
 
 class Outcome(str, Enum):
@@ -122,6 +125,11 @@ class Verdict:
         return _judged_by(self.evaluation, self.judge)
 
     @property
+    def defects(self) -> tuple[str, ...]:
+        """What the judges found wrong with the image: ``issues`` without what the person's own rules say."""
+        return _distinct(_issue_lines(self.evaluation))
+
+    @property
     def is_practice(self) -> bool:
         """Whether the pack's own sandbox answered: it checks pixels, and nothing was paid."""
         return bool((self.evaluation.model_extra or {}).get("sandbox"))
@@ -152,9 +160,10 @@ class Verdict:
 
 @dataclass(frozen=True)
 class BatchVerdict:
-    """The verdicts of a batch, one per image and in their order. Never empty."""
+    """The verdicts of a batch, one per image and in order. Never empty. ``attempts``: all of the loop before it."""
 
     verdicts: tuple[Verdict, ...]
+    attempts: tuple[AttemptLines, ...] = ()
 
     @property
     def min_score(self) -> float:
@@ -436,7 +445,5 @@ def _check(judge: JudgeOpinion) -> dict[str, Any]:
 def _time_and_cost(seconds: float, cost: Decimal | None, reused: bool) -> Sequence[str]:
     if reused:
         return ["reused, nothing paid"]
-    return [
-        f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s",
-        *([f"{credits_text(cost)} credits"] if cost is not None else []),
-    ]
+    time = f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+    return [time, *([f"{credits_text(cost)} credits"] if cost is not None else [])]

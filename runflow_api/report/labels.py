@@ -54,6 +54,10 @@ class Labels:
     show: str
     all: str
     folder: str
+    attempts: str
+    repairs: str
+    lost: str
+    gained: str
 
     def of(self, name: str) -> str:
         """The word for a code: an outcome, a judge."""
