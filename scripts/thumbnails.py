@@ -26,6 +26,7 @@ SHOWN = {
     "regenerate_until_passed": [10, 11],
     "retry_until_hands_are_right": [5, 6, 7, 8],
     "split_with_rejects": [8, 9, 10],
+    "verdict_app": [1, 2, 3],
 }
 """The nodes that tell what an example is for."""
 NOT_RUN = {"retry_until_hands_are_right"}

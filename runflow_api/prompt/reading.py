@@ -29,7 +29,7 @@ def check_prompt(prompt: Any) -> Graph:
     if isinstance(prompt, dict) and isinstance(prompt.get("prompt"), dict) and "class_type" not in prompt["prompt"]:
         prompt = prompt["prompt"]
     if isinstance(prompt, dict) and isinstance(prompt.get("nodes"), list):
-        what = "is a saved workflow, which only the editor can read. Export it in API format (File → Export (API))."
+        what = "is a saved workflow, which only the editor can read. Export it in API format (File > Export (API))."
         raise InvalidInputError("prompt", what)
     if not isinstance(prompt, dict) or len(prompt) > MAX_NODES:
         raise InvalidInputError("prompt", "must be an API prompt: an object of nodes by their ids.")
