@@ -6,7 +6,8 @@ import { t } from '../text.mjs'
 
 const COMMANDS = [
   ['RunflowEvaluate.CheckQuality', 'gestures.check', 'pi pi-check-circle'],
-  ['RunflowEvaluate.Regenerate', 'gestures.regenerate', 'pi pi-refresh']
+  ['RunflowEvaluate.Regenerate', 'gestures.regenerate', 'pi pi-refresh'],
+  ['RunflowEvaluate.Price', 'price.ask', 'pi pi-wallet']
 ]
 const QUIET_MS = 300
 
