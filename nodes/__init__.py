@@ -4,6 +4,7 @@ from comfy_api.latest import ComfyExtension, io
 
 from . import _collect
 from .evaluate import RunflowEvaluateImage, RunflowEvaluationOptions
+from .examples import RunflowExamplePhoto
 from .judges import RunflowJudgeModel
 from .lookup import RunflowGetEvaluation, RunflowGetRun, RunflowSendFeedback
 from .references import RunflowReferenceImage
@@ -31,6 +32,7 @@ NODES: list[type[io.ComfyNode]] = [
     RunflowSendFeedback,
     RunflowGetRun,
     RunflowVerdictCard,
+    RunflowExamplePhoto,
     RunflowSaveJudged,
 ]
 

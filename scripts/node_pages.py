@@ -30,6 +30,7 @@ GROUPS = {
     "Regenerate": ("RunflowRegenerateStart", "RunflowRegenerateEnd"),
     "Go on with what is good": ("RunflowVerdictSwitch", "RunflowSplitByVerdict", "RunflowPickBest"),
     "Save and report": ("RunflowSaveJudged", "RunflowVerdictCard"),
+    "Try it": ("RunflowExamplePhoto",),
     "What was judged before": ("RunflowGetEvaluation", "RunflowSendFeedback", "RunflowGetRun"),
 }
 INTERNAL = frozenset({"RunflowRegenerateAttempt"})

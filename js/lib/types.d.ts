@@ -24,6 +24,8 @@ export interface Verdict {
   id: string | null
   image: string
   judge: string
+  /** Answered by the pack's own sandbox: not Runflow, and nothing was paid. */
+  practice: boolean
   verdict: Outcome
   score: number | null
   /** What is wrong with the image, or why it was not judged. */

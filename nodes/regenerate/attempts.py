@@ -167,6 +167,7 @@ def _member(verdict: Verdict) -> dict[str, Any]:
         "verdict": str(verdict.outcome),
         "score": verdict.score,
         "judge": verdict.judge,
+        "practice": verdict.is_practice,
         "cost": credits_text(verdict.cost),
     }
 

@@ -26,7 +26,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError, features
 from ..errors import InvalidInputError
 from ..evaluation import saved_verdict
 from ..evaluation.saved_verdict import SavedVerdict
-from . import saved_prompt
+from ..insight import saved_prompt
 
 Pixels = npt.NDArray[np.uint8]
 

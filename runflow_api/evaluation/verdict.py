@@ -139,6 +139,7 @@ class Verdict:
             "notes": list(self.notes),
             "strengths": list(self.evaluation.top_strengths),
             "judged_by": self.judged_by,
+            "practice": self.is_practice,
             "judges": [_check(judge) for judge in self.evaluation.judges] if self.judge != RUNFLOW else [],
             "improved_prompt": self.improved_prompt,
             "improved": self.improved_prompt != self.subject.prompt,

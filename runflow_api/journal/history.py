@@ -5,10 +5,12 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from ..errors import InvalidInputError
+from .budget import PAID
 from .rows import OUTCOMES, Row, row_of
 from .schema import ANSWERS, PROMPTS, ROWS, WHOLE_ROWS, R, RowState, chunks, clean, page_size
 from .spool import Spool
 from .store import Store
+from .verdicts import forget
 
 
 def page(
@@ -57,17 +59,21 @@ def durations(connection: sa.Connection, job_class: str, limit: int) -> list[flo
 def prune(store: Store, spool: Spool, before: float, at_most: int, today: int, young: float) -> int:
     """Forget rows created before ``before``, or beyond the newest ``at_most``, and bodies older than ``young``.
 
+    What was paid and what was free are counted apart: no number of free verdicts forgets a paid one.
     Today's rows stay, because they are the budget, and so do open ones that are younger than ``young``.
     """
     keep = (R.day >= today) | ((R.state == RowState.OPEN) & (R.created_at > young))
     with store.reading() as connection:
-        over = connection.scalar(sa.select(R.id).order_by(R.id.desc()).limit(1).offset(max(at_most, 0))) or 0
-        old = (R.created_at < before) | (R.id <= over)
+        old = R.created_at < before
+        for kind in (PAID, sa.not_(PAID)):
+            newest_over = sa.select(R.id).where(kind).order_by(R.id.desc()).limit(1).offset(max(at_most, 0))
+            old |= kind & (R.id <= (connection.scalar(newest_over) or 0))
         ids = list(connection.scalars(sa.select(R.id).where(old, sa.not_(keep))))
     for chunk in chunks(ids):
         with store.writing() as connection:
             connection.execute(ANSWERS.delete().where(ANSWERS.c.row_id.in_(chunk)))
             connection.execute(PROMPTS.delete().where(PROMPTS.c.row_id.in_(chunk)))
+            forget(connection, chunk)
             connection.execute(ROWS.delete().where(R.id.in_(chunk)))
     with store.reading() as connection:
         spooled = sa.select(R.spool).where(R.spool.is_not(None), R.created_at > young)

@@ -24,23 +24,20 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
-from . import begin, history
+from . import begin, history, verdicts
+from . import merge as merging
 from .begin import resolved
 from .budget import DayTotal, Limits, Spend, per_day, spend
 from .errors import JournalError, translates_errors
-from .merge import merge
 from .rows import (
     OUTCOMES,
     Request,
     Row,
     add_to_answer,
-    askers,
     forget_body,
     is_same,
-    leave,
     move,
     one_row,
-    row_of,
     update,
 )
 from .schema import (
@@ -51,7 +48,6 @@ from .schema import (
     NOT_SENT,
     PROMPTS,
     TERMINAL,
-    WHOLE_ROWS,
     R,
     RowState,
     clean,
@@ -286,15 +282,7 @@ class Journal:
         by another. If another prompt has asked for a row, it is that one's now. Writes only if there is
         something to close.
         """
-        with self.store.reading() as connection:
-            unsent = sa.select(R.idempotency_key).where(R.id.in_([row.id for row in rows]), NOT_SENT)
-            keys = set(connection.scalars(unsent))
-        if not keys:
-            return 0
-        now = self._now()
-        with self.store.writing() as connection:
-            lock(connection)
-            return sum(leave(connection, row, now) for row in rows if row.idempotency_key in keys)
+        return begin.release(self.store, rows, self._now())
 
     @translates_errors
     def release_left_behind(self, older_than_s: float) -> int:
@@ -326,6 +314,24 @@ class Journal:
         with self.store.writing() as connection:
             lock(connection)
             add_to_answer(connection, evaluation_id, rating)
+            verdicts.rate_by_thumb(connection, evaluation_id, is_positive)
+
+    @translates_errors
+    def record_free(self, requests: Sequence[Request], answers: Sequence[Mapping[str, Any]]) -> None:
+        """Keep verdicts that cost nothing, in one transaction; where all are known, nothing is written."""
+        with self.store.reading() as connection:
+            if verdicts.are_known(connection, requests):
+                return
+        with self.store.writing() as connection:
+            lock(connection)
+            verdicts.record_free(connection, requests, answers, self._now(), keep_prompts=self._keep_prompts)
+
+    @translates_errors
+    def rate(self, row_id: int, is_good: bool | None) -> None:
+        """Keep whether the person finds an image good for what was asked; ``None`` takes it back."""
+        with self.store.writing() as connection:
+            lock(connection)
+            verdicts.rate(connection, row_id, is_good)
 
     # --- looking back -----------------------------------------------------------------------------
 
@@ -395,11 +401,8 @@ class Journal:
     def rows_by_key(self, keys: Collection[str]) -> list[tuple[Row, set[str], bytes | None]]:
         """The rows with these idempotency keys, each with the prompts that asked for it and its body, if it is here."""
         with self.store.reading() as connection:
-            found = [row_of(each) for each in connection.execute(WHOLE_ROWS.order_by(R.id))]
-            rows = [row for row in found if row.idempotency_key in keys]
-            asked = askers(connection, rows)
-        noted = {row.id: {token for row_id, token in asked if row_id == row.id} for row in rows}
-        return [(row, noted[row.id], self._spool.read(row.spool)) for row in rows]
+            found = merging.with_askers(connection, keys)
+        return [(row, prompts, self._spool.read(row.spool)) for row, prompts in found]
 
     @translates_errors
     def take_over(self, kept: Sequence[tuple[Row, set[str], bytes | None]], account: str) -> dict[str, int]:
@@ -407,16 +410,9 @@ class Journal:
 
         ``account`` is whose those rows are that do not know their organisation yet.
         """
-        ids: dict[str, int] = {}
-        done: list[str] = []
         with self.store.writing() as connection:
             lock(connection)
-            for row, prompts, body in kept:
-                whose = row.account if row.account.startswith(organisation("")) else account
-                row_id = ids[row.idempotency_key] = merge(connection, row, whose, prompts)
-                if row.spool is not None and update(connection, row_id, NOT_SENT, spool=row.spool) and body is not None:
-                    self._spool.write(row.spool, body)
-                done += forget_body(connection, row_id)
+            ids, done = merging.take_over(connection, kept, account, self._spool)
         for name in done:
             self._spool.remove(name)
         return ids
@@ -440,6 +436,8 @@ class Journal:
                 connection.execute(ANSWERS.delete().where(ANSWERS.c.row_id == row.id))
                 connection.execute(ANSWERS.insert().values(row_id=row.id, packed=packed))
             now = one_row(connection, row.id, is_same(row))
+            if changed and packed is not None:
+                verdicts.settle(connection, now)
             done = forget_body(connection, row.id)
         for name in done:
             self._spool.remove(name)

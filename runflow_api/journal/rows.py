@@ -11,6 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from .errors import JournalError
+from .made_with import Asked
 from .schema import (
     ANSWERS,
     NOT_ACCEPTED,
@@ -47,7 +48,8 @@ class Request:
 
     ``request_hash`` leaves the account out (the journal keeps it beside, because it may be learned later).
     ``price`` in credits, ``None`` if unknown. ``prompt_token`` is ComfyUI's prompt id or the command line's
-    run id. ``reuse`` false asks again even if there is a finished verdict.
+    run id. ``reuse`` false asks again even if there is a finished verdict. ``asked`` is what the verdict is remembered
+    with.
     """
 
     request_hash: str
@@ -58,6 +60,10 @@ class Request:
     reuse: bool = True
     generation_prompt: str = ""
     pixel_hash: str = ""
+    asked: Asked = field(default_factory=Asked)
+
+    def without_prompt(self) -> Request:
+        return replace(self, generation_prompt="")
 
 
 @dataclass(frozen=True)
@@ -97,6 +103,8 @@ class Row:
     is_damaged: bool = False
     note: str = ""
     packed: bytes | None = field(default=None, repr=False, compare=False)
+    described: dict[str, Any] | None = field(default=None, repr=False, compare=False)
+    """What is beside the row (``verdicts``), where it was read to be carried to another journal."""
 
     @property
     def spooled(self) -> bool:

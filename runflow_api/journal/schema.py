@@ -96,6 +96,39 @@ PROMPTS = sa.Table(
     sa.Column("row_id", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("prompt_token", sa.String(255), primary_key=True),
 )
+VERDICTS = sa.Table(
+    "runflow_verdicts",
+    SCHEMA,
+    sa.Column("row_id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("is_final", sa.Boolean),
+    sa.Column("judge", sa.String(16)),
+    sa.Column("judge_name", sa.String(255)),
+    sa.Column("task", sa.String(100)),
+    sa.Column("day", sa.Integer),
+    sa.Column("passed", sa.Boolean),
+    sa.Column("score", sa.Double),
+    sa.Column("amount", sa.String(48)),
+    sa.Column("is_good", sa.Boolean),
+    sa.Column("subject", sa.String(64)),
+    sa.Column("checkpoint", sa.String(255)),
+    sa.Column("loras", sa.Text),
+    sa.Column("sampler", sa.String(255)),
+    sa.Column("scheduler", sa.String(255)),
+    sa.Column("steps", sa.Integer),
+    sa.Column("cfg", sa.Double),
+    sa.Column("width", sa.Integer),
+    sa.Column("height", sa.Integer),
+    sa.Column("seed", sa.String(20)),
+)
+"""Beside each row, narrow enough to be read whole: what was said, what made the image, and whether the person finds
+it good (``is_good``). ``subject`` stands for the pixels and what was asked about them."""
+IMAGE_PROMPTS = sa.Table(
+    "runflow_image_prompts",
+    SCHEMA,
+    sa.Column("row_id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("prompt", TEXT),
+)
+"""The prompt that made an image, where it is another one than the image was judged against."""
 ACCOUNTS = sa.Table(
     "runflow_accounts",
     SCHEMA,

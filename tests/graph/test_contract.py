@@ -94,6 +94,7 @@ CONTRACT: dict[str, tuple[str, str, str, str]] = {
         "filename_prefix:STRING title:STRING audience:COMBO language:COMBO",
         "card:IMAGE",
     ),
+    "RunflowExamplePhoto": ("Example Photo", "photo:COMBO", "", "image:IMAGE"),
     "RunflowSaveJudged": (
         "Save Judged Images",
         "image:IMAGE evaluation:RUNFLOW_EVALUATION",

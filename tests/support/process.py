@@ -94,7 +94,7 @@ class Server:
             copy_pack(self.pack, self.base / "custom_nodes" / PACK_FOLDER)
         for folder in self.extra_nodes:
             shutil.copytree(folder, self.base / "custom_nodes" / folder.name, dirs_exist_ok=True)
-        self.port = free_port()
+        self.port = self.port or free_port()  # a page that was open finds it again
         self._spawn()
         self._wait_until_it_answers()
 

@@ -24,6 +24,7 @@ export function clean(list) {
     id: text(each.id) || null,
     image: text(each.image),
     judge: text(each.judge),
+    practice: each.practice === true,
     verdict: OUTCOMES.includes(each.verdict) ? each.verdict : 'unknown',
     score: number(each.score),
     issues: texts(each.issues),
@@ -76,6 +77,7 @@ export function summary(list) {
     seconds: list.length ? Math.max(...list.map((each) => each.seconds ?? 0)) : null,
     passed: count('passed'),
     judge: JUDGES.find((judge) => list.some((each) => each.judge === judge)) ?? '',
+    practice: list.some((each) => each.practice),
     notes: [...new Set(list.flatMap((each) => each.notes))],
     reused: list.length > 0 && list.every((each) => each.reused),
     worst: list.reduce((found, each, index) => (rank(each) < rank(list[found]) ? index : found), 0)

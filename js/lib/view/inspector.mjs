@@ -287,7 +287,7 @@ function rating({ more, ui, loop, picked }, item, acts) {
 
 /** @param {Given} given @param {Item} item @param {Acts} acts */
 function footer({ more, ui }, item, acts) {
-  const by = item.judge && t(`judge.${item.judge}`)
+  const by = item.judge && t(item.practice ? 'judge.practice' : `judge.${item.judge}`)
   const facts = [by, ...costAndTime(item), more?.action, more?.reason].filter(Boolean)
   return element(
     'footer.rf-foot',

@@ -116,6 +116,7 @@ function chips({ state, outdated, picked, size, now }, { sum, loop }) {
   const earlier = size === 'whole' && now - state.at * 1000 > EARLIER_MS
   return [
     outdated && t('panel.outdated'),
+    sum.practice && t('panel.practice'),
     known && judge,
     picked && loop?.winner.images.includes(picked) && t('panel.yours'),
     earlier && ago(state.at * 1000, now)
@@ -238,6 +239,14 @@ const waitingText = (code) => (has(`waiting.${code}`) ? t(`waiting.${code}`) : c
 
 /** @param {Given} given */
 const planText = ({ plan }) => (plan ? t(plan.text, plan.values) : '')
+
+/** What the next Run costs, or that nothing will run, where there is room for a few words. @param {Given['plan']} plan */
+export function briefPrice(plan) {
+  if (!plan || (!plan.warns && !plan.price)) return ''
+  if (plan.warns || plan.images === null) return t(plan.text, plan.values)
+  const bound = plan.open || plan.attempts > 1 ? '≤ ' : ''
+  return bound + t('panel.credits', { cost: plan.most })
+}
 
 /** Time and credits, of a loop those of all attempts, notes where the strip takes their line; what the next Run does. */
 /** @param {Given} given @param {Content} content @param {Acts} acts */
