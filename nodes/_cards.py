@@ -48,8 +48,8 @@ async def ui_of(evaluation: BatchVerdict, pictures: Sequence[images.Picture] = (
     text = "\n".join([evaluation.summary, *evaluation.issues.splitlines()])
     try:
         drawn = await asyncio.wrap_future(background.call(_draw_all, evaluation, pictures))
-    except OSError as error:  # a full disk costs the card, not the verdict
-        log.warning("A card could not be drawn: %s", error)
+    except Exception as error:  # a full disk, a font: whatever it is costs the card, never the verdict
+        log.warning("A card could not be drawn: %r", error)
         drawn = []
     return {"text": [text], "images": drawn}
 
