@@ -109,7 +109,7 @@ def price(parser: argparse.ArgumentParser) -> None:
         "prompt",
         type=not_empty,
         metavar="PROMPT.json",
-        help="a workflow in API format (File → Export (API)), or - for standard input",
+        help="a workflow in API format (File > Export (API)), or - for standard input",
     )
     parser.add_argument(
         "--input-directory",

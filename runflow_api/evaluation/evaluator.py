@@ -286,9 +286,9 @@ class Evaluator:
                 evaluation = await self._submit(item)
             batch.progress.past_submission_count += 1
             if known is None and batch.job.wait:
-                look = self._results.wait if batch.job.options.wait else self._results.look
+                read = self._results.wait if batch.job.options.wait else self._results.read_once
                 is_new = row.evaluation_id is None and not batch.job.options.wait
-                evaluation = evaluation if is_new else await look(item, str(evaluation.id))
+                evaluation = evaluation if is_new else await read(item, str(evaluation.id))
             if evaluation.status_code == EvaluationStatus.FAILED:
                 raise failures.ended_without_verdict(evaluation)
         except RunflowError as error:

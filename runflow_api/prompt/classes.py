@@ -22,6 +22,7 @@ MAKES_COUNT = re.compile(r"Empty(Image|Latent\w*|\w*LatentImage)")
 LOOPS = re.compile(r"loop|for.?each|while|repeat|iterat", re.IGNORECASE)
 
 LOADS_ONE = "LoadImage"
+GIVES_ONE = {"RunflowExamplePhoto"}
 HOLDS_VALUE = {
     "PrimitiveString", "PrimitiveStringMultiline", "PrimitiveInt", "PrimitiveFloat", "PrimitiveBoolean",
 }  # fmt: skip

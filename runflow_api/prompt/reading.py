@@ -10,7 +10,18 @@ from ..errors import InvalidInputError
 from ..evaluation.job import Image
 from ..evaluation.question import MAX_REFERENCES, Reference
 from ..images import Picture
-from .classes import END, HOLDS_VALUE, KEEPS_COUNT, LOADS_ONE, LOOPS, MAKES_COUNT, REFERENCE, Classes, NodeClass
+from .classes import (
+    END,
+    GIVES_ONE,
+    HOLDS_VALUE,
+    KEEPS_COUNT,
+    LOADS_ONE,
+    LOOPS,
+    MAKES_COUNT,
+    REFERENCE,
+    Classes,
+    NodeClass,
+)
 from .graph import Body, Graph, Link, downstream, find_body, link, links, upstream
 
 MOST_ATTEMPTS = 100
@@ -29,7 +40,7 @@ def check_prompt(prompt: Any) -> Graph:
     if isinstance(prompt, dict) and isinstance(prompt.get("prompt"), dict) and "class_type" not in prompt["prompt"]:
         prompt = prompt["prompt"]
     if isinstance(prompt, dict) and isinstance(prompt.get("nodes"), list):
-        what = "is a saved workflow, which only the editor can read. Export it in API format (File → Export (API))."
+        what = "is a saved workflow, which only the editor can read. Export it in API format (File > Export (API))."
         raise InvalidInputError("prompt", what)
     if not isinstance(prompt, dict) or len(prompt) > MAX_NODES:
         raise InvalidInputError("prompt", "must be an API prompt: an object of nodes by their ids.")
@@ -134,6 +145,8 @@ class PromptReader:
             if kind == LOADS_ONE and source[1] == 0:
                 loaded = self._load(name)
                 return None if loaded is None else len(loaded)
+            if kind in GIVES_ONE:
+                return 1
             if kind not in KEEPS_COUNT:
                 count = self.plain(name, "batch_size", 1) if MAKES_COUNT.fullmatch(kind) else None
                 return count if isinstance(count, int) and count >= 1 else None
