@@ -24,7 +24,8 @@ import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError, features
 
 from ..errors import InvalidInputError
-from ..insight import saved_prompt
+from ..insight import made_with, saved_prompt
+from ..journal.made_with import UNKNOWN, MadeWith
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -61,6 +62,7 @@ class Picture:
     prompt: str = ""
     no_prompt: str = ""
     notes: tuple[str, ...] = ()
+    made_with: MadeWith = UNKNOWN
 
 
 class AnimationError(InvalidInputError):
@@ -97,7 +99,7 @@ def _picture(path: Path, image: Image.Image) -> Picture:
     image.load()
     prompt, why_not = saved_prompt.of_image(image)
     notes = (REDUCED,) if _has_16_bits(path, image) else ()
-    return Picture(_as_load_image(path, image), prompt, why_not, notes)
+    return Picture(_as_load_image(path, image), prompt, why_not, notes, made_with.of_image(image))
 
 
 def _as_load_image(path: Path, image: Image.Image) -> Pixels:
