@@ -16,7 +16,7 @@ from ..errors import InvalidInputError
 from ..journal.schema import VERDICTS
 from ..journal.store import Store
 from . import settings
-from .statistics import Share, difference
+from .statistics import ONE_IN_A_HUNDRED, Share, difference, ranks_apart
 
 V = VERDICTS.c
 NEEDED = 20
@@ -57,10 +57,13 @@ class Proposal:
 
 @dataclass
 class Agreement:
-    """One judge on one task. ``counts``: {(the judge passed it, its score, the person finds it good): images}."""
+    """One judge on one task, "" where it is not known, or on all of them (``None``).
+
+    ``counts``: {(the judge passed it, its score, the person finds it good): images}.
+    """
 
     judge: str
-    task: str
+    task: str | None
     counts: dict[tuple[bool, float | None, bool], int] = field(default_factory=dict)
 
     def _count(self, *, passed: bool | None = None, is_good: bool | None = None) -> int:
@@ -129,21 +132,33 @@ class Agreement:
     def proposal(self, costs: Costs) -> Proposal | None:
         """The ``min_score`` that would have cost least, the lowest of equal ones.
 
-        ``None`` from too few ratings, and where the verdicts would be no better than chance with it too.
+        ``None`` from too few ratings, and where neither verdicts nor scores are better than chance.
         """
-        if self.missing:
+        if self.finding != BETTER_THAN_CHANCE and not self.scores_separate:
             return None
         scores = {score for has_passed, score, _ in self.counts if has_passed and score}
-        best = min((self.at(score, costs) for score in sorted({0.0, *scores})), key=_cost)
-        passed_of_good = Share(self.good - best.wrong_rejections, self.good)
-        is_better = difference(passed_of_good, Share(best.wrong_passes, self.bad))[0] > 0
-        return best if is_better else None
+        return min((self.at(score, costs) for score in sorted({0.0, *scores})), key=_cost)
+
+    @property
+    def scores_separate(self) -> bool:
+        """Whether scores of good images are higher, beyond chance at 99 %: a judge may pass all, and score well.
+
+        One test of all scores, because the best of many ``min_score`` looks good by chance. Failed images count as
+        lower than any that passed.
+        """
+        if self.missing:
+            return False
+        counts: dict[float, list[int]] = {}
+        for (has_passed, score, is_good), count in self.counts.items():
+            of_score = counts.setdefault(-1.0 if not has_passed else score or 0.0, [0, 0])
+            of_score[0 if is_good else 1] += count
+        return ranks_apart([(good, bad) for _, (good, bad) in sorted(counts.items())]) > ONE_IN_A_HUNDRED
 
     def to_json(self, costs: Costs) -> dict[str, Any]:
         proposed = self.proposal(costs)
         return {
             "judge": self.judge,
-            "task": self.task or None,
+            "task": self.task,
             "good": self.good,
             "bad": self.bad,
             "agreement": self.agreed.to_json(),
@@ -163,21 +178,22 @@ def _cost(proposal: Proposal) -> float:
 
 
 def agreements(store: Store, since_day: int = 0) -> list[Agreement]:
-    """Each judge's agreement on each task, and, where there are several tasks, on all of them together (task "").
+    """Each judge's agreement on each task, before them, where there are several, on all of them together.
 
     The judge *person* is who is agreed with, and preflight is part of every judge: neither is in the list.
     """
-    columns = (V.judge, V.judge_name, V.task, V.passed, V.score, V.is_good)
-    rated = sa.and_(V.is_good.is_not(None), V.passed.is_not(None), V.is_final.is_(True), V.day >= since_day)
-    is_judge = V.judge.not_in(("person", "preflight"))
-    query = sa.select(*columns, sa.func.count()).where(rated, is_judge).group_by(*columns)
+    columns = (V.judge, V.judge_name, V.task, V.passed, V.score)
+    is_final = sa.and_(V.passed.is_not(None), V.is_final.is_(True), V.judge.not_in(("person", "preflight")))
+    query = sa.select(*columns, sa.func.count()).where(is_final).group_by(*columns)
+    query = query.where(V.day >= since_day) if since_day > 0 else query
     found: dict[tuple[str, str], Agreement] = {}
     with store.reading() as connection:
-        for judge, name, task, passed, score, is_good, count in connection.execute(query):
-            named = settings.shown("judge", (judge, name)) or ""
-            one = found.setdefault((named, task), Agreement(named, task))
-            key = bool(passed), score, bool(is_good)
-            one.counts[key] = one.counts.get(key, 0) + count
+        for is_good in (True, False):  # one after the other: in each the index has the groups in order
+            for judge, name, task, passed, score, count in connection.execute(query.where(V.is_good.is_(is_good))):
+                named = settings.shown("judge", (judge, name)) or ""
+                one = found.setdefault((named, task), Agreement(named, task))
+                key = bool(passed), score, is_good
+                one.counts[key] = one.counts.get(key, 0) + count
     return [*_together(found.values()), *(found[key] for key in sorted(found))]
 
 
@@ -189,7 +205,7 @@ def _together(found: Iterable[Agreement]) -> Sequence[Agreement]:
     for judge in sorted(by_judge):
         if len(by_judge[judge]) < 2:
             continue
-        whole = Agreement(judge, "")
+        whole = Agreement(judge, None)
         for each in by_judge[judge]:
             for key, count in each.counts.items():
                 whole.counts[key] = whole.counts.get(key, 0) + count

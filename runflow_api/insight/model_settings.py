@@ -119,9 +119,8 @@ class Models:
         if isinstance(value, dict):  # rgthree's Power Lora Loader
             if value.get("on") is False or value.get("lora") in (None, *NO_LORA):
                 return []
-            strength = value.get("strength")
-            is_number = isinstance(strength, int | float) and not isinstance(strength, bool)
-            return [] if strength == 0 else [Lora(str(value["lora"]), float(strength) if is_number else None)]
+            strength = self._weight(value, ("strength",))
+            return [] if strength == 0 else [Lora(str(value["lora"]), strength)]
         is_advanced = inputs.get("input_mode", inputs.get("mode")) == "advanced"
         names = ("model_str_{}", "lora_wt_{}") if is_advanced else ("lora_wt_{}", "model_str_{}")
         known = (*names, "strength_{}", "model_weight_{}", "lora_{}_strength", "lora_{}_model_strength")

@@ -8,11 +8,14 @@ proportions", Statistics in Medicine 17 (1998), method 10. Student's t by its ex
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 Z = 1.959963984540054
 """Of the standard normal distribution, 95 % are within so many standard deviations."""
+ONE_IN_A_HUNDRED = 2.5758293035489
+"""So many standard deviations are exceeded, in either direction, by one in a hundred."""
 _T = (
     12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131, 2.120,
     2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
@@ -85,6 +88,21 @@ def student(freedom: int) -> float:
     if freedom <= len(_T):
         return _T[freedom - 1]
     return Z + (Z**3 + Z) / (4 * freedom) + (5 * Z**5 + 16 * Z**3 + 3 * Z) / (96 * freedom * freedom)
+
+
+def ranks_apart(groups: Sequence[tuple[int, int]]) -> float:
+    """How many standard deviations the first counts are ranked above the second ones (Mann and Whitney, with ties).
+
+    ``groups`` are counts of both with equal values, from the lowest value to the highest; both must count something.
+    """
+    first, second = sum(a for a, _ in groups), sum(b for _, b in groups)
+    total, above, below, ties = first + second, 0.0, 0, 0
+    for a, b in groups:
+        above += a * (below + b / 2)
+        below += b
+        ties += (a + b) ** 3 - (a + b)
+    variance = first * second / 12 * (total + 1 - ties / (total * (total - 1)))
+    return (above - first * second / 2) / math.sqrt(variance) if variance > 0 else 0.0
 
 
 def difference(first: Share, second: Share) -> tuple[float, float]:

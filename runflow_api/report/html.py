@@ -212,9 +212,17 @@ def _has_no_score(verdict: Verdict) -> bool:
 
 
 def html(
-    entries: Sequence[Entry], *, title: str = "", audience: Audience = "internal", language: str = LANGUAGES[0]
+    entries: Sequence[Entry],
+    *,
+    title: str = "",
+    audience: Audience = "internal",
+    language: str = LANGUAGES[0],
+    insight: Mapping[str, Any] | None = None,
 ) -> str:
-    """The whole report as one document, in one of ``LANGUAGES``. A client gets neither folders nor links."""
+    """The whole report as one document, in one of ``LANGUAGES``. A client gets neither folders nor links.
+
+    ``insight`` is what ``report/insight.py`` makes of the journal, for the internal audience only.
+    """
     said = labels(language)
     shown = ranked(entries)
     counts = Counter(entry.verdict.outcome for entry in shown)
@@ -223,13 +231,23 @@ def html(
     return _template().render(
         generator=GENERATOR,
         language=language,
-        title=" ".join(title.split()) or said.title,
+        title=" ".join(title.split()) or (said.title if entries or insight is None else said.insight),
+        insight=insight if audience == "internal" else None,
+        orders=_orders(shown),
         said=said,
         totals=_totals(shown, counts, audience, said),
         outcomes={str(outcome): counts[outcome] for outcome in RANKS if counts[outcome]},
         folders={name: folders[name] for name in sorted(folders)},
         cards=[_card(entry, audience, said, places.get(entry.folder or "./", 0)) for entry in shown],
     )
+
+
+def _orders(shown: Sequence[Entry]) -> list[tuple[int, int]]:
+    """The place of each image when the best comes first, and when they go by name."""
+    best = {index: place for place, index in enumerate(reversed(range(len(shown))))}
+    by_name = sorted(range(len(shown)), key=lambda index: shown[index].name)
+    names = {index: place for place, index in enumerate(by_name)}
+    return [(best[index], names[index]) for index in range(len(shown))]
 
 
 @functools.cache
