@@ -22,7 +22,7 @@ from .._version import VERSION
 from ..errors import RunflowError
 from ..evaluation.evaluator import Evaluator
 from ..settings import config, locations
-from . import arguments, doctor, evaluate, key, price, records, sandbox
+from . import arguments, doctor, evaluate, insight, key, price, records, sandbox
 from .exit_codes import (
     CLOSED_PIPE,
     CONFIGURATION,
@@ -236,6 +236,15 @@ COMMANDS = (
         (OK, USAGE, CONFIGURATION),
         arguments.history,
         _with_evaluator(records.history),
+    ),
+    Command(
+        "insight",
+        "Show what the journal tells: pass rate, attempts and credits per kept image by the settings that made the "
+        "images, and whether each judge agrees with your thumbs and verdicts. Reads the journal on this machine only.",
+        FREE,
+        (OK, USAGE, CONFIGURATION),
+        arguments.insight,
+        _with_evaluator(insight.run),
     ),
     Command(
         "cost",

@@ -26,7 +26,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError, features
 from ..errors import InvalidInputError
 from ..evaluation import saved_verdict
 from ..evaluation.saved_verdict import SavedVerdict
-from ..insight import saved_prompt
+from ..insight import made_with, saved_prompt
+from ..journal.made_with import UNKNOWN, MadeWith
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -65,6 +66,7 @@ class Picture:
     no_prompt: str = ""
     notes: tuple[str, ...] = ()
     saved: SavedVerdict | None = None
+    made_with: MadeWith = UNKNOWN
 
 
 class AnimationError(InvalidInputError):
@@ -112,7 +114,7 @@ def _picture(path: Path, image: Image.Image) -> Picture:
     prompt, why_not = saved_prompt.of_image(image)
     notes = (REDUCED,) if _has_16_bits(path, image) else ()
     saved = saved_verdict.parse(image.info.get(saved_verdict.CHUNK))
-    return Picture(_as_load_image(path, image), prompt, why_not, notes, saved)
+    return Picture(_as_load_image(path, image), prompt, why_not, notes, saved, made_with.of_image(image))
 
 
 def _as_load_image(path: Path, image: Image.Image) -> Pixels:

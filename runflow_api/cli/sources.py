@@ -15,6 +15,7 @@ from ..evaluation.evaluator import Evaluator
 from ..evaluation.question import ImageUrl, Options, Question, Reference, check_image_url
 from ..evaluation.saved_verdict import SavedVerdict
 from ..evaluation.verdict import Verdict
+from ..journal.made_with import UNKNOWN, MadeWith
 from . import image_files
 from .terminal import run_cancellable
 
@@ -41,6 +42,7 @@ class Item:
     verdict: Verdict | None = None
     thumbnail: bytes = b""
     saved: SavedVerdict | None = None
+    made_with: MadeWith = UNKNOWN
 
     @property
     def pixels(self) -> int:

@@ -171,10 +171,12 @@ class Evaluator:
                 verdicts = list(
                     await asyncio.gather(*(self._processor.run(judge_locally, item, self.config) for item in items))
                 )
+                await self._processor.run(self._free.remember, items, verdicts)
             elif judge == PERSON:
                 verdicts = await self._free.ask_person(items, [None] * len(items), report)
             else:
                 refused = await asyncio.gather(*(self._processor.run(preflight, item, self.config) for item in items))
+                await self._processor.run(self._free.remember, items, refused)
                 sound = [item for item, verdict in zip(items, refused, strict=True) if verdict is None]
                 judge_sound = self._free.ask_model if judge == MODEL else self._evaluate_with_runflow
                 answers = iter(await judge_sound(sound, report) if sound else [])
@@ -248,7 +250,10 @@ class Evaluator:
     def _reserve_in_thread(self, items: list[BatchItem]) -> list[Row]:
         batch = items[0].batch
         rows = self.bookkeeper.begin(
-            [self.bookkeeper.request(batch.job, item.subject.pixel_hash, batch.price) for item in items]
+            [
+                self.bookkeeper.request(batch.job, item.subject.pixel_hash, batch.price, item.asked(RUNFLOW))
+                for item in items
+            ]
         )
         batch.usual = batch.progress.expected = self.bookkeeper.usual_durations(batch.job.options.job_class)
         return rows

@@ -15,7 +15,8 @@ PACKAGE = ROOT / "runflow_api"
 COMFYUI = {"torch", "comfy", "comfy_api", "comfy_execution", "folder_paths", "nodes", "server", "execution", "aiohttp"}
 FLOORS = (
     {"cli", "bulk"},
-    {"report", "insight", "prompt"},
+    {"report", "prompt"},
+    {"insight"},
     {"evaluation", "sandbox"},
     {"local_judge", "model_judge"},
     {"api"},
