@@ -75,6 +75,12 @@ class Picture:
             self._hash = self._hash or pixel_hash(pixels)
             return self._hash
 
+    def forget(self) -> None:
+        """Let go of the pixels of an image that has been sent; its hash is kept."""
+        assert self._hash
+        self.array = np.zeros((1, 1, 3), np.uint8)
+        self._pixels = None
+
 
 def check_image(image: npt.NDArray[Any], field: str = "image") -> None:
     """Refuse what is not an image: anything but (height, width, channels) with 1, 3 or 4 channels."""

@@ -34,8 +34,8 @@ from ...runflow_api.prompt.graph import (
     upstream,
 )
 from .. import _image_batch, _runtime
-from ..routing import FIRST_REPAIR
 from .._schema import loop_boundary
+from ..routing import FIRST_REPAIR
 from . import saved_metadata
 from .attempts import BEST_OUT, MAX_ATTEMPTS, ORIGINAL_OUT, Handover, History, Loop, LoopSettings, LoopState
 from .saved_metadata import END

@@ -18,14 +18,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from .. import errors, images
+from .. import errors, image_files, images
 from ..background import Workers
 from ..evaluation.evaluator import CostEstimate, Evaluator, Job
 from ..evaluation.failures import OWN_FIELDS, Scope, scope_of
 from ..evaluation.question import ImageUrl, Options, Question
 from ..evaluation.verdict import FAILED, OFF, RUNFLOW, UNKNOWN, Policy, Subject, Verdict, not_judged
 from ..report import html as report
-from . import image_files, insight, keeping, results
+from . import insight, keeping, results
 from .exit_codes import CONFIGURATION, INTERRUPTED, JUDGED_FAILED, NOT_JUDGED, OK, USAGE, exit_code
 from .sources import Item, find_items, options_of, question_of
 from .terminal import Tally, Terminal, duration, plain, run_cancellable

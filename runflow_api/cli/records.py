@@ -9,13 +9,13 @@ from datetime import datetime, timezone
 from decimal import Decimal
 from typing import Any
 
+from .. import image_files
 from ..api.models import EVALUATION_EMBEDS, RUN_EMBEDS, RUN_TERMINAL, Evaluation, EvaluationSummary, JudgeOpinion
 from ..evaluation import lookup
 from ..evaluation.evaluator import Evaluator
 from ..evaluation.question import require_choices
 from ..evaluation.verdict import UNKNOWN, Policy, Verdict
 from ..journal.journal import Row
-from . import image_files
 from .exit_codes import JUDGED_FAILED, NOT_JUDGED, OK
 from .terminal import COLOURS, DIM, Painted, Terminal, on_one_line, plain, run_cancellable
 
