@@ -11,7 +11,15 @@ import torch
 
 from ...runflow_api.errors import InvalidInputError
 from ...runflow_api.evaluation.question import LONGEST, require_choice
-from ...runflow_api.evaluation.verdict import RUNFLOW, UNKNOWN, BatchVerdict, Verdict, credits_text, total_cost
+from ...runflow_api.evaluation.verdict import (
+    SEE_CONTENT,
+    UNKNOWN,
+    BatchVerdict,
+    Verdict,
+    credits_text,
+    order_of_judge,
+    total_cost,
+)
 from .graph import Body, Graph, next_seed
 
 LOOP_OUT, PROMPT_OUT, SEED_OUT, ATTEMPT_OUT, ISSUES_OUT, ORIGINAL_OUT = range(6)
@@ -94,14 +102,15 @@ class Attempt:
     """Made in an earlier run: nothing of it was made or paid again."""
 
     @property
-    def rank(self) -> tuple[bool, bool, bool, float]:
-        """By who judged, then what passed, then what was judged, then by score.
+    def rank(self) -> tuple[bool, bool, bool, int, float]:
+        """By whether the content was judged, then what passed, then what was judged, then by judge, then by score.
 
-        A score of the local judge says nothing about content: it is never compared with one of Runflow's.
+        A score is compared with those of the same judge only, and one of the local judge says nothing about content.
         """
         counts = self.passed or self.outcome != UNKNOWN
-        by_runflow = counts and all(each.judge == RUNFLOW for each in self.verdict or ())
-        return by_runflow, self.passed, self.outcome != UNKNOWN, self.score
+        order = max((order_of_judge(each.judge) for each in self.verdict or ()), default=len(SEE_CONTENT))
+        sees_content = counts and order < len(SEE_CONTENT)
+        return sees_content, self.passed, self.outcome != UNKNOWN, -order, self.score
 
     @property
     def passed(self) -> bool:

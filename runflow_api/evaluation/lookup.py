@@ -10,6 +10,7 @@ import functools
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any, TypeVar
 
@@ -22,16 +23,7 @@ from .evaluator import Evaluator
 from .failures import ended_without_verdict, raise_or_batch
 from .polling import Progress, Report, poll_until_terminal, report_nothing, report_progress
 from .question import RATINGS, Rating, check_timeout, require_choice, require_choices
-from .verdict import (
-    RUNFLOW,
-    UNKNOWN,
-    BatchVerdict,
-    Policy,
-    Subject,
-    Verdict,
-    from_evaluation,
-    not_judged,
-)
+from .verdict import RUNFLOW, BatchVerdict, Policy, Subject, Verdict, from_evaluation, not_judged
 
 MAX_IDS = 200
 MAX_REASON_CHARACTERS = 2_000
@@ -130,19 +122,10 @@ def _subject(evaluation: Evaluation, row: Row | None) -> Subject:
 
 
 def _not_yet(evaluation: Evaluation, policy: Policy, subject: Subject) -> Verdict:
-    """Pending and not to be waited for: unknown, but nothing that stops a workflow."""
-    return Verdict(
-        outcome=UNKNOWN,
-        passed=policy.if_not_judged == "pass",
-        score=0.0,
-        issues=(f"not judged yet: evaluation {evaluation.id} is {evaluation.status_code or 'under way'}",),
-        improved_prompt=subject.prompt,
-        judge=RUNFLOW,
-        subject=subject,
-        evaluation=evaluation,
-        cost=Decimal(0),
-        reused=True,
-    )
+    """Pending and not to be waited for: unknown, but without an error, which would stop a workflow."""
+    unknown = not_judged(_still_under_way(evaluation), policy, subject, judge=RUNFLOW, evaluation=evaluation)
+    why = f"not judged yet: evaluation {evaluation.id} is {evaluation.status_code or 'under way'}"
+    return replace(unknown, error=None, issues=(why,), cost=Decimal(0), reused=True)
 
 
 def _explained(error: errors.RunflowError, evaluation_id: str) -> errors.RunflowError:
