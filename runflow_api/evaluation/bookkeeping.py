@@ -172,14 +172,16 @@ class Bookkeeper:
         if self._is_closed:
             raise JournalError("The journal is closed. Nothing was sent and nothing was paid.")
         if self._config.needs_journal or not self._use_stand_in(row):
+            here = self._with_journal_id(row)
             try:
-                fixed = self.journal().fix_body(self._with_journal_id(row), body)
+                fixed = self.journal().fix_body(here, body)
             except JournalError as error:
                 self._fail(error)
                 if self._config.needs_journal:
                     raise nothing_sent(error, is_shared=self._config.has_shared_journal) from error
             else:
-                self._remember([replace(row, spool=name_for(row.id, fixed or b""))])
+                noted = self._try_journal(Journal.get, here)  # sooner done than a second digest of a large body
+                self._remember([noted or replace(row, spool=name_for(row.id, fixed or b""))])
                 return fixed
         with self._lock:
             return self._stand_in_with([row]).use(Journal.fix_body, row, body)

@@ -32,6 +32,8 @@ class Outcome(str, Enum):
 
 PASSED, FAILED, UNKNOWN = Outcome.PASSED, Outcome.FAILED, Outcome.UNKNOWN
 RUNFLOW, LOCAL, PREFLIGHT, OFF, MODEL, PERSON = "runflow", "local", "preflight", "off", "model", "person"
+SEE_CONTENT = (PERSON, RUNFLOW, MODEL)
+"""Judges that know what an image shows, the one who is believed most first; the others measure pixels."""
 IfNotJudged = Literal["stop", "fail", "pass", "ask"]
 IF_NOT_JUDGED: tuple[IfNotJudged, ...] = get_args(IfNotJudged)
 WITHOUT_A_PERSON = IF_NOT_JUDGED[:3]
@@ -185,7 +187,7 @@ class BatchVerdict:
 
     @property
     def ranked(self) -> tuple[int, ...]:
-        """The positions from best to worst: what passed, then what was judged, then by score; equals in order."""
+        """The positions from best to worst: what passed, then what was judged, then by judge, then by score."""
         return tuple(sorted(range(len(self.verdicts)), key=lambda index: _rank(self.verdicts[index])))
 
     @property
@@ -247,8 +249,13 @@ class BatchVerdict:
         return " · ".join([", ".join(counts), f"lowest {self.score:.2f}", *paid, *notes])
 
 
-def _rank(verdict: Verdict) -> tuple[bool, bool, float]:
-    return not verdict.passed, verdict.outcome == UNKNOWN, -verdict.score
+def _rank(verdict: Verdict) -> tuple[bool, bool, int, float]:
+    return not verdict.passed, verdict.outcome == UNKNOWN, order_of_judge(verdict.judge), -verdict.score
+
+
+def order_of_judge(judge: str) -> int:
+    """0 for the judge who is believed most, whose scores are not compared with those of others."""
+    return SEE_CONTENT.index(judge) if judge in SEE_CONTENT else len(SEE_CONTENT)
 
 
 def from_evaluation(
