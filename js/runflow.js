@@ -2,7 +2,14 @@
 import { api } from '../../scripts/api.js'
 import { app } from '../../scripts/app.js'
 import { open, setting } from './lib/comfy/app.mjs'
-import { nameNodes, onSetting, remindOfTexts } from './lib/comfy/compat.mjs'
+import {
+  hideOutputImages,
+  keepLinks,
+  keepPastedLinks,
+  nameNodes,
+  onSetting,
+  remindOfTexts
+} from './lib/comfy/compat.mjs'
 import {
   commands,
   nodeCreated as gesturesFor,
@@ -82,6 +89,7 @@ function panelFor(node) {
   const size = sizeOf(node)
   if (node.subgraph) panels?.then((loaded) => loaded.adoptHost(node))
   if (!size) return
+  hideOutputImages(node, node.comfyClass === 'RunflowRegenerateEnd')
   const element = addPanel(node, size)
   loadPanels().then((loaded) => loaded.adopt(node, element, size))
 }
@@ -98,7 +106,9 @@ app.registerExtension({
     loadSoon()
   },
   addCustomNodeDefs: (/** @type {any} */ definitions) => nameNodes(definitions, spoken(), reading),
+  setup: keepPastedLinks,
   nodeCreated(/** @type {any} */ node) {
+    keepLinks(node)
     applyDefaults(node)
     panelFor(node)
     gesturesFor(node)

@@ -2,6 +2,7 @@
 
 from comfy_api.latest import ComfyExtension, io
 
+from . import _collect
 from .evaluate import RunflowEvaluateImage, RunflowEvaluationOptions
 from .examples import RunflowExamplePhoto
 from .judges import RunflowJudgeModel
@@ -11,7 +12,8 @@ from .regenerate.nodes import RunflowRegenerateAttempt, RunflowRegenerateEnd, Ru
 from .report import RunflowVerdictCard
 from .results import RunflowEvaluationDetails, RunflowShowVerdict
 from .routes.register import register
-from .routing import RunflowPickBest, RunflowSplitByVerdict, RunflowVerdictSwitch
+from .routing import RunflowPickBest, RunflowRepairSwitch, RunflowSplitByVerdict, RunflowVerdictSwitch
+from .save import RunflowSaveJudged
 
 NODES: list[type[io.ComfyNode]] = [
     RunflowEvaluateImage,
@@ -23,6 +25,7 @@ NODES: list[type[io.ComfyNode]] = [
     RunflowRegenerateStart,
     RunflowRegenerateEnd,
     RunflowRegenerateAttempt,
+    RunflowRepairSwitch,
     RunflowVerdictSwitch,
     RunflowSplitByVerdict,
     RunflowPickBest,
@@ -31,6 +34,7 @@ NODES: list[type[io.ComfyNode]] = [
     RunflowGetRun,
     RunflowVerdictCard,
     RunflowExamplePhoto,
+    RunflowSaveJudged,
 ]
 
 
@@ -40,3 +44,4 @@ class RunflowEvaluateExtension(ComfyExtension):
 
 
 register()
+_collect.register()

@@ -125,6 +125,20 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     metafunc.parametrize("place", places, ids=["-".join(each) for each in places])
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Scenarios in order of their places, so that a page which was left is seldom opened again."""
+    where = [index for index, item in enumerate(items) if HERE in item.path.parents]
+    in_order = sorted((items[index] for index in where), key=_place)
+    for index, item in zip(where, in_order, strict=True):
+        items[index] = item
+
+
+def _place(item: pytest.Item) -> tuple[str, str]:
+    callspec = getattr(item, "callspec", None)
+    return callspec.params.get("place", ("", "")) if callspec else ("", "")
+
+
 @pytest.fixture
 def play(
     browser: Browser,

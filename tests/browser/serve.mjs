@@ -14,6 +14,7 @@ const FLAGS = [
   '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
   '--disable-component-update', '--disable-sync', '--force-prefers-reduced-motion'
 ]
+const OPEN_PAGES = 2
 const VIEW = { width: 1500, height: 1050 }
 
 const profile = await mkdtemp(join(tmpdir(), 'runflow-browser-'))
@@ -28,12 +29,20 @@ const nameOf = ({ url, renderer, palette = 'dark' }) => `${url} ${renderer} ${pa
 /**
  * One page per server and renderer: a scenario loads its own workflow, or says that it needs a new page. A new page
  * (`fresh`) finds nothing that an earlier one kept, but the editor's files in the cache; `"browser"` not even these.
+ * Only the pages used last stay open: each one that is open draws, and takes the processor from the others.
  */
 async function editorOf({ url, renderer, fresh, palette = 'dark' }) {
   const name = nameOf({ url, renderer, palette })
   const before = editors.get(name)
-  if (before && !fresh) return before
   editors.delete(name)
+  for (const [other, editor] of [...editors].slice(0, -(OPEN_PAGES - 1))) {
+    editors.delete(other)
+    await editor.close()
+  }
+  if (before && !fresh) {
+    editors.set(name, before) // as the one used last
+    return before
+  }
   if (fresh === 'browser') await before?.close()
   const again = fresh === 'browser' ? null : before?.context
   const context = again ?? (await browser.newContext({ viewport: VIEW, acceptDownloads: true, locale: 'en-US' }))

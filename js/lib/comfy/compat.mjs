@@ -2,7 +2,7 @@
  * Work-arounds, each with the version of the frontend that ends it. Private names of the frontend stand here and
  * nowhere else, and each is looked for before it is used.
  */
-import { api, app, drawsElements } from './app.mjs'
+import { api, app, chain, drawsElements } from './app.mjs'
 
 /**
  * Tell which prompt was queued from where. `promptQueued` names no prompt, up to 1.58.1 at least; `api.queuePrompt`
@@ -93,6 +93,17 @@ export function putBack(node, element) {
   stale?.replaceWith(element)
 }
 
+/**
+ * A node shows what is in `ui.images` below itself, which says the same as the panel: App mode and the Jobs panel get
+ * it all the same. Vue nodes know `hideOutputImages` from 1.49; on the canvas the images are drawn as a background.
+ * All versions.
+ * @param {any} node @param {boolean} previews whether it shows previews while it runs, which are drawn there too
+ */
+export function hideOutputImages(node, previews) {
+  node.hideOutputImages = true
+  if (!previews) node.onDrawBackground = undefined
+}
+
 /** A badge in a node's title, where the editor draws those. All versions; Vue nodes draw no plain object. */
 /** @param {{text: string, fgColor: string, bgColor: string}} options */
 export function badge(options) {
@@ -113,4 +124,42 @@ export function onSetting(id, changed) {
 /** Open ComfyUI's settings at the pack's page, where the version can, else at their beginning. */
 export function openSettings() {
   return app.extensionManager.command.execute('Comfy.ShowSettingsDialog')
+}
+
+/** @param {any} node */
+const isOurs = (node) => String(node?.comfyClass ?? node?.type).startsWith('Runflow')
+
+/**
+ * A saved link names the input it ends at by number, and inputs without a widget come before those with one: an input
+ * that a later version of the pack has shifts the numbers. Each saved node has its inputs' names and links, and those
+ * count. Frontends up to 1.49 at least mend the numbers only after the hosts of subgraphs have taken their widgets.
+ * @param {import('../types').GraphNode} node a new one: as it is loaded, its links end where its inputs are now
+ */
+export function keepLinks(node) {
+  if (!isOurs(node)) return
+  chain(node, 'onConfigure', () => {
+    for (const [slot, input] of node.inputs.entries()) {
+      const link = input.link == null ? null : node.graph?.getLink?.(input.link)
+      if (!link || String(link.target_id) !== String(node.id)) continue
+      if (link.target_slot !== slot) link.target_slot = slot
+    }
+  })
+}
+
+/**
+ * Links between pasted nodes are made by number again, and a copy can be older than the pack: the browser keeps it, and
+ * ComfyUI's node templates are copies. Ends with 1.58.
+ */
+export function keepPastedLinks() {
+  const { canvas } = app
+  const paste = canvas?._deserializeItems
+  if (typeof paste !== 'function') return
+  canvas._deserializeItems = function (/** @type {any} */ items, /** @type {any[]} */ ...given) {
+    for (const link of items?.links ?? []) {
+      const node = items.nodes?.find((/** @type {any} */ each) => each.id === link.target_id)
+      const name = node?.inputs?.[link.target_slot]?.name
+      if (name && isOurs(node)) link.target_slot = name // `connect` takes a name as well
+    }
+    return paste.call(this, items, ...given)
+  }
 }
