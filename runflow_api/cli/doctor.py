@@ -11,6 +11,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from .. import image_files
 from .._version import VERSION
 from ..api.client import CREATE, EDIT, READ, RunflowClient
 from ..api.models import EvaluationStatus
@@ -19,7 +20,6 @@ from ..errors import ApiError, NotFoundError, PermissionDeniedError, RunflowErro
 from ..journal.journal import Journal
 from ..settings import config, locations
 from ..settings.config import Config
-from . import image_files
 from .exit_codes import CONFIGURATION, OK
 from .terminal import GREEN, RED, YELLOW, Painted, Terminal, plain
 

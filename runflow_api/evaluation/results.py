@@ -87,7 +87,10 @@ class Results:
         submitted = time.monotonic() - self._age(row)
 
         def next_delay() -> float:
-            return self._next_delay(time.monotonic() - submitted, batch.usual, self._pending)
+            delay = self._next_delay(time.monotonic() - submitted, batch.usual, self._pending)
+            share = self._client.transport.limiter.share
+            # Where the fleet keeps a rate, half of it is left to submissions.
+            return delay if share is None else max(delay, 2 * self._pending / share)
 
         self._pending += 1
         try:

@@ -7,11 +7,14 @@ and never a guess.
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
+
+from PIL import Image
 
 from ..journal.made_with import UNKNOWN, MadeWith, agreed
 from .known_nodes import ComputedTextError
@@ -25,8 +28,18 @@ from .known_settings import (
     SCHEDULE_CHANGERS,
     SCHEDULE_NODES,
 )
-from .model_settings import Models
-from .saved_prompt import MAX_NODES, Graph, Link, Node, UntoldError, is_graph, link_of
+from .model_settings import Models, tagged
+from .saved_prompt import (
+    MAX_NODES,
+    Graph,
+    Link,
+    Node,
+    UntoldError,
+    is_graph,
+    link_of,
+    saved_texts,
+    without_label,
+)
 from .values import Values
 
 MAX_DEPTH = 200
@@ -47,6 +60,53 @@ def of_graph(graph: Any, image: Link | None = None, *, is_running: bool = False)
         return agreed(walk.images(image) if image is not None else walk.saved())
     except (UntoldError, RecursionError):
         return UNKNOWN
+
+
+def of_image(image: Image.Image) -> MadeWith:
+    """The settings in a file's metadata: ComfyUI's graph, or the text of A1111 and its relatives."""
+    for text in saved_texts(image):
+        found = _of_text(without_label(text))
+        if found != UNKNOWN:
+            return found
+    return UNKNOWN
+
+
+def _of_text(text: str) -> MadeWith:
+    if text.lstrip().startswith("{"):
+        try:
+            saved = json.loads(text)
+        except (ValueError, RecursionError):
+            return UNKNOWN
+        inner = saved.get("prompt")
+        return of_graph(inner if is_graph(inner) else saved)
+    lines = [line for line in text.splitlines() if line.startswith("Steps: ")]
+    return _of_parameters(text, lines[-1]) if lines else UNKNOWN
+
+
+def _of_parameters(text: str, line: str) -> MadeWith:
+    """The last line of A1111's text, such as "Steps: 20, Sampler: Euler a, CFG scale: 7, Seed: 1, Size: 512x768"."""
+    said = dict(re.findall(r"([A-Z][A-Za-z ]*): ([^,]+)(?:, |$)", line))
+    size = re.fullmatch(r"(\d+)x(\d+)", said.get("Size", "").strip())
+    prompt = re.split(r"^(?:Negative prompt:|Steps: )", text, maxsplit=1, flags=re.MULTILINE)[0].strip()
+    return MadeWith(
+        checkpoint=_text(said.get("Model")),
+        loras=tagged(prompt),
+        sampler=_text(said.get("Sampler")),
+        scheduler=_text(said.get("Schedule type")),
+        steps=_whole(_parsed(said.get("Steps"))),
+        cfg=_number(_parsed(said.get("CFG scale"))),
+        width=int(size[1]) if size else None,
+        height=int(size[2]) if size else None,
+        seed=_whole(_parsed(said.get("Seed"))),
+        prompt=prompt or None,
+    )
+
+
+def _parsed(text: str | None) -> int | float | None:
+    try:
+        return None if text is None else int(text) if text.strip().isdigit() else float(text)
+    except ValueError:
+        return None
 
 
 class _Walk:

@@ -14,9 +14,9 @@ KEEPS_COUNT = {
     "SamplerCustom": "latent_image", "SamplerCustomAdvanced": "latent_image", "ImageScale": "image",
     "ImageScaleBy": "image", "ImageScaleToTotalPixels": "image", "ImageUpscaleWithModel": "image",
     "ImageInvert": "image", "ImageSharpen": "image", "ImageBlur": "image", "LatentUpscale": "samples",
-    "LatentUpscaleBy": "samples",
+    "LatentUpscaleBy": "samples", REPAIR_SWITCH: "generate",
 }  # fmt: skip
-"""Nodes of ComfyUI that hand on as many images as this input has, as the page knows them too (``plan.mjs``)."""
+"""Nodes that hand on as many images as this input has, as the page knows them too (``plan.mjs``)."""
 MAKES_COUNT = re.compile(r"Empty(Image|Latent\w*|\w*LatentImage)")
 """Nodes of ComfyUI that make as many as their ``batch_size`` says."""
 LOOPS = re.compile(r"loop|for.?each|while|repeat|iterat", re.IGNORECASE)

@@ -124,6 +124,12 @@ def start_outputs_behind(graph: Graph, body: Body, name: str) -> set[int]:
     return read | ({source[1]} if source[0] == body.start else set())
 
 
+def start_outputs_read(graph: Graph, body: Body) -> set[int]:
+    """Which outputs of the start anything of the body, or its end, reads."""
+    readers = (graph[node] for node in (*body.nodes, body.end))
+    return {socket for reader in readers for _, (source, socket) in links(reader) if source == body.start}
+
+
 def links_read(graph: Graph, body: Body, name: str, chooses: Callable[[str], bool]) -> set[Link]:
     """The links of the body that the end's input ``name`` reads at every attempt, whichever of its inputs a node that
     ``chooses`` takes."""

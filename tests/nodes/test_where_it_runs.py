@@ -147,27 +147,27 @@ def test_a_visitor_of_a_proxy_that_says_nothing_but_its_name_is_not_this_machine
     ],
 )
 def test_behind_nginx(server: ComfyUI, tmp_path: Path, lines: str, status: int, code: str | None) -> None:
-    port = free_port()
-    config = tmp_path / "nginx.conf"
-    config.write_text(
-        f"pid {tmp_path}/pid; error_log {tmp_path}/error; daemon off; master_process off; events {{}}\n"
-        f"http {{ access_log off; client_body_temp_path {tmp_path}/body; proxy_temp_path {tmp_path}/proxy;\n"
-        f"fastcgi_temp_path {tmp_path}/f; uwsgi_temp_path {tmp_path}/u; scgi_temp_path {tmp_path}/s;\n"
-        f"server {{ listen 127.0.0.1:{port};\n"
-        f"location / {{ proxy_pass http://127.0.0.1:{server.port}; {lines} }} }} }}\n"
-    )
-    assert NGINX is not None
-    nginx = subprocess.Popen([NGINX, "-c", str(config), "-p", str(tmp_path)])
-    try:
+    with free_port() as port:
+        config = tmp_path / "nginx.conf"
+        config.write_text(
+            f"pid {tmp_path}/pid; error_log {tmp_path}/error; daemon off; master_process off; events {{}}\n"
+            f"http {{ access_log off; client_body_temp_path {tmp_path}/body; proxy_temp_path {tmp_path}/proxy;\n"
+            f"fastcgi_temp_path {tmp_path}/f; uwsgi_temp_path {tmp_path}/u; scgi_temp_path {tmp_path}/s;\n"
+            f"server {{ listen 127.0.0.1:{port};\n"
+            f"location / {{ proxy_pass http://127.0.0.1:{server.port}; {lines} }} }} }}\n"
+        )
+        assert NGINX is not None
+        nginx = subprocess.Popen([NGINX, "-c", str(config), "-p", str(tmp_path)])
         name = f"my.box:{port}"
-        _wait_for(port, name)
-        assert ask(port, "GET", "status", Host=name)[0] == 200
-        answer = change(port, Host=name, Origin=f"http://{name}")
-        assert (answer[0], answer[1] and answer[1]["error"]["code"]) == (status, code)
-        assert ask(port, "GET", "settings", Host=name, Referer=f"http://{name}/")[1]["may_change"] is False
-    finally:
-        nginx.terminate()
-        nginx.wait(10)
+        try:
+            _wait_for(port, name)
+            assert ask(port, "GET", "status", Host=name)[0] == 200
+            answer = change(port, Host=name, Origin=f"http://{name}")
+            assert (answer[0], answer[1] and answer[1]["error"]["code"]) == (status, code)
+            assert ask(port, "GET", "settings", Host=name, Referer=f"http://{name}/")[1]["may_change"] is False
+        finally:
+            nginx.terminate()
+            nginx.wait(10)
 
 
 def _wait_for(port: int, name: str) -> None:

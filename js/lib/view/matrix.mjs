@@ -12,6 +12,13 @@ export function judgesOf(item) {
   return known?.judges?.length ? known.judges : item.judges
 }
 
+/** What an attempt gained and lost, in words. @param {{lost: string[], gained: string[]}} attempt */
+export function changesOf({ lost, gained }) {
+  const say = (/** @type {string} */ key, /** @type {string[]} */ lines) =>
+    lines.length ? [t(key, { lines: lines.join(', ') })] : []
+  return [...say('loop.lost', lost), ...say('loop.gained', gained)]
+}
+
 /**
  * @param {Item[]} items one for each attempt
  * @param {number} selected

@@ -6,6 +6,7 @@ import { button, element } from '../dom.mjs'
 import { ago, score, seconds } from '../format.mjs'
 import { clean, cleanLoop, summary } from '../state/verdicts.mjs'
 import { has, t } from '../text.mjs'
+import { changesOf } from './matrix.mjs'
 import { costAndTime, meter, pill } from './score.mjs'
 import { strip } from './strip.mjs'
 
@@ -205,7 +206,7 @@ function linesOf(given, { sum, verdicts, loop }) {
   if (sum.judge === 'off') return [t('plan.off')]
   const worst = verdicts[sum.worst]
   const own = worst?.issues.length ? worst.issues : (worst?.strengths ?? [])
-  return [...(loop?.warnings ?? []), ...own]
+  return [...(loop?.warnings ?? []), ...(loop ? changesOf(loop.winner) : []), ...own]
 }
 
 /** How it was judged, apart from what is wrong. @param {Given} given @param {Content} content */
