@@ -75,11 +75,14 @@ def _class(name: str) -> NodeClass:
     every = {**inputs.get("required", {}), **inputs.get("optional", {})}
     settings = {each: spec[1] for each, spec in every.items() if len(spec) > 1 and isinstance(spec[1], dict)}
     module = str(getattr(kind, "RELATIVE_PYTHON_MODULE", None) or "nodes").partition(".")[0]
-    repeats = any(each.get("rawLink") for each in settings.values()) or loop_boundary(kind) is not None
+    sees_the_graph = "DYNPROMPT" in str(inputs.get("hidden", {}))
+    is_end = loop_boundary(kind) is not None
+    repeats = is_end or sees_the_graph or any(each.get("rawLink") for each in settings.values())
     return NodeClass(
         is_output=bool(getattr(kind, "OUTPUT_NODE", False)),
         gives_list=any(getattr(kind, "OUTPUT_IS_LIST", None) or ()),
-        is_foreign=module not in OWN_MODULES or repeats,
+        is_foreign=module not in OWN_MODULES or is_end,
+        repeats=repeats,
         lazy=frozenset(each for each, given in settings.items() if given.get("lazy")),
     )
 

@@ -144,7 +144,7 @@ class PromptReader:
             seen.add(name)
             if kind == LOADS_ONE and source[1] == 0:
                 loaded = self._load(name)
-                return None if loaded is None else len(loaded)
+                return len(loaded) if loaded is not None else self._frames(self.inputs(name).get("image"))
             if kind in GIVES_ONE:
                 return 1
             if kind not in KEEPS_COUNT:
@@ -152,6 +152,11 @@ class PromptReader:
                 return count if isinstance(count, int) and count >= 1 else None
             source = link(self.inputs(name).get(KEEPS_COUNT[kind]))
         return None
+
+    def _frames(self, file: Any) -> int | None:
+        """How many images a file that cannot be read now gives: of a kind that has no frames, one."""
+        named = file.removesuffix("[input]").strip().lower() if isinstance(file, str) else ""
+        return 1 if named.endswith((".jpg", ".jpeg")) else None
 
     def pictures(self, source: Link | None) -> list[Picture] | None:
         """The images that come straight from a Load Image; ``None`` for others, and if they cannot be read now."""
@@ -226,7 +231,11 @@ class PromptReader:
             return True
         after = downstream(self.graph, name) & self.running
         stands_between = any(self._class(each).is_foreign for each in before)
-        return any(self._is_loop(each) or (stands_between and self._class(each).is_foreign) for each in after)
+        return any(self._is_loop(each) or (stands_between and self._may_end_a_loop(each)) for each in after)
+
+    def _may_end_a_loop(self, name: str) -> bool:
+        known = self._class(name)
+        return known.is_foreign and known.repeats is not False
 
     def _is_loop(self, name: str) -> bool:
         kind = self.kind(name)

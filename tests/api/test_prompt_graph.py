@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from support.evaluators import configuration
 
 from runflow_api.errors import InvalidInputError
 from runflow_api.evaluation.evaluator import Evaluator
-from runflow_api.prompt.classes import NodeClass, listed
+from runflow_api.prompt.classes import KEEPS_COUNT, LOOPS, MAKES_COUNT, NodeClass, listed
 from runflow_api.prompt.graph import boundary_pairs
 from runflow_api.prompt.price import PromptPrice, price
 
@@ -74,3 +75,24 @@ def test_what_the_prompt_route_takes_is_taken_too(evaluator: Evaluator) -> None:
     found = said(evaluator, {"prompt": prompt, "client_id": "a script"})
     assert (found.runs, found.evaluations) == (False, 0)
     assert [problem.to_json()["node"] for problem in found.problems] == ["1"]
+
+
+def test_the_panel_counts_by_the_same_nodes() -> None:
+    source = (Path(__file__).parents[2] / "js" / "lib" / "state" / "plan.mjs").read_text("utf-8")
+    table = source.partition("const KEEPS_COUNT = new Map([")[2].partition("])")[0]
+    assert dict(re.findall(r"\['(\w+)', '(\w+)'\]", table)) == KEEPS_COUNT
+    assert f"/^{MAKES_COUNT.pattern}$/" in source
+    assert f"/{LOOPS.pattern}/i" in source
+
+
+@pytest.mark.parametrize(("file", "most"), [("cat.jpg", 1), ("cat.webp", 20), ("cat.png [output]", 20)])
+def test_a_file_that_cannot_be_read_now_is_one_image_if_it_cannot_be_an_animation(
+    evaluator: Evaluator, file: str, most: int
+) -> None:
+    prompt = {
+        "1": node("LoadImage", image=file),
+        "2": node("RunflowEvaluateImage", image=["1", 0]),
+        "3": node("RunflowShowVerdict", evaluation=["2", 4]),
+    }
+    found = said(evaluator, prompt)
+    assert (found.evaluations, found.at_most) == (most, True)
