@@ -1,8 +1,8 @@
 """The immutable verdict of one image, effective of the person's rules, and what a batch of them says.
 
-A verdict is *passed*, *failed* or *unknown* (not judged). ``passed`` is what a workflow acts on: ``overall_passed`` and,
-if a minimum is set, a score that reaches it. A null verdict never passes. What nobody judged passes only if the person
-said so (``if_not_judged``), and stays *unknown* all the same.
+A verdict is *passed*, *failed* or *unknown* (not judged). ``passed`` is what a workflow acts on: ``overall_passed``
+and, if a minimum is set, a score that reaches it. A null verdict never passes. What nobody judged passes only if the
+person said so (``if_not_judged``), and stays *unknown* all the same.
 """
 
 from __future__ import annotations
