@@ -143,7 +143,7 @@ class SharedPace:
         if found is None and lock:
             self._insert(connection)
             return self._read(connection, lock=True)
-        now = _now(connection)
+        now = now_of(connection)
         if found is None:
             return now, Pace()
         return now, Pace(found.rate, found.ceiling, found.next_at, found.paused_until, found.changed_at)
@@ -164,7 +164,8 @@ class SharedPace:
         connection.execute(PACE.update().where(PACE.c.name == self._name).values(**vars(pace)))
 
 
-def _now(connection: sa.Connection) -> float:
+def now_of(connection: sa.Connection) -> float:
+    """Unix time by the database's clock."""
     if connection.dialect.name == "postgresql":
         return float(connection.scalar(sa.text("SELECT extract(epoch FROM clock_timestamp())")))
     return time.time()
