@@ -24,8 +24,8 @@ import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError, features
 
 from ..errors import InvalidInputError
-from ..insight import made_with, saved_prompt
-from ..journal.made_with import UNKNOWN, MadeWith
+from ..insight import image_settings, saved_prompt
+from ..journal.image_settings import UNKNOWN, ImageSettings
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -62,7 +62,7 @@ class Picture:
     prompt: str = ""
     no_prompt: str = ""
     notes: tuple[str, ...] = ()
-    made_with: MadeWith = UNKNOWN
+    image_settings: ImageSettings = UNKNOWN
 
 
 class AnimationError(InvalidInputError):
@@ -99,7 +99,7 @@ def _picture(path: Path, image: Image.Image) -> Picture:
     image.load()
     prompt, why_not = saved_prompt.of_image(image)
     notes = (REDUCED,) if _has_16_bits(path, image) else ()
-    return Picture(_as_load_image(path, image), prompt, why_not, notes, made_with.of_image(image))
+    return Picture(_as_load_image(path, image), prompt, why_not, notes, image_settings.of_image(image))
 
 
 def _as_load_image(path: Path, image: Image.Image) -> Pixels:

@@ -14,7 +14,7 @@ from ..evaluation import lookup
 from ..evaluation.evaluator import Evaluator
 from ..evaluation.question import ImageUrl, Options, Question, Reference, check_image_url
 from ..evaluation.verdict import Verdict
-from ..journal.made_with import UNKNOWN, MadeWith
+from ..journal.image_settings import UNKNOWN, ImageSettings
 from . import image_files
 from .terminal import run_cancellable
 
@@ -40,7 +40,7 @@ class Item:
     error: errors.RunflowError | None = None
     verdict: Verdict | None = None
     thumbnail: bytes = b""
-    made_with: MadeWith = UNKNOWN
+    image_settings: ImageSettings = UNKNOWN
 
     @property
     def pixels(self) -> int:
