@@ -31,7 +31,7 @@ from ._unjudged import save_unjudged
 
 if TYPE_CHECKING:
     from ..runflow_api.evaluation.job import Person
-    from ..runflow_api.journal.made_with import MadeWith
+    from ..runflow_api.journal.image_settings import ImageSettings
     from ..runflow_api.model_judge.judge import VisionModel
 
 LOOK_FOR_CANCEL_S = 0.1
@@ -89,12 +89,12 @@ async def judge(
     broken_limit: BudgetError | None = None,
     model: VisionModel | None = None,
     person: Person | None = None,
-    made_with: MadeWith | None = None,
+    image_settings: ImageSettings | None = None,
     waiting: Waiting | None = None,
 ) -> BatchVerdict:
     """Judge an IMAGE batch for ``node``, with progress on it; whatever stops saves the images first.
 
-    ``made_with`` are the settings that made the images.
+    ``image_settings`` are the settings that made the images.
 
     ``broken_limit``: the batch is one value of a list that is not paid for, because a limit refuses it as a whole.
     ``waiting`` is told how it waits, as ``_shown.Panel.waiting`` takes it, from any thread.
@@ -106,7 +106,7 @@ async def judge(
     keeping = _keep_thumbnails(pictures, show.submitted)
     try:
         job = Job(pictures, question, judge, policy, options, running_prompt(), model=model, person=person)
-        job = replace(job, made_with=made_with) if made_with else job
+        job = replace(job, image_settings=image_settings) if image_settings else job
         if evaluator().resolve(judge, has_model=model is not None) != RUNFLOW:
             show.submitted.set()
         verdict: BatchVerdict

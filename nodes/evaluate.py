@@ -152,7 +152,7 @@ class RunflowEvaluateImage(io.ComfyNode):
                 options=options or Options(),
                 model=judge_model.bind() if judge_model else None,
                 person=Editor(cls.hidden.unique_id),
-                made_with=_made_with(cls),
+                image_settings=_image_settings(cls),
                 broken_limit=await listed.broken_limit(_runtime.running_prompt()),
                 waiting=panel.waiting,
             )
@@ -163,13 +163,15 @@ class RunflowEvaluateImage(io.ComfyNode):
         return verdict_result(verdict)
 
 
-def _made_with(node: type[io.ComfyNode]) -> Any:
+def _image_settings(node: type[io.ComfyNode]) -> Any:
     """The settings that made the image, as the graph that runs tells them; in a loop those of this attempt."""
-    from ..runflow_api.insight import made_with
+    from ..runflow_api.insight import image_settings
 
     graph, node_id = node.hidden.dynprompt, node.hidden.unique_id
     nodes = {name: graph.get_node(name) for name in graph.all_node_ids()}
-    return made_with.of_graph(nodes, made_with.link_of(nodes[node_id]["inputs"].get("image")), is_running=True)
+    return image_settings.of_graph(
+        nodes, image_settings.link_of(nodes[node_id]["inputs"].get("image")), is_running=True
+    )
 
 
 def _question(inputs: dict[str, Any]) -> Question:

@@ -189,7 +189,7 @@ def _read(item: Item, take_prompt: bool) -> None:
         return
     item.pixel_hash = images.pixel_hash(picture.pixels)
     item.size = picture.pixels.shape[1], picture.pixels.shape[0]
-    item.notes, item.saved, item.made_with = picture.notes, picture.saved, picture.made_with
+    item.notes, item.saved, item.image_settings = picture.notes, picture.saved, picture.image_settings
     if take_prompt and picture.prompt:
         item.question = replace(item.question, generation_prompt=picture.prompt)
     elif take_prompt:
@@ -300,7 +300,7 @@ async def _verdict(work: EvaluateRun, item: Item) -> Verdict:
     try:
         image = await work.readers.run(_image, work, item)
         job = Job([image], item.question, work.judge, policy, item.options, work.token, work.wait)
-        job = replace(job, made_with=item.made_with)
+        job = replace(job, image_settings=item.image_settings)
         verdict = (await work.evaluator.evaluate(job))[0]
     except errors.RunflowError as error:
         is_refused = isinstance(error, errors.ApiError) and scope_of(error, OWN_OF_A_FILE) is Scope.ONE_IMAGE

@@ -245,7 +245,7 @@ def _request(item: BatchItem, judge: str, key: str, judge_name: str = "") -> Req
         reuse=job.options.reuse,
         generation_prompt=item.subject.prompt,
         pixel_hash=item.subject.pixel_hash,
-        asked=item.asked(judge, judge_name),
+        context=item.context_for(judge, judge_name),
     )
 
 

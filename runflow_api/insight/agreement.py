@@ -190,7 +190,7 @@ def agreements(store: Store, since_day: int = 0) -> list[Agreement]:
     with store.reading() as connection:
         for is_good in (True, False):  # one after the other: in each the index has the groups in order
             for judge, name, task, passed, score, count in connection.execute(query.where(V.is_good.is_(is_good))):
-                named = settings.shown("judge", (judge, name)) or ""
+                named = settings.text_of("judge", (judge, name)) or ""
                 one = found.setdefault((named, task), Agreement(named, task))
                 key = bool(passed), score, is_good
                 one.counts[key] = one.counts.get(key, 0) + count

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from ..journal.made_with import Lora
+from ..journal.image_settings import Lora
 from .known_settings import CHECKPOINTS, LOADERS_BY_OTHER_NAMES, MERGES, NO_LORA, TAGS
 from .saved_prompt import Link, link_of
 from .values import Values
@@ -15,7 +15,7 @@ MAX_IN_A_STACK = 50
 Found = tuple[str | None, tuple[Lora, ...] | None]
 """Checkpoint and LoRAs, each ``None`` if unknown."""
 NOTHING: Found = (None, None)
-_NUMBERED = re.compile(r"lora_(?:name_)?(\d+)(?:_name)?")
+_NUMBERED = re.compile(r"lora_(?:name_)?(\d{1,4})(?:_name)?")
 """The inputs of loaders and stacks of several that name one."""
 _TAG = re.compile(r"<lora:([^:<>]+)(?::(-?\d+(?:\.\d+)?))?(?::-?[\d.]+)?>")
 
@@ -152,5 +152,5 @@ def _is_unknown_stack(inputs: Any, kind: str) -> bool:
 
 
 def _in_order(key: str) -> tuple[int, str]:
-    digits = re.search(r"\d+", key)
+    digits = re.search(r"\d{1,9}", key)
     return int(digits[0]) if digits else 0, key

@@ -83,6 +83,6 @@ def verdicts_on(store: Store, row_id: int) -> list[dict[str, Any]]:
     with store.reading() as connection:
         found = connection.execute(wanted.order_by(V.row_id).limit(20)).all()
     return [
-        {"judge": settings.shown("judge", (row.judge, row.judge_name)), "passed": row.passed, "score": row.score}
+        {"judge": settings.text_of("judge", (row.judge, row.judge_name)), "passed": row.passed, "score": row.score}
         for row in found
     ]

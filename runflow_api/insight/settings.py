@@ -49,7 +49,7 @@ def needs_rows(names: list[str]) -> bool:
     return "prompt" in names
 
 
-def shown(name: str, values: tuple[Any, ...]) -> str | None:
+def text_of(name: str, values: tuple[Any, ...]) -> str | None:
     """A value as text; ``None`` for unknown."""
     first = values[0]
     if name == "size":

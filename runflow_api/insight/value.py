@@ -138,7 +138,7 @@ def groups(store: Store, by: Sequence[str], wanted: Filter) -> list[Group]:
 def _values(names: Sequence[str], widths: Sequence[int], row: Sequence[Any]) -> Iterable[str | None]:
     start = 0
     for name, width in zip(names, widths, strict=True):
-        yield settings.shown(name, tuple(row[start : start + width]))
+        yield settings.text_of(name, tuple(row[start : start + width]))
         start += width
 
 
@@ -182,7 +182,7 @@ def by_day(store: Store, wanted: Filter) -> list[Group]:
     found: dict[int, Group] = {}
     with store.reading() as connection:
         for row in connection.execute(query):
-            _add(found.setdefault(row[0], Group((settings.shown("day", (row[0],)),))), row[1:])
+            _add(found.setdefault(row[0], Group((settings.text_of("day", (row[0],)),))), row[1:])
     return [found[day] for day in sorted(found)]
 
 

@@ -21,8 +21,8 @@ from runflow_api.insight import agreement, settings, statistics, value
 from runflow_api.insight.agreement import Costs
 from runflow_api.insight.statistics import Share
 from runflow_api.insight.value import Filter
+from runflow_api.journal.image_settings import ImageSettings, Lora, VerdictContext
 from runflow_api.journal.journal import Journal, Limits, Request
-from runflow_api.journal.made_with import Asked, Lora, MadeWith
 from runflow_api.journal.schema import ROWS, VERDICTS
 
 # --- statistics -----------------------------------------------------------------------------------
@@ -287,13 +287,15 @@ def book(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Journal]:
         yield opened
 
 
-MADE = MadeWith("a.safetensors", (Lora("y", 0.5), Lora("x", 1)), "euler", "karras", 20, 7.0, 512, 768, 2**64 - 1, "fox")
+MADE = ImageSettings(
+    "a.safetensors", (Lora("y", 0.5), Lora("x", 1)), "euler", "karras", 20, 7.0, 512, 768, 2**64 - 1, "fox"
+)
 
 
 def asked(name: str = "a", judge: str = "runflow", **changes: Any) -> Request:
-    about = Asked(judge, "", "headshot", "five fingers", MADE)
+    about = VerdictContext(judge, "", "headshot", "five fingers", MADE)
     account = "org:1" if judge == "runflow" else f"free:{judge}"
-    return ask(name, account=account, pixel_hash="pixels", generation_prompt="a fox", asked=about, **changes)
+    return ask(name, account=account, pixel_hash="pixels", generation_prompt="a fox", context=about, **changes)
 
 
 def beside(book: Journal) -> list[dict[str, Any]]:

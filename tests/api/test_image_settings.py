@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from runflow_api.insight import made_with
-from runflow_api.journal.made_with import UNKNOWN, Lora, MadeWith
+from runflow_api.insight import image_settings
+from runflow_api.journal.image_settings import UNKNOWN, ImageSettings, Lora
 
 PUBLIC = json.loads((Path(__file__).parent / "data" / "public_workflows.json").read_text("utf-8"))
 FOLDER = os.environ.get("RUNFLOW_TEST_WORKFLOWS", "")
@@ -62,7 +64,7 @@ def inside(host: str, graph: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-PLAIN = MadeWith("base.safetensors", (), "euler", "karras", 20, 6.5, 832, 1216, 7, "a fox")
+PLAIN = ImageSettings("base.safetensors", (), "euler", "karras", 20, 6.5, 832, 1216, 7, "a fox")
 FIRST = Lora("one.safetensors", 0.8)
 SECOND = Lora("two.safetensors", 0.5)
 STACKED = {"lora_name_1": "one.safetensors", "lora_wt_1": 0.8, "model_str_1": 0.1}
@@ -235,18 +237,18 @@ TOLD = {
 @pytest.mark.parametrize("name", TOLD)
 def test_the_settings_are_those_that_a_person_reads(name: str) -> None:
     graph, changes = TOLD[name]
-    assert made_with.of_graph(graph) == MadeWith(**{**vars(PLAIN), **changes})
+    assert image_settings.of_graph(graph) == ImageSettings(**{**vars(PLAIN), **changes})
 
 
 def test_flux_is_read_from_its_guider_noise_and_schedule() -> None:
-    expected = MadeWith("flux.safetensors", (FIRST,), "euler", "simple", 24, None, 1024, 768, 7, "a fox")
-    assert made_with.of_graph(FLUX) == expected
+    expected = ImageSettings("flux.safetensors", (FIRST,), "euler", "simple", 24, None, 1024, 768, 7, "a fox")
+    assert image_settings.of_graph(FLUX) == expected
     with_cfg = {**FLUX, "guider": node("CFGGuider", model=["lora", 0], positive=["strong", 0], cfg=4)}
-    assert made_with.of_graph(with_cfg).cfg == 4
+    assert image_settings.of_graph(with_cfg).cfg == 4
 
 
-def computed(**more: Any) -> MadeWith:
-    return made_with.of_graph(core(**more))
+def computed(**more: Any) -> ImageSettings:
+    return image_settings.of_graph(core(**more))
 
 
 def test_what_the_graph_does_not_say_is_unknown() -> None:
@@ -267,12 +269,38 @@ def test_what_the_graph_does_not_say_is_unknown() -> None:
 
 @pytest.mark.parametrize("graph", [None, [], {}, {"1": 3}, {"1": {"class_type": "SaveImage", "inputs": None}}])
 def test_what_is_no_graph_has_no_settings(graph: Any) -> None:
-    assert made_with.of_graph(graph) == UNKNOWN
+    assert image_settings.of_graph(graph) == UNKNOWN
+
+
+KINDS = (
+    "KSampler",
+    "VAEDecode",
+    "LoraLoader",
+    "Power Lora Loader (rgthree)",
+    "FromBasicPipe",
+    "RandomNoise",
+    "Reroute",
+)
+VALUES = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=3), st.just({"on": True, "lora": ["x"]}),
+    st.tuples(st.sampled_from("abc"), st.integers(-1, 3)).map(list), st.just(10**400), st.just([[], 0]),
+)  # fmt: skip
+KEYS = ("image", "samples", "latent_image", "model", "seed", "steps", "cfg", "basic_pipe", "pipe", "lora_1", "lora_name",
+        "ckpt_name", "sigmas", "noise", "guider", "switch", "on_true", "positive", "width", "height")  # fmt: skip
+NODES = st.fixed_dictionaries(
+    {"class_type": st.sampled_from(KINDS), "inputs": st.dictionaries(st.sampled_from(KEYS), VALUES, max_size=8)}
+)
+
+
+@given(st.dictionaries(st.sampled_from("abcd"), NODES, min_size=1, max_size=4))
+def test_whatever_a_graph_holds_the_walk_ends_without_an_error(graph: Any) -> None:
+    assert isinstance(image_settings.of_graph(graph, ("a", 0), is_running=True), ImageSettings)
+    assert isinstance(image_settings.of_graph(graph), ImageSettings)
 
 
 def test_a_circle_ends() -> None:
     graph = core(decode=node("VAEDecode", samples=["way", 0]), way=node("Reroute", **{"": ["decode", 0]}))
-    assert made_with.of_graph(graph) == UNKNOWN
+    assert image_settings.of_graph(graph) == UNKNOWN
 
 
 def test_a_loop_gives_this_attempts_seed_and_prompt_only_while_it_runs() -> None:
@@ -281,16 +309,16 @@ def test_a_loop_gives_this_attempts_seed_and_prompt_only_while_it_runs() -> None
         yes=node("CLIPTextEncode", text=["start", 1], clip=["ckpt", 1]),
         sampler=sampler(seed=["start", 2]),
     )
-    now = made_with.of_graph(looped, ("decode", 0), is_running=True)
+    now = image_settings.of_graph(looped, ("decode", 0), is_running=True)
     assert (now.seed, now.prompt) == (41, "a better fox")
-    later = made_with.of_graph(looped)
+    later = image_settings.of_graph(looped)
     assert (later.seed, later.prompt, later.steps) == (None, None, 20)
 
 
 def test_only_the_way_to_the_image_counts() -> None:
     graph = core(**SECOND_PASS, first=node("VAEDecode", samples=["sampler", 0]))
-    assert made_with.of_graph(graph, ("first", 0)).seed == 7
-    assert made_with.of_graph(graph, ("decode", 0)).seed == 8
+    assert image_settings.of_graph(graph, ("first", 0)).seed == 7
+    assert image_settings.of_graph(graph, ("decode", 0)).seed == 8
 
 
 @pytest.mark.skipif(not FOLDER, reason="RUNFLOW_TEST_WORKFLOWS names no folder of copies")
@@ -298,7 +326,7 @@ def test_public_workflows_say_what_a_person_reads() -> None:
     """Their files are not carried: the name of a copy is repository and path, with + in the place of slashes."""
     for entry in PUBLIC:
         name = f"{entry['repository']}/{entry['path']}".replace("/", "+")
-        found = vars(made_with.of_graph(json.loads((Path(FOLDER) / name).read_text("utf-8")), entry["image"]))
+        found = vars(image_settings.of_graph(json.loads((Path(FOLDER) / name).read_text("utf-8")), entry["image"]))
         loras = entry["expected"]["loras"]
         told = None if loras is None else tuple(Lora(*each) for each in loras)
         assert {**found, "prompt": None} == {**entry["expected"], "loras": told, "prompt": None}, name
