@@ -12,7 +12,7 @@ from .regenerate.nodes import RunflowRegenerateAttempt, RunflowRegenerateEnd, Ru
 from .report import RunflowVerdictCard
 from .results import RunflowEvaluationDetails, RunflowShowVerdict
 from .routes.register import register
-from .routing import RunflowPickBest, RunflowSplitByVerdict, RunflowVerdictSwitch
+from .routing import RunflowPickBest, RunflowRepairSwitch, RunflowSplitByVerdict, RunflowVerdictSwitch
 from .save import RunflowSaveJudged
 
 NODES: list[type[io.ComfyNode]] = [
@@ -25,6 +25,7 @@ NODES: list[type[io.ComfyNode]] = [
     RunflowRegenerateStart,
     RunflowRegenerateEnd,
     RunflowRegenerateAttempt,
+    RunflowRepairSwitch,
     RunflowVerdictSwitch,
     RunflowSplitByVerdict,
     RunflowPickBest,

@@ -27,7 +27,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError, features
 from .errors import InvalidInputError
 from .evaluation import saved_verdict
 from .evaluation.saved_verdict import SavedVerdict
-from .insight import saved_prompt
+from .insight import image_settings, saved_prompt
+from .journal.image_settings import UNKNOWN, ImageSettings
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -66,6 +67,7 @@ class Picture:
     no_prompt: str = ""
     notes: tuple[str, ...] = ()
     saved: SavedVerdict | None = None
+    image_settings: ImageSettings = UNKNOWN
 
 
 class AnimationError(InvalidInputError):
@@ -117,7 +119,7 @@ def _picture(path: Path, image: Image.Image, data: bytes | None) -> Picture:
     prompt, why_not = saved_prompt.of_image(image)
     notes = (REDUCED,) if _has_16_bits(path, image, data) else ()
     saved = saved_verdict.parse(image.info.get(saved_verdict.CHUNK))
-    return Picture(_as_load_image(path, image), prompt, why_not, notes, saved)
+    return Picture(_as_load_image(path, image), prompt, why_not, notes, saved, image_settings.of_image(image))
 
 
 def _as_load_image(path: Path, image: Image.Image) -> Pixels:

@@ -8,10 +8,14 @@ from pathlib import Path
 from ..api.models import EVALUATION_EMBEDS, RUN_EMBEDS
 from ..evaluation.question import JUDGES, PREFLIGHTS, RATINGS, UPLOADS
 from ..evaluation.verdict import WITHOUT_A_PERSON
+from ..insight.settings import NAMES as SETTINGS
+from ..journal.history import SORTS
 from ..journal.journal import OUTCOMES
 from ..report.html import AUDIENCES
 from ..report.labels import LANGUAGES
 from . import key
+
+INSIGHT_JUDGES = ("runflow", "model", "local", "person", "preflight")
 
 
 def evaluate(parser: argparse.ArgumentParser) -> None:
@@ -29,6 +33,7 @@ def evaluate(parser: argparse.ArgumentParser) -> None:
     _add_timeout(judging)
     add_question(parser)
     add_sending(parser)
+    _add_keeping(parser)
     _add_report(parser)
     add_common(parser)
     parser.set_defaults(wait=True)
@@ -41,6 +46,7 @@ def submit(parser: argparse.ArgumentParser) -> None:
     add_sending(parser)
     add_common(parser)
     parser.set_defaults(wait=False, judge="runflow", min_score=0.0, if_not_judged="stop", timeout=600, report=None)
+    parser.set_defaults(move_failed=None, copy_passed=None, sidecar=False)
 
 
 def get(parser: argparse.ArgumentParser) -> None:
@@ -94,6 +100,31 @@ def history(parser: argparse.ArgumentParser) -> None:
         metavar="TEXT",
         help="in prompts, evaluation ids and failure codes; or the evaluation of a saved image",
     )
+    parser.add_argument(
+        "--sort", choices=SORTS, default="newest", help="newest first, or the best or worst score first"
+    )
+    add_common(parser)
+
+
+def insight(parser: argparse.ArgumentParser) -> None:
+    """What ``insight`` takes."""
+    which = parser.add_argument_group("which verdicts, and by what")
+    which.add_argument(
+        "--by",
+        default="checkpoint",
+        metavar="SETTING[,SETTING]",
+        help=f"one or two of {', '.join(SETTINGS)}; default: checkpoint",
+    )
+    which.add_argument("--days", type=int, default=0, help="only the last days (UTC); 0 is all, and the default")
+    which.add_argument("--judge", default="", choices=("", *INSIGHT_JUDGES), help="only verdicts of this judge")
+    which.add_argument("--task", default="", help="only verdicts of this task type")
+    costs = parser.add_argument_group("what a mistake costs you, in any unit: for the proposed min_score")
+    costs.add_argument("--wrong-pass", type=float, default=1.0, metavar="COST", help="a bad image that passed")
+    costs.add_argument("--wrong-rejection", type=float, default=1.0, metavar="COST", help="a good image that failed")
+    form = parser.add_argument_group("as what")
+    form.add_argument("--csv", action="store_true", help="the figures by setting as CSV on standard output")
+    form.add_argument("--html", type=_path, metavar="FILE.html", help="all of it as a document with plots")
+    form.add_argument("--language", choices=LANGUAGES, default=LANGUAGES[0], help="the language of the document")
     add_common(parser)
 
 
@@ -109,7 +140,7 @@ def price(parser: argparse.ArgumentParser) -> None:
         "prompt",
         type=not_empty,
         metavar="PROMPT.json",
-        help="a workflow in API format (File → Export (API)), or - for standard input",
+        help="a workflow in API format (File > Export (API)), or - for standard input",
     )
     parser.add_argument(
         "--input-directory",
@@ -248,6 +279,15 @@ def add_sending(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--client-ref", default="", help="your own label, returned with the verdict")
     group.add_argument(
         "--callback-url", default="", help="receives a signed callback; its host must be in callback_hosts"
+    )
+
+
+def _add_keeping(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("what becomes of the files")
+    group.add_argument("--move-failed", type=_path, metavar="DIR", help="move the files of failed images there")
+    group.add_argument("--copy-passed", type=_path, metavar="DIR", help="copy the files of passed images there")
+    group.add_argument(
+        "--sidecar", action="store_true", help="write each verdict beside its image, as NAME.runflow.json"
     )
 
 

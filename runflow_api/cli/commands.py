@@ -23,7 +23,7 @@ from ..bulk.run import NO_LIMIT
 from ..errors import RunflowError
 from ..evaluation.evaluator import Evaluator
 from ..settings import config, locations
-from . import arguments, bulk, doctor, evaluate, key, price, records, sandbox
+from . import arguments, bulk, doctor, evaluate, insight, key, price, records, sandbox
 from .exit_codes import (
     CLOSED_PIPE,
     CONFIGURATION,
@@ -244,6 +244,15 @@ COMMANDS = (
         (OK, USAGE, CONFIGURATION),
         arguments.history,
         _with_evaluator(records.history),
+    ),
+    Command(
+        "insight",
+        "Show what the journal tells: pass rate, attempts and credits per kept image by the settings that made the "
+        "images, and whether each judge agrees with your thumbs and verdicts. Reads the journal on this machine only.",
+        FREE,
+        (OK, USAGE, CONFIGURATION),
+        arguments.insight,
+        _with_evaluator(insight.run),
     ),
     Command(
         "cost",

@@ -131,13 +131,17 @@ def _summary(summary: EvaluationSummary | None) -> str:
 def history(args: argparse.Namespace, terminal: Terminal, evaluator: Evaluator) -> int:
     """A page of the journal."""
     rows = evaluator.journal().history(
-        before=args.before, limit=args.limit, outcome=args.outcome, search=image_files.evaluation_id(args.search)
+        before=args.before,
+        limit=args.limit,
+        outcome=args.outcome,
+        search=image_files.evaluation_id(args.search),
+        sort=args.sort,
     )
     for row in rows:
         terminal.result(*_row(row), record=_row_record(row))
     if not rows:
         terminal.say("Nothing here.")
-    elif len(rows) == args.limit:
+    elif len(rows) == args.limit and args.sort == "newest":
         terminal.say(f"More: --before {rows[-1].id}")
     return OK
 

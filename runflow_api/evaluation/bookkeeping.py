@@ -22,6 +22,7 @@ from ..api.models import Evaluation, EvaluationStatus
 from ..errors import BudgetError
 from ..journal.begin import RESERVED_S
 from ..journal.errors import nothing_sent
+from ..journal.image_settings import VerdictContext
 from ..journal.journal import Journal, JournalError, Limits, Request, Row, RowState
 from ..journal.spool import name_for
 from ..journal.stand_in import Remembered, StandIn
@@ -31,6 +32,7 @@ from .job import Job
 from .question import request_hash
 from .reservations import Reservations
 
+NO_CONTEXT = VerdictContext()
 NOTHING_NEW = Limits(per_prompt=0, per_day=0)
 RETRY_S = 5.0
 """So long after it failed the journal is left alone, except by an evaluation that begins."""
@@ -89,9 +91,9 @@ class Bookkeeper:
             if self._journal is not None:
                 self._journal.close()
 
-    # --- before anything is sent ------------------------------------------------------------------
-
-    def request(self, job: Job, pixel_hash: str, price: Decimal | None) -> Request:
+    def request(
+        self, job: Job, pixel_hash: str, price: Decimal | None, context: VerdictContext = NO_CONTEXT
+    ) -> Request:
         """What ``begin`` and ``estimate`` take; ``price`` in credits, ``None`` if it is not known."""
         return Request(
             request_hash=request_hash(pixel_hash, job.question, job.options, self._config.base_url),
@@ -102,6 +104,7 @@ class Bookkeeper:
             reuse=job.options.reuse,
             generation_prompt=job.question.generation_prompt,
             pixel_hash=pixel_hash,
+            context=context,
         )
 
     def begin(self, requests: Sequence[Request]) -> list[Row]:
@@ -158,8 +161,6 @@ class Bookkeeper:
                 self._stand_in_with(kept).release(kept)
                 self._retry_soon()
 
-    # --- one row ----------------------------------------------------------------------------------
-
     def fix_body(self, row: Row, body: bytes) -> bytes | None:
         """Fix the bytes to send for ``row`` and give them back: ``body``, or what was fixed before.
 
@@ -169,14 +170,16 @@ class Bookkeeper:
         if self._is_closed:
             raise JournalError("The journal is closed. Nothing was sent and nothing was paid.")
         if self._config.needs_journal or not self._use_stand_in(row):
+            here = self._with_journal_id(row)
             try:
-                fixed = self.journal().fix_body(self._with_journal_id(row), body)
+                fixed = self.journal().fix_body(here, body)
             except JournalError as error:
                 self._fail(error)
                 if self._config.needs_journal:
                     raise nothing_sent(error, is_shared=self._config.has_shared_journal) from error
             else:
-                self._remember([replace(row, spool=name_for(row.id, fixed or b""))])
+                noted = self._try_journal(Journal.get, here)  # sooner done than a second digest of a large body
+                self._remember([noted or replace(row, spool=name_for(row.id, fixed or b""))])
                 return fixed
         with self._lock:
             return self._stand_in_with([row]).use(Journal.fix_body, row, body)
@@ -248,8 +251,6 @@ class Bookkeeper:
         """Nobody will wait for it any more. It may have been billed, so it goes on counting."""
         self._record(Journal.abandon, row)
 
-    # --- looking back -----------------------------------------------------------------------------
-
     def find_evaluation(self, evaluation_id: str) -> Row | None:
         """The newest row of that evaluation; ``None`` if there is none, or if the journal cannot be used."""
         found = self._try_journal(Journal.find_evaluation, evaluation_id)
@@ -272,8 +273,6 @@ class Bookkeeper:
         except JournalError as error:
             log.info("%s", error)
             return None
-
-    # --- while the journal cannot be used ---------------------------------------------------------
 
     def _fail(self, error: JournalError) -> None:
         """Say what is the matter, in the log once, and leave the journal alone for a moment."""
@@ -352,8 +351,6 @@ class Bookkeeper:
         with self._lock:
             self._seen.add(rows)
 
-    # --- when it is back --------------------------------------------------------------------------
-
     def _recovered_journal(self) -> tuple[Journal, str]:
         """The journal, there and up to date with what was kept in memory, and what had to be done for that, or "".
 
@@ -419,8 +416,6 @@ class Bookkeeper:
                 except JournalError as error:
                     self._fail(error)
                     self._retry_soon()
-
-    # --- in pieces --------------------------------------------------------------------------------
 
     def _is_current(self, journal: Journal) -> bool:
         """Whether no other journal was opened in its place while it was used."""

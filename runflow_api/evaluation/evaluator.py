@@ -175,10 +175,12 @@ class Evaluator:
                 verdicts = list(
                     await asyncio.gather(*(self._processor.run(judge_locally, item, self.config) for item in items))
                 )
+                await self._processor.run(self._free.remember, items, verdicts)
             elif judge == PERSON:
                 verdicts = await self._free.ask_person(items, [None] * len(items), report)
             else:
                 refused = await asyncio.gather(*(self._processor.run(preflight, item, self.config) for item in items))
+                await self._processor.run(self._free.remember, items, refused)
                 sound = [item for item, verdict in zip(items, refused, strict=True) if verdict is None]
                 judge_sound = self._free.ask_model if judge == MODEL else self._evaluate_with_runflow
                 answers = iter(await judge_sound(sound, report) if sound else [])
@@ -252,7 +254,10 @@ class Evaluator:
     def _reserve_in_thread(self, items: list[BatchItem]) -> list[Row]:
         batch = items[0].batch
         rows = self.bookkeeper.begin(
-            [self.bookkeeper.request(batch.job, item.subject.pixel_hash, batch.price) for item in items]
+            [
+                self.bookkeeper.request(batch.job, item.subject.pixel_hash, batch.price, item.context_for(RUNFLOW))
+                for item in items
+            ]
         )
         batch.usual = batch.progress.expected = self.bookkeeper.usual_durations(batch.job.options.job_class)
         return rows
@@ -292,9 +297,9 @@ class Evaluator:
             if batch.job.on_submitted is not None:
                 batch.job.on_submitted(item.index)
             if known is None and batch.job.wait:
-                look = self._results.wait if batch.job.options.wait else self._results.look
+                read = self._results.wait if batch.job.options.wait else self._results.read_once
                 is_new = row.evaluation_id is None and not batch.job.options.wait
-                evaluation = evaluation if is_new else await look(item, str(evaluation.id))
+                evaluation = evaluation if is_new else await read(item, str(evaluation.id))
             if evaluation.status_code == EvaluationStatus.FAILED:
                 raise failures.ended_without_verdict(evaluation)
         except RunflowError as error:

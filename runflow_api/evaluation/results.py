@@ -69,7 +69,7 @@ class Results:
                 raise failures.id_unknown()
             await asyncio.sleep(min(OWNER_POLL_S, left))
 
-    async def look(self, item: BatchItem, evaluation_id: str) -> Evaluation:
+    async def read_once(self, item: BatchItem, evaluation_id: str) -> Evaluation:
         """The evaluation as it is now, kept in the journal if it has ended; an outage says nothing new."""
         try:
             latest = await self._fetch(item, evaluation_id, time.monotonic() - self._age(item.row), True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 
 from ..errors import InvalidInputError
@@ -12,11 +14,22 @@ from .spool import Spool
 from .store import Store
 from .verdicts import forget
 
+SORTS = ("newest", "best", "worst")
+
 
 def page(
-    connection: sa.Connection, before: int | None, limit: int, outcome: str | None, search: str, since: float
+    connection: sa.Connection,
+    before: int | None,
+    limit: int,
+    outcome: str | None,
+    search: str,
+    since: float,
+    sort: str = SORTS[0],
 ) -> list[Row]:
-    wanted = WHOLE_ROWS.order_by(R.id.desc()).limit(page_size(limit))
+    """``before`` is for the newest first only: by score, one page is given, of rows that have one."""
+    wanted = WHOLE_ROWS.order_by(*_order(sort)).limit(page_size(limit))
+    if sort != "newest":
+        before, wanted = None, wanted.where(R.score.is_not(None))
     if since > 0:
         wanted = wanted.where(R.created_at >= since)
     if before is not None:
@@ -26,6 +39,17 @@ def page(
     if search.strip():
         wanted = wanted.where(_holds(search.strip(), connection.dialect.name))
     return [row_of(found) for found in connection.execute(wanted)]
+
+
+def _order(sort: str) -> list[sa.ColumnElement[Any]]:
+    if sort not in SORTS:
+        raise InvalidInputError("sort", f"must be one of {', '.join(SORTS)}.")
+    by_score: dict[str, list[sa.ColumnElement[Any]]] = {
+        "newest": [],
+        "best": [R.score.desc()],
+        "worst": [R.score.asc()],
+    }
+    return [*by_score[sort], R.id.desc()]
 
 
 def _has_outcome(outcome: str) -> sa.ColumnElement[bool]:

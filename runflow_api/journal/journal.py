@@ -371,14 +371,15 @@ class Journal:
         outcome: str | None = None,
         search: str = "",
         since: float = 0.0,
+        sort: str = "newest",
     ) -> list[Row]:
         """A page of rows, newest first; the next page is ``before`` the last one's id.
 
         ``outcome`` is one of ``OUTCOMES``; ``search`` is looked for in prompts, evaluation ids and failure codes;
-        ``since`` is Unix seconds, 0 for all.
+        ``since`` is Unix seconds, 0 for all; by ``sort``, the best or worst scores come first, without a next page.
         """
         with self.store.reading() as connection:
-            return history.page(connection, before, limit, outcome, search, since)
+            return history.page(connection, before, limit, outcome, search, since, sort)
 
     @translates_errors
     def per_day(self, days: int) -> list[DayTotal]:

@@ -125,7 +125,12 @@ def _verdicts(connection: sa.Connection) -> None:
         sa.Column("height", sa.Integer),
         sa.Column("seed", sa.String(20)),
         sa.Index("runflow_verdicts_subject", "subject", "is_good"),
-        sa.Index("runflow_verdicts_rated", "is_good", "judge", "passed"),
+        sa.Index(
+            "runflow_verdicts_rated", "is_good", "judge", "judge_name", "task", "passed", "score", "is_final", "day"
+        ),
+        sa.Index(
+            "runflow_verdicts_checkpoint", "checkpoint", "amount", "judge", "is_final", "passed", "score", "day", "task"
+        ),
         sa.Index("runflow_verdicts_days", "day", "judge", "is_final", "passed", "score", "amount"),
     )
     sa.Table(

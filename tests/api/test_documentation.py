@@ -314,6 +314,11 @@ def _serves(words: list[str], pack: Path, env: dict[str, str]) -> None:
         process.stdout.close()
 
 
+@pytest.mark.parametrize("page", [page for page in GUIDE if PROGRAM in text_of(page)], **ids)
+def test_a_page_that_names_a_command_says_how_it_runs_in_an_isolated_python(page: Path) -> None:
+    assert "windows-portable" in text_of(page) or "python_embeded" in text_of(page)
+
+
 @pytest.mark.parametrize("page", GUIDE, **ids)
 def test_a_command_named_in_a_sentence_is_one(page: Path) -> None:
     for line in re.findall(r"`python -m runflow_api ([^`…]+)`", prose_of(page)):

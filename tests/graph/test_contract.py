@@ -63,16 +63,17 @@ CONTRACT: dict[str, tuple[str, str, str, str]] = {
         "prompt:STRING seed:INT",
         "",
         "loop:RUNFLOW_LOOP current_prompt:STRING current_seed:INT attempt:INT previous_issues:STRING "
-        "original_prompt:STRING",
+        "original_prompt:STRING best_so_far:IMAGE repair_prompt:STRING",
     ),
     "RunflowRegenerateEnd": (
         "Regenerate Until Passed: End",
         "loop:RUNFLOW_LOOP image:IMAGE",
         "evaluation:RUNFLOW_EVALUATION max_attempts:INT next_prompt:COMBO next_seed:COMBO stop_on_pass:BOOLEAN "
-        "keep_attempts:BOOLEAN",
+        "keep_attempts:BOOLEAN passes_wanted:INT give_up_after:INT",
         "best_image:IMAGE passed:BOOLEAN score:FLOAT issues:STRING final_prompt:STRING final_seed:INT attempts:INT "
-        "best_evaluation:RUNFLOW_EVALUATION attempt_images:IMAGE",
+        "best_evaluation:RUNFLOW_EVALUATION attempt_images:IMAGE passed_images:IMAGE",
     ),
+    "RunflowRepairSwitch": ("Generate or Repair", "attempt:INT", "generate:* repair:* repair_from:INT", "output:*"),
     "RunflowVerdictSwitch": ("Quality Switch", "passed:BOOLEAN", "on_pass:* on_fail:*", "output:*"),
     "RunflowSplitByVerdict": (
         "Split Passed / Failed",
@@ -130,6 +131,9 @@ DEFAULTS = {
     ("RunflowRegenerateEnd", "max_attempts"): 3,
     ("RunflowRegenerateEnd", "stop_on_pass"): True,
     ("RunflowRegenerateEnd", "keep_attempts"): False,
+    ("RunflowRegenerateEnd", "passes_wanted"): 1,
+    ("RunflowRegenerateEnd", "give_up_after"): 0,
+    ("RunflowRepairSwitch", "repair_from"): 2,
 }
 INTERNAL = {"RunflowRegenerateAttempt"}
 """No part of the contract: it stands in for Start while a loop runs, and is in no saved workflow."""

@@ -115,7 +115,12 @@ function attemptOf(sent, number, verdicts) {
   const [id] = texts(sent.evaluation_ids)
   const [made] = clean([{ ...sent, id, image: images[0], judge: id ? 'runflow' : '' }])
   const seed = digits(sent.seed_digits ?? sent.seed)
-  const whole = { ...made, number, prompt: text(sent.prompt), seed, images }
+  const changes = {
+    repairs: Number(sent.repairs) || 0,
+    lost: texts(sent.lost),
+    gained: texts(sent.gained)
+  }
+  const whole = { ...made, number, prompt: text(sent.prompt), seed, images, ...changes }
   // Of the attempt that came out the node sent everything, of the others a line for each image.
   const own = verdicts.length ? verdicts : clean(sent.members)
   const items = own.map((one) => ({
