@@ -10,11 +10,9 @@ and, where matplotlib is installed, draws the memory into bulk.png.
 from __future__ import annotations
 
 import argparse
-import cProfile
 import dataclasses
 import json
 import os
-import pstats
 import subprocess
 import sys
 import tempfile
@@ -40,15 +38,7 @@ from runflow_api.journal.journal import Request, Row, RowState
 from runflow_api.settings import config
 
 EVERY_S = 1.0
-PROFILED = (
-    ("waiting for the database and its driver", ("psycopg", "socket", "select", "_psycopg")),
-    ("SQLAlchemy", ("sqlalchemy",)),
-    ("the journal", ("runflow_api/journal",)),
-    ("the evaluator", ("runflow_api/evaluation", "runflow_api/background", "runflow_api/api")),
-    ("rows and parts", ("runflow_api/bulk", "pyarrow", "csv")),
-    ("asyncio and threads", ("asyncio", "threading", "concurrent")),
-    ("pydantic and JSON", ("pydantic", "json")),
-)
+JOURNALS = {"none": "none", "SQLite": "", "PostgreSQL": "server"}
 
 
 class AtOnce(RunflowClient):
@@ -99,7 +89,7 @@ def at_once(*_: Any) -> float:
     return 0.0
 
 
-def work(manifest: str, output: str, url: str, shard: str, profile: str) -> None:
+def work(manifest: str, output: str, url: str, shard: str) -> None:
     """One process: judges its shard, and prints what it measured as one line of JSON."""
     given = {"RUNFLOW_API_KEY": "rf_test_sandbox", "RUNFLOW_MAX_EVALUATIONS_PER_DAY": "10000000"}
     settings = config.load(None, given | ({} if url == "none" else {"RUNFLOW_JOURNAL_URL": url}))
@@ -114,32 +104,13 @@ def work(manifest: str, output: str, url: str, shard: str, profile: str) -> None
     over = threading.Event()
     watching = threading.Thread(target=_watch, args=(run, memory, over))
     watching.start()
-    profiler = cProfile.Profile() if profile == "yes" else None
-    if profiler:
-        background.start(_enable(profiler)).result()
     began, used = time.perf_counter(), time.process_time()
     background.start(run.judge_all(Parts(output, (index, count), ()))).result()
     seconds, used = time.perf_counter() - began, time.process_time() - used
     over.set()
     watching.join()
     print(json.dumps({"rows": run.tally.done, "seconds": seconds, "processor": used, "memory": memory}), flush=True)
-    if profiler:
-        profiler.disable()
-        print(json.dumps(_shares(profiler)), flush=True)
     evaluator.close()
-
-
-async def _enable(profiler: cProfile.Profile) -> None:
-    """In the thread of the background loop."""
-    profiler.enable()
-
-
-def _shares(profiler: cProfile.Profile) -> dict[str, float]:
-    spent: dict[str, float] = {}
-    for (file, _, name), (_, _, own, _, _) in pstats.Stats(profiler).stats.items():  # type: ignore[attr-defined]
-        where = next((what for what, signs in PROFILED if any(sign in f"{file} {name}" for sign in signs)), "other")
-        spent[where] = spent.get(where, 0.0) + own
-    return spent
 
 
 def _watch(run: BulkRun, memory: list[tuple[int, float]], over: threading.Event) -> None:
@@ -157,7 +128,7 @@ def measured(folder: Path, name: str, url: str, workers: int) -> list[dict[str, 
     output.mkdir()
     command = [sys.executable, __file__, "--work", str(folder / "manifest.csv"), str(output), url]
     processes = [
-        subprocess.Popen([*command, f"{index}/{workers}", "no"], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+        subprocess.Popen([*command, f"{index}/{workers}"], stdout=subprocess.PIPE, text=True, cwd=ROOT)
         for index in range(workers)
     ]
     return [json.loads(process.communicate()[0].splitlines()[0]) for process in processes]
@@ -167,7 +138,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4])
-    parser.add_argument("--work", nargs=5, help=argparse.SUPPRESS)
+    parser.add_argument("--journals", nargs="+", choices=JOURNALS, default=list(JOURNALS))
+    parser.add_argument("--work", nargs=4, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.work:
         work(*args.work)
@@ -182,7 +154,9 @@ def main() -> None:
             file.writelines(f"https://images.example/{n}.png,a fox\n" for n in range(args.rows))
         print(f"{machine()} Load average {os.getloadavg()[0]:.0f}. {args.rows:,} rows.\n", flush=True)
         lines, plots = [], {}
-        for name, url in (("no journal", "none"), ("SQLite", ""), ("PostgreSQL", "server")):
+        for name, url in JOURNALS.items():
+            if name not in args.journals:
+                continue
             for workers in args.workers if name != "SQLite" else [1]:
                 address = server.new_database() if url == "server" else url or f"sqlite:///{folder / 'journal.sqlite3'}"
                 found = measured(folder, name, address, workers)
