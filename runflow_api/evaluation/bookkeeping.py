@@ -37,6 +37,9 @@ NOTHING_NEW = Limits(per_prompt=0, per_day=0)
 RETRY_S = 5.0
 """So long after it failed the journal is left alone, except by an evaluation that begins."""
 
+BILLS_REMEMBERED = 100_000
+"""Far more than are waited for at a time: whoever shows a bill twice has come long after."""
+
 log = logging.getLogger("runflow_evaluate")
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -240,6 +243,8 @@ class Bookkeeper:
         )
         with self._lock:
             is_first = row.idempotency_key not in self._billed
+            if len(self._billed) >= BILLS_REMEMBERED:
+                self._billed.clear()
             self._billed.add(row.idempotency_key)
         return is_first
 

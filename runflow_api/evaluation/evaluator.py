@@ -357,7 +357,7 @@ class Evaluator:
                     raise
                 item.upload, item.too_large = "asset", error
             finally:
-                self._submitting[row.id] -= 1
+                self._submitting -= Counter([row.id])  # forgotten at zero: a run may have millions of rows
             await self._reserve([item])
         return evaluation or await self._results.id_from_owner(item)
 
