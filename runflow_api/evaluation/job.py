@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any, Protocol
@@ -72,6 +72,8 @@ class Job:
     model: VisionModel | None = None
     person: Person | None = None
     image_settings: ImageSettings = UNKNOWN_SETTINGS
+    on_submitted: Callable[[int], None] | None = None
+    """Called with the position of an image once it is not needed any more: Runflow has it, or its verdict is known."""
 
     def name_of(self, index: int) -> str:
         """What errors call an image of the batch."""

@@ -270,17 +270,6 @@ def add_to_answer(connection: sa.Connection, evaluation_id: str, added: Mapping[
         connection.execute(ANSWERS.update().where(ANSWERS.c.row_id == found.row_id).values(packed=packed))
 
 
-def move(connection: sa.Connection, provisional: str, account: str) -> None:
-    """Give the rows of a provisional account to its organisation."""
-    moving = sa.select(ROWS).where(R.account == provisional).order_by(R.request_hash, R.generation)
-    for row in map(row_of, connection.execute(moving).all()):
-        known = latest(connection, account, [row.request_hash], with_answers=False).get((account, row.request_hash))
-        if known is None:
-            update(connection, row.id, sa.true(), account=account)
-        elif goes_in_front(row, known):
-            update(connection, row.id, sa.true(), account=account, generation=known.generation + 1)
-
-
 def goes_in_front(row: Row, known: Row) -> bool:
     """What can be reused or waited for goes in front of what cannot."""
     return row.is_useful and not known.is_useful

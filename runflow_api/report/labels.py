@@ -54,6 +54,10 @@ class Labels:
     show: str
     all: str
     folder: str
+    attempts: str
+    repairs: str
+    lost: str
+    gained: str
     insight: str
     by_setting: str
     over_time: str
