@@ -22,7 +22,6 @@ from ..api.models import Evaluation, EvaluationStatus
 from ..errors import BudgetError
 from ..journal.begin import RESERVED_S
 from ..journal.errors import nothing_sent
-from ..journal.image_settings import VerdictContext
 from ..journal.journal import Journal, JournalError, Limits, Request, Row, RowState
 from ..journal.spool import name_for
 from ..journal.stand_in import Remembered, StandIn
@@ -32,7 +31,6 @@ from .job import Job
 from .question import request_hash
 from .reservations import Reservations
 
-NO_CONTEXT = VerdictContext()
 NOTHING_NEW = Limits(per_prompt=0, per_day=0)
 RETRY_S = 5.0
 """So long after it failed the journal is left alone, except by an evaluation that begins."""
@@ -93,9 +91,7 @@ class Bookkeeper:
 
     # --- before anything is sent ------------------------------------------------------------------
 
-    def request(
-        self, job: Job, pixel_hash: str, price: Decimal | None, context: VerdictContext = NO_CONTEXT
-    ) -> Request:
+    def request(self, job: Job, pixel_hash: str, price: Decimal | None) -> Request:
         """What ``begin`` and ``estimate`` take; ``price`` in credits, ``None`` if it is not known."""
         return Request(
             request_hash=request_hash(pixel_hash, job.question, job.options, self._config.base_url),
@@ -106,7 +102,6 @@ class Bookkeeper:
             reuse=job.options.reuse,
             generation_prompt=job.question.generation_prompt,
             pixel_hash=pixel_hash,
-            context=context,
         )
 
     def begin(self, requests: Sequence[Request]) -> list[Row]:
