@@ -356,7 +356,7 @@ def best_passes(attempts: Iterable[Attempt], most: int) -> list[Attempt]:
     return [each for each in passed if each.number in numbers]
 
 
-def _rank(attempt: Attempt) -> tuple[bool, bool, bool, float]:
+def _rank(attempt: Attempt) -> tuple[bool, bool, bool, int, float]:
     return attempt.rank
 
 
