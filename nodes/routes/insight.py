@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from ...runflow_api.errors import InvalidInputError
+from .. import _thumbnails
 from .handlers import Json, Visitor, in_thread
 
 MAX_NAME = 100
+MAX_LOOKED_AT = 200
+"""How many images are looked at for those whose picture is kept."""
 MAX_DAYS = 36_500
 
 
 class InsightHandlers:
     """Reading never writes and needs no lock; a rating is kept on this machine and sent nowhere."""
 
-    def __init__(self, evaluator: Callable[[], Any]) -> None:
-        self._evaluator = evaluator
+    def __init__(self, evaluator: Callable[[], Any], directory: Callable[[], Path]) -> None:
+        self._evaluator, self._directory = evaluator, directory
 
     async def overview(self, params: Json, visitor: Visitor) -> Json:
         """Figures by one or two settings, over time, as a whole, and every judge's agreement with the person."""
@@ -42,13 +46,15 @@ class InsightHandlers:
         return export.as_csv(await in_thread(self._overview, params))
 
     async def to_rate(self, params: Json, visitor: Visitor) -> Json:
-        """Judged images that nobody has rated: what was said of them is not told."""
+        """Judged images that nobody has rated and whose picture is kept: what was said of them is not told."""
         return {"images": await in_thread(self._to_rate)}
 
     def _to_rate(self) -> list[Json]:
         from ...runflow_api.insight import page
 
-        return page.to_rate(self._evaluator().journal().store)
+        waiting = page.to_rate(self._evaluator().journal().store, limit=MAX_LOOKED_AT)
+        kept = [each for each in waiting if _thumbnails.find(self._directory(), each["image"], large=True)]
+        return kept[: page.TO_RATE]
 
     async def rate(self, params: Json, visitor: Visitor) -> Json:
         """Keep what the person finds; what the judges had said."""

@@ -181,4 +181,4 @@ def register() -> None:
     if quote(PACK.name) != PACK.name:  # aiohttp does not find them: its issue 13433
         log.warning("ComfyUI does not serve scripts from a folder named %r. Rename it to runflow-evaluate.", PACK.name)
     handlers = Handlers(evaluator, settings, private_directory, _shown.states_of, _shown.note_queued)
-    add_to(PromptServer.instance.routes, handlers, InsightHandlers(evaluator))
+    add_to(PromptServer.instance.routes, handlers, InsightHandlers(evaluator, private_directory))
