@@ -22,6 +22,7 @@ from ..runflow_api import background, images
 from ..runflow_api.errors import ConfigurationError
 from ..runflow_api.evaluation.verdict import BatchVerdict, Verdict
 from ..runflow_api.report.card import draw, language_of
+from ..runflow_api.report.html import Audience
 from ..runflow_api.report.labels import LANGUAGES, labels
 from ..runflow_api.settings import key_file
 from . import _runtime, _thumbnails
@@ -47,27 +48,36 @@ async def ui_of(evaluation: BatchVerdict, pictures: Sequence[images.Picture] = (
     text = "\n".join([evaluation.summary, *evaluation.issues.splitlines()])
     try:
         drawn = await asyncio.wrap_future(background.call(_draw_all, evaluation, pictures))
-    except OSError as error:  # a full disk costs the card, not the verdict
-        log.warning("A card could not be drawn: %s", error)
+    except Exception as error:  # a full disk, a font: whatever it is costs the card, never the verdict
+        log.warning("A card could not be drawn: %r", error)
         drawn = []
     return {"text": [text], "images": drawn}
 
 
 def _draw_all(evaluation: BatchVerdict, pictures: Sequence[images.Picture]) -> list[dict[str, str]]:
-    language, count = language_of(editor_language()), len(evaluation)
+    language, count, audience = language_of(editor_language()), len(evaluation), _audience()
     folder = Path(folder_paths.get_temp_directory(), FOLDER)
     folder.mkdir(parents=True, exist_ok=True)
     drawn = []
     for index, verdict in enumerate(list(evaluation)[:MOST]):
         name = labels(language).image.format(n=index + 1) if count > 1 else ""
         picture = images.to_pil(pictures[index].pixels) if len(pictures) == count else _kept(verdict)
-        file = folder / f"verdict-{_name_of(verdict, name, language)}.png"
+        file = folder / f"verdict-{_name_of(verdict, name, language, audience)}.png"
         if not file.exists():
             part = file.with_suffix(f".{uuid.uuid4().hex}.part")
-            draw(picture, verdict, name=name, language=language).save(part, "PNG", compress_level=1)
+            card = draw(picture, verdict, name=name, audience=audience, language=language)
+            card.save(part, "PNG", compress_level=1)
             part.replace(file)
         drawn.append({"filename": file.name, "subfolder": FOLDER, "type": "temp"})
     return drawn
+
+
+def _audience() -> Audience:
+    """Whose prompts are not to be kept has none on a card either."""
+    try:
+        return "internal" if _runtime.settings().keep_prompts else "client"
+    except ConfigurationError:
+        return "client"  # what was wanted is not known
 
 
 def _kept(verdict: Verdict) -> Image.Image:
@@ -80,7 +90,7 @@ def _kept(verdict: Verdict) -> Image.Image:
         return Image.new("RGB", NOT_KEPT, "#e3e6ec")
 
 
-def _name_of(verdict: Verdict, name: str, language: str) -> str:
+def _name_of(verdict: Verdict, *look: str) -> str:
     """The same card is drawn once. Of whom the file is asked for, nothing can be guessed from its name."""
-    said = json.dumps([verdict.to_ui(), verdict.subject.prompt, name, language], default=str)
+    said = json.dumps([verdict.to_ui(), verdict.subject.prompt, look], default=str)
     return hashlib.sha256(said.encode()).hexdigest()[:32]

@@ -9,13 +9,14 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-import execution
+import execution  # type: ignore[import-not-found]  # ComfyUI's, as the next one
 import numpy as np
 import torch
 
-import nodes as comfy_nodes
+import nodes as comfy_nodes  # type: ignore[import-not-found]
 
 from . import _image_batch, _runtime
+from ._schema import loop_boundary
 
 if TYPE_CHECKING:
     from ..runflow_api.prompt.classes import NodeClass
@@ -74,19 +75,16 @@ def _class(name: str) -> NodeClass:
     every = {**inputs.get("required", {}), **inputs.get("optional", {})}
     settings = {each: spec[1] for each, spec in every.items() if len(spec) > 1 and isinstance(spec[1], dict)}
     module = str(getattr(kind, "RELATIVE_PYTHON_MODULE", None) or "nodes").partition(".")[0]
-    repeats = any(each.get("rawLink") for each in settings.values()) or _is_boundary(kind)
+    sees_the_graph = "DYNPROMPT" in str(inputs.get("hidden", {}))
+    is_end = loop_boundary(kind) is not None
+    repeats = is_end or sees_the_graph or any(each.get("rawLink") for each in settings.values())
     return NodeClass(
         is_output=bool(getattr(kind, "OUTPUT_NODE", False)),
         gives_list=any(getattr(kind, "OUTPUT_IS_LIST", None) or ()),
-        is_foreign=module not in OWN_MODULES or repeats,
+        is_foreign=module not in OWN_MODULES or is_end,
+        repeats=repeats,
         lazy=frozenset(each for each, given in settings.items() if given.get("lazy")),
     )
-
-
-def _is_boundary(kind: Any) -> bool:
-    """Whether it is an end of ComfyUI's own loops, which came with 0.38 and say so in their schema."""
-    schema = kind.GET_SCHEMA() if hasattr(kind, "GET_SCHEMA") else None
-    return getattr(schema, "loop_boundary", None) is not None
 
 
 def _read_image(inputs: Mapping[str, Any]) -> Sequence[np.ndarray] | None:

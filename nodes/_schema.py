@@ -1,6 +1,7 @@
 """What the pack's nodes share: the category, the socket types, the inputs and outputs of those that give verdicts."""
 
 import dataclasses
+import functools
 import inspect
 from collections.abc import Sequence
 
@@ -31,6 +32,13 @@ _KNOWS_ADVANCED = "advanced" in inspect.signature(io.String.Input.__init__).para
 def advanced() -> dict[str, bool]:
     """For an input that few people need: newer editors fold it away."""
     return {"advanced": True} if _KNOWS_ADVANCED else {}
+
+
+@functools.cache
+def loop_boundary(kind: type) -> str | None:
+    """ "start" or "end" for the ends of ComfyUI's own loops, which came with 0.38 and say so in their schema."""
+    described = kind.GET_SCHEMA() if hasattr(kind, "GET_SCHEMA") else None
+    return getattr(described, "loop_boundary", None)
 
 
 def min_score_input() -> io.Float.Input:

@@ -152,6 +152,7 @@ class RunflowEvaluateImage(io.ComfyNode):
                 options=options or Options(),
                 model=judge_model.bind() if judge_model else None,
                 person=Editor(cls.hidden.unique_id),
+                image_settings=_image_settings(cls),
                 broken_limit=await listed.broken_limit(_runtime.running_prompt()),
                 waiting=panel.waiting,
             )
@@ -160,6 +161,16 @@ class RunflowEvaluateImage(io.ComfyNode):
             await _save_unjudged(cls, images, verdict)
         _cache_key.rerun_if_unjudged(verdict, cls)
         return verdict_result(verdict)
+
+
+def _image_settings(node: type[io.ComfyNode]) -> Any:
+    """The settings that made the image, as the graph that runs tells them; in a loop those of this attempt."""
+    from ..runflow_api.insight import image_settings
+    from ..runflow_api.insight.saved_prompt import link_of
+
+    graph, node_id = node.hidden.dynprompt, node.hidden.unique_id
+    nodes = {name: graph.get_node(name) for name in graph.all_node_ids()}
+    return image_settings.of_graph(nodes, link_of(nodes[node_id]["inputs"].get("image")), is_running=True)
 
 
 def _question(inputs: dict[str, Any]) -> Question:

@@ -8,7 +8,7 @@ import torch
 from comfy_api.latest import io
 from comfy_execution.graph_utils import ExecutionBlocker
 
-from ..runflow_api.evaluation.verdict import FAILED, BatchVerdict
+from ..runflow_api.evaluation.verdict import FAILED, PREFLIGHT, UNKNOWN, BatchVerdict
 from ..runflow_api.prompt.classes import REPAIR_SWITCH
 from . import _image_batch, _runtime
 from ._schema import EvaluationType, schema
@@ -179,6 +179,9 @@ class RunflowPickBest(io.ComfyNode):
     async def execute(cls, image, evaluation) -> io.NodeOutput:
         image = _image_batch.check_images("image", image)
         note = await _checked(image, evaluation)
+        judges = {each.judge for each in evaluation if each.outcome != UNKNOWN and each.judge != PREFLIGHT}
+        if len(judges) > 1:
+            note.append(f"judged by {', '.join(sorted(judges))}: scores of different judges do not compare")
         ranked = evaluation.ranked
         best = evaluation[ranked[0]]
         _say(cls, " · ".join([f"image {ranked[0] + 1} of {len(ranked)}", best.outcome, f"{best.score:.2f}", *note]))

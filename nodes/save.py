@@ -21,7 +21,7 @@ from ..runflow_api import background, images
 from ..runflow_api.errors import InvalidInputError, RunflowError
 from ..runflow_api.evaluation import saved_verdict
 from ..runflow_api.evaluation.question import require_choice
-from ..runflow_api.evaluation.verdict import BatchVerdict, Verdict
+from ..runflow_api.evaluation.verdict import Verdict
 from . import _image_batch, _runtime
 from ._schema import EvaluationType, advanced, schema
 
@@ -104,7 +104,7 @@ class RunflowSaveJudged(io.ComfyNode):
         said = f"{len(saved)} saved{f', {left} left out' if left else ''}"
         other = [_image_batch.OTHER_PIXELS] if _image_batch.differ(hashes, evaluation) else []
         _runtime.NodeProgress(cls.hidden.unique_id).text(" · ".join([said, *other]))
-        return io.NodeOutput(ui={"images": saved, "text": [f"{said} · {_summary(evaluation)}"]})
+        return io.NodeOutput(ui={"images": saved, "text": [f"{said} · {evaluation.summary}"]})
 
 
 @dataclass(frozen=True)
@@ -119,10 +119,6 @@ class Judged:
 
 def _is_wanted(verdict: Verdict, what: str) -> bool:
     return what == ALL or verdict.passed == (what == PASSED)
-
-
-def _summary(evaluation: BatchVerdict) -> str:
-    return evaluation.summary
 
 
 def _chunks(prompt: Any, extra_pnginfo: Any) -> dict[str, str]:

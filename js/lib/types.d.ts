@@ -26,6 +26,8 @@ export interface Verdict {
   judge: string
   /** Answered by the pack's own sandbox: not Runflow, and nothing was paid. */
   practice: boolean
+  /** "you", or a model's name and where it is; "" for the other judges. */
+  judged_by?: string
   verdict: Outcome
   score: number | null
   /** What is wrong with the image, or why it was not judged. */

@@ -12,7 +12,15 @@ import torch
 from ...runflow_api.errors import InvalidInputError
 from ...runflow_api.evaluation.comparison import NO_CHANGES, AttemptLines, Changes, compare, lines_of
 from ...runflow_api.evaluation.question import LONGEST, require_choice
-from ...runflow_api.evaluation.verdict import RUNFLOW, UNKNOWN, BatchVerdict, Verdict, credits_text, total_cost
+from ...runflow_api.evaluation.verdict import (
+    SEE_CONTENT,
+    UNKNOWN,
+    BatchVerdict,
+    Verdict,
+    credits_text,
+    order_of_judge,
+    total_cost,
+)
 from ...runflow_api.prompt.graph import Body, Graph, next_seed
 from .repair import BestImage, few_lines, repair_prompt
 
@@ -120,14 +128,15 @@ class Attempt:
     """How long it took to make and to judge."""
 
     @property
-    def rank(self) -> tuple[bool, bool, bool, float]:
-        """By who judged, then what passed, then what was judged, then by score.
+    def rank(self) -> tuple[bool, bool, bool, int, float]:
+        """By whether the content was judged, then what passed, then what was judged, then by judge, then by score.
 
-        A score of the local judge says nothing about content: it is never compared with one of Runflow's.
+        A score is compared with those of the same judge only, and one of the local judge says nothing about content.
         """
         counts = self.passed or self.outcome != UNKNOWN
-        by_runflow = counts and all(each.judge == RUNFLOW for each in self.verdict or ())
-        return by_runflow, self.passed, self.outcome != UNKNOWN, self.score
+        order = max((order_of_judge(each.judge) for each in self.verdict or ()), default=len(SEE_CONTENT))
+        sees_content = counts and order < len(SEE_CONTENT)
+        return sees_content, self.passed, self.outcome != UNKNOWN, -order, self.score
 
     @property
     def passed(self) -> bool:
@@ -347,7 +356,7 @@ def best_passes(attempts: Iterable[Attempt], most: int) -> list[Attempt]:
     return [each for each in passed if each.number in numbers]
 
 
-def _rank(attempt: Attempt) -> tuple[bool, bool, bool, float]:
+def _rank(attempt: Attempt) -> tuple[bool, bool, bool, int, float]:
     return attempt.rank
 
 

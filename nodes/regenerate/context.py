@@ -21,6 +21,7 @@ from ...runflow_api.prompt.graph import (
     Body,
     Graph,
     Node,
+    boundary_pairs,
     clone,
     downstream,
     find_body,
@@ -33,6 +34,7 @@ from ...runflow_api.prompt.graph import (
     upstream,
 )
 from .. import _image_batch, _runtime
+from .._schema import loop_boundary
 from ..routing import FIRST_REPAIR
 from . import saved_metadata
 from .attempts import BEST_OUT, MAX_ATTEMPTS, ORIGINAL_OUT, Handover, History, Loop, LoopSettings, LoopState
@@ -115,7 +117,7 @@ class LoopContext:
         return str(self.graph[node]["class_type"])
 
     def foreign_loops(self) -> Iterator[Body]:
-        """Loops of other packs beside this one: their ends take the start's flow as a raw link."""
+        """Other loops beside this one: ends of packs take the start's flow as a raw link; ComfyUI's own are marked."""
         flows: dict[str, set[str]] = {}
         for node, info in self.graph.items():
             kind = info["class_type"]
@@ -124,6 +126,10 @@ class LoopContext:
             for name, (source, _) in links(info):
                 if name in flows[kind] and source in self.graph:
                     yield find_body(self.graph, source, node, self.is_output_node)
+        sides = {node: loop_boundary(comfy_nodes.NODE_CLASS_MAPPINGS[self.class_of(node)]) for node in self.graph}
+        starts, ends = ([node for node in sides if sides[node] == side] for side in ("start", "end"))
+        for start, end in boundary_pairs(self.graph, starts, ends):
+            yield find_body(self.graph, start, end, self.is_output_node)
 
     @cached_property
     def _requested(self) -> set[str] | None:

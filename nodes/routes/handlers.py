@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from ...runflow_api import background
 from ...runflow_api.api.transport import Deadline
 from ...runflow_api.errors import ApiError, InvalidInputError, NetworkError, RunflowError
-from ...runflow_api.evaluation.question import RATINGS, Rating
+from ...runflow_api.evaluation.question import RATINGS, Rating, resolve
 from ...runflow_api.evaluation.verdict import Policy
 from ...runflow_api.settings import config, key_file, user_settings
 from .. import _prompt_price, _thumbnails
@@ -68,7 +68,7 @@ class Handlers:
         """What a panel says before Run: who would judge, and what it would cost."""
         current = self.settings()
         return {
-            "judge": "runflow" if current.api_key else "model" if current.model_url else "local",
+            "judge": resolve("auto", current),
             "prices": await in_thread(self._known_prices) if current.api_key else {},
             "limit": current.max_evaluations_per_prompt,
             "usual": await in_thread(self._usual_seconds) if current.api_key else None,

@@ -8,10 +8,14 @@ from pathlib import Path
 from ..api.models import EVALUATION_EMBEDS, RUN_EMBEDS
 from ..evaluation.question import JUDGES, PREFLIGHTS, RATINGS, UPLOADS
 from ..evaluation.verdict import WITHOUT_A_PERSON
+from ..insight.settings import NAMES as SETTINGS
+from ..journal.history import SORTS
 from ..journal.journal import OUTCOMES
 from ..report.html import AUDIENCES
 from ..report.labels import LANGUAGES
 from . import key
+
+INSIGHT_JUDGES = ("runflow", "model", "local", "person", "preflight")
 
 
 def evaluate(parser: argparse.ArgumentParser) -> None:
@@ -27,20 +31,22 @@ def evaluate(parser: argparse.ArgumentParser) -> None:
     )
     _add_policy(judging)
     _add_timeout(judging)
-    _add_question(parser)
-    _add_sending(parser)
+    add_question(parser)
+    add_sending(parser)
+    _add_keeping(parser)
     _add_report(parser)
-    _add_common(parser)
+    add_common(parser)
     parser.set_defaults(wait=True)
 
 
 def submit(parser: argparse.ArgumentParser) -> None:
     """What ``submit`` takes."""
     _add_images(parser)
-    _add_question(parser)
-    _add_sending(parser)
-    _add_common(parser)
+    add_question(parser)
+    add_sending(parser)
+    add_common(parser)
     parser.set_defaults(wait=False, judge="runflow", min_score=0.0, if_not_judged="stop", timeout=600, report=None)
+    parser.set_defaults(move_failed=None, copy_passed=None, sidecar=False)
 
 
 def get(parser: argparse.ArgumentParser) -> None:
@@ -58,7 +64,7 @@ def get(parser: argparse.ArgumentParser) -> None:
     )
     _add_policy(parser)
     _add_timeout(parser)
-    _add_common(parser)
+    add_common(parser)
 
 
 def feedback(parser: argparse.ArgumentParser) -> None:
@@ -69,7 +75,7 @@ def feedback(parser: argparse.ArgumentParser) -> None:
         "ids", nargs="+", type=not_empty, metavar="ID", help="evaluation ids, or images saved by Save Judged Images"
     )
     parser.add_argument("--reason", default="", help="why, in your own words")
-    _add_common(parser)
+    add_common(parser)
 
 
 def run(parser: argparse.ArgumentParser) -> None:
@@ -80,7 +86,7 @@ def run(parser: argparse.ArgumentParser) -> None:
         "--embed", default="", metavar="NAMES", help=f"what else to read: {', '.join(sorted(RUN_EMBEDS))}, or all"
     )
     _add_timeout(parser)
-    _add_common(parser)
+    add_common(parser)
 
 
 def history(parser: argparse.ArgumentParser) -> None:
@@ -94,13 +100,38 @@ def history(parser: argparse.ArgumentParser) -> None:
         metavar="TEXT",
         help="in prompts, evaluation ids and failure codes; or the evaluation of a saved image",
     )
-    _add_common(parser)
+    parser.add_argument(
+        "--sort", choices=SORTS, default="newest", help="newest first, or the best or worst score first"
+    )
+    add_common(parser)
+
+
+def insight(parser: argparse.ArgumentParser) -> None:
+    """What ``insight`` takes."""
+    which = parser.add_argument_group("which verdicts, and by what")
+    which.add_argument(
+        "--by",
+        default="checkpoint",
+        metavar="SETTING[,SETTING]",
+        help=f"one or two of {', '.join(SETTINGS)}; default: checkpoint",
+    )
+    which.add_argument("--days", type=int, default=0, help="only the last days (UTC); 0 is all, and the default")
+    which.add_argument("--judge", default="", choices=("", *INSIGHT_JUDGES), help="only verdicts of this judge")
+    which.add_argument("--task", default="", help="only verdicts of this task type")
+    costs = parser.add_argument_group("what a mistake costs you, in any unit: for the proposed min_score")
+    costs.add_argument("--wrong-pass", type=float, default=1.0, metavar="COST", help="a bad image that passed")
+    costs.add_argument("--wrong-rejection", type=float, default=1.0, metavar="COST", help="a good image that failed")
+    form = parser.add_argument_group("as what")
+    form.add_argument("--csv", action="store_true", help="the figures by setting as CSV on standard output")
+    form.add_argument("--html", type=_path, metavar="FILE.html", help="all of it as a document with plots")
+    form.add_argument("--language", choices=LANGUAGES, default=LANGUAGES[0], help="the language of the document")
+    add_common(parser)
 
 
 def cost(parser: argparse.ArgumentParser) -> None:
     """What ``cost`` takes."""
     parser.add_argument("--days", type=int, default=7, help="how many days (UTC) to look back, at most 500")
-    _add_common(parser)
+    add_common(parser)
 
 
 def price(parser: argparse.ArgumentParser) -> None:
@@ -109,7 +140,7 @@ def price(parser: argparse.ArgumentParser) -> None:
         "prompt",
         type=not_empty,
         metavar="PROMPT.json",
-        help="a workflow in API format (File → Export (API)), or - for standard input",
+        help="a workflow in API format (File > Export (API)), or - for standard input",
     )
     parser.add_argument(
         "--input-directory",
@@ -117,7 +148,7 @@ def price(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="where its Load Image finds pictures; default: the input folder of that ComfyUI",
     )
-    _add_common(parser)
+    add_common(parser)
 
 
 def manage_key(parser: argparse.ArgumentParser) -> None:
@@ -130,12 +161,12 @@ def manage_key(parser: argparse.ArgumentParser) -> None:
             "settings; show: masked, with its source; check: ask Runflow; remove: delete the file"
         ),
     )
-    _add_common(parser)
+    add_common(parser)
 
 
 def doctor(parser: argparse.ArgumentParser) -> None:
     """What ``doctor`` takes."""
-    _add_common(parser)
+    add_common(parser)
 
 
 def not_empty(text: str) -> str:
@@ -175,7 +206,8 @@ def _add_images(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--recursive", action="store_true", help="include subfolders")
 
 
-def _add_question(parser: argparse.ArgumentParser) -> None:
+def add_question(parser: argparse.ArgumentParser) -> None:
+    """What holds for every image."""
     group = parser.add_argument_group("what is asked about them")
     group.add_argument(
         "--prompt",
@@ -223,7 +255,8 @@ def _add_timeout(group: Group) -> None:
     group.add_argument("--timeout", type=int, default=600, metavar="SECONDS", help="how long to wait for a verdict")
 
 
-def _add_sending(parser: argparse.ArgumentParser) -> None:
+def add_sending(parser: argparse.ArgumentParser) -> None:
+    """How images are sent and paid."""
     group = parser.add_argument_group("how they are sent and paid")
     group.add_argument("--yes", action="store_true", help="pay without being asked")
     group.add_argument("--no-reuse", action="store_true", help="pay for a new verdict even if there is a finished one")
@@ -249,6 +282,15 @@ def _add_sending(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_keeping(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("what becomes of the files")
+    group.add_argument("--move-failed", type=_path, metavar="DIR", help="move the files of failed images there")
+    group.add_argument("--copy-passed", type=_path, metavar="DIR", help="copy the files of passed images there")
+    group.add_argument(
+        "--sidecar", action="store_true", help="write each verdict beside its image, as NAME.runflow.json"
+    )
+
+
 def _add_report(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("the report")
     group.add_argument(
@@ -269,7 +311,8 @@ def _add_report(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_common(parser: argparse.ArgumentParser) -> None:
+def add_common(parser: argparse.ArgumentParser) -> None:
+    """What every command takes."""
     group = parser.add_argument_group("where, and in which form")
     group.add_argument(
         "--comfyui",

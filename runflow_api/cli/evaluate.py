@@ -18,14 +18,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from .. import errors, images
+from .. import errors, image_files, images
 from ..background import Workers
 from ..evaluation.evaluator import CostEstimate, Evaluator, Job
 from ..evaluation.failures import OWN_FIELDS, Scope, scope_of
 from ..evaluation.question import ImageUrl, Options, Question
 from ..evaluation.verdict import FAILED, OFF, RUNFLOW, UNKNOWN, Policy, Subject, Verdict, not_judged
 from ..report import html as report
-from . import image_files, results
+from . import insight, keeping, results
 from .exit_codes import CONFIGURATION, INTERRUPTED, JUDGED_FAILED, NOT_JUDGED, OK, USAGE, exit_code
 from .sources import Item, find_items, options_of, question_of
 from .terminal import Tally, Terminal, duration, plain, run_cancellable
@@ -91,9 +91,10 @@ def run(args: argparse.Namespace, terminal: Terminal, evaluator: Evaluator) -> i
         _say_how_to_go_on(work)
         return INTERRUPTED
     finally:
+        kept = keeping.keep(work.items, args, terminal)
         saved = _save_report(work, args)
     code = _conclude(work)
-    return code if saved else CONFIGURATION
+    return code if saved and kept else CONFIGURATION
 
 
 def _prepare(args: argparse.Namespace, terminal: Terminal, evaluator: Evaluator) -> EvaluateRun:
@@ -108,6 +109,7 @@ def _prepare(args: argparse.Namespace, terminal: Terminal, evaluator: Evaluator)
         evaluator.config.require_key()
     items, found = find_items(args, evaluator, question, options)
     report.check_target(args.report, found.files)
+    keeping.check(args)
     return EvaluateRun(
         evaluator, terminal, items, found, args.judge, policy, args.wait, bool(args.report), args.take_saved
     )
@@ -187,7 +189,7 @@ def _read(item: Item, take_prompt: bool) -> None:
         return
     item.pixel_hash = images.pixel_hash(picture.pixels)
     item.size = picture.pixels.shape[1], picture.pixels.shape[0]
-    item.notes, item.saved = picture.notes, picture.saved
+    item.notes, item.saved, item.image_settings = picture.notes, picture.saved, picture.image_settings
     if take_prompt and picture.prompt:
         item.question = replace(item.question, generation_prompt=picture.prompt)
     elif take_prompt:
@@ -298,6 +300,7 @@ async def _verdict(work: EvaluateRun, item: Item) -> Verdict:
     try:
         image = await work.readers.run(_image, work, item)
         job = Job([image], item.question, work.judge, policy, item.options, work.token, work.wait)
+        job = replace(job, image_settings=item.image_settings)
         verdict = (await work.evaluator.evaluate(job))[0]
     except errors.RunflowError as error:
         is_refused = isinstance(error, errors.ApiError) and scope_of(error, OWN_OF_A_FILE) is Scope.ONE_IMAGE
@@ -429,7 +432,7 @@ def _save_report(work: EvaluateRun, args: argparse.Namespace) -> bool:
     if not args.report or not any(item.verdict for item in work.items):
         return True
     try:
-        count = results.write_report(work.items, args)
+        count = results.write_report(work.items, args, insight.section_of_report(work.evaluator, args.language))
     except results.ReportNotSavedError as error:
         work.terminal.say(str(error))
         return False

@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from .. import image_files
 from ..errors import InvalidInputError
 from ..evaluation.evaluator import Evaluator
 from ..prompt.price import NodePrice, PromptPrice, price
 from ..settings import config, locations
-from . import image_files
 from .exit_codes import OK, exit_code
 from .terminal import Terminal, plain
 

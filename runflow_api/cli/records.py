@@ -9,13 +9,13 @@ from datetime import datetime, timezone
 from decimal import Decimal
 from typing import Any
 
+from .. import image_files
 from ..api.models import EVALUATION_EMBEDS, RUN_EMBEDS, RUN_TERMINAL, Evaluation, EvaluationSummary, JudgeOpinion
 from ..evaluation import lookup
 from ..evaluation.evaluator import Evaluator
 from ..evaluation.question import require_choices
 from ..evaluation.verdict import UNKNOWN, Policy, Verdict
 from ..journal.journal import Row
-from . import image_files
 from .exit_codes import JUDGED_FAILED, NOT_JUDGED, OK
 from .terminal import COLOURS, DIM, Painted, Terminal, on_one_line, plain, run_cancellable
 
@@ -131,13 +131,17 @@ def _summary(summary: EvaluationSummary | None) -> str:
 def history(args: argparse.Namespace, terminal: Terminal, evaluator: Evaluator) -> int:
     """A page of the journal."""
     rows = evaluator.journal().history(
-        before=args.before, limit=args.limit, outcome=args.outcome, search=image_files.evaluation_id(args.search)
+        before=args.before,
+        limit=args.limit,
+        outcome=args.outcome,
+        search=image_files.evaluation_id(args.search),
+        sort=args.sort,
     )
     for row in rows:
         terminal.result(*_row(row), record=_row_record(row))
     if not rows:
         terminal.say("Nothing here.")
-    elif len(rows) == args.limit:
+    elif len(rows) == args.limit and args.sort == "newest":
         terminal.say(f"More: --before {rows[-1].id}")
     return OK
 

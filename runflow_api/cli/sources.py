@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from .. import errors
+from .. import errors, image_files
 from ..evaluation import lookup
 from ..evaluation.evaluator import Evaluator
 from ..evaluation.question import ImageUrl, Options, Question, Reference, check_image_url
 from ..evaluation.saved_verdict import SavedVerdict
 from ..evaluation.verdict import Verdict
-from . import image_files
+from ..journal.image_settings import UNKNOWN, ImageSettings
 from .terminal import run_cancellable
 
 _KIND = re.compile(r"([A-Za-z_][A-Za-z0-9_ -]*)=(.+)", re.DOTALL)
@@ -41,6 +41,7 @@ class Item:
     verdict: Verdict | None = None
     thumbnail: bytes = b""
     saved: SavedVerdict | None = None
+    image_settings: ImageSettings = UNKNOWN
 
     @property
     def pixels(self) -> int:

@@ -22,15 +22,7 @@ from .failures import ended_without_verdict, raise_or_batch
 from .polling import Progress, Report, poll_until_terminal, report_nothing, report_progress
 from .question import RATINGS, Rating, check_timeout, require_choice, require_choices
 from .results import not_yet
-from .verdict import (
-    RUNFLOW,
-    BatchVerdict,
-    Policy,
-    Subject,
-    Verdict,
-    from_evaluation,
-    not_judged,
-)
+from .verdict import RUNFLOW, BatchVerdict, Policy, Subject, Verdict, from_evaluation, not_judged
 
 MAX_IDS = 200
 MAX_REASON_CHARACTERS = 2_000

@@ -116,9 +116,14 @@ class Question:
             _check_reference(f"references[{number}]", reference)
 
     def prepared(self) -> Question:
-        """The same with references whose pixels are hashed, for one job: whoever gave them may change them later."""
+        """The same with references whose pixels are hashed, for one job: whoever gave them may change them later.
+
+        Raises ``InvalidInputError`` for values that are not numbers.
+        """
         references = tuple(replace(reference) for reference in self.references)
-        for reference in references:
+        for number, reference in enumerate(references, 1):
+            if reference.picture is not None:
+                require_finite(reference.picture, f"references[{number}]")
             reference.hash_fields()
         return replace(self, references=references)
 
@@ -308,8 +313,6 @@ def _check_reference(name: str, reference: Reference) -> None:
         raise InvalidInputError(name, "needs either an image or a URL.")
     if reference.pixels is not None:
         images.check_image(reference.pixels, name)
-        if not images.is_finite(reference.pixels):
-            raise InvalidInputError(name, "contains values that are not numbers (NaN or infinity).")
     else:
         check_image_url(f"{name}.url", reference.url)
 
@@ -354,8 +357,9 @@ def _quoted(text: str, longest: int = 60) -> str:
     return f"“{text[:longest]}…”" if len(text) > longest else f"“{text}”"
 
 
-def require_finite(image: npt.NDArray[Any], field: str) -> None:
+def require_finite(picture: Picture, field: str) -> None:
     """Refuse an image with values that are not numbers: there is no telling what would be judged."""
-    if not images.is_finite(image):
+    if not picture.is_finite:
+        image = picture.array
         bad = int(image.size - np.isfinite(image).sum())
         raise InvalidInputError(field, f"{bad} of {image.size} values are not numbers (NaN or infinity).")

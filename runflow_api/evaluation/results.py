@@ -69,7 +69,7 @@ class Results:
                 raise failures.id_unknown()
             await asyncio.sleep(min(OWNER_POLL_S, left))
 
-    async def look(self, item: BatchItem, evaluation_id: str) -> Evaluation:
+    async def read_once(self, item: BatchItem, evaluation_id: str) -> Evaluation:
         """The evaluation as it is now, kept in the journal if it has ended; an outage says nothing new."""
         try:
             latest = await self._fetch(item, evaluation_id, time.monotonic() - self._age(item.row), True)
@@ -87,7 +87,10 @@ class Results:
         submitted = time.monotonic() - self._age(row)
 
         def next_delay() -> float:
-            return self._next_delay(time.monotonic() - submitted, batch.usual, self._pending)
+            delay = self._next_delay(time.monotonic() - submitted, batch.usual, self._pending)
+            share = self._client.transport.limiter.share
+            # Where the fleet keeps a rate, half of it is left to submissions.
+            return delay if share is None else max(delay, 2 * self._pending / share)
 
         self._pending += 1
         try:

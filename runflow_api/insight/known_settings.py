@@ -9,10 +9,10 @@ from __future__ import annotations
 # --- images and latents -----------------------------------------------------------------------------------
 
 IMAGES = (
-    "image", "images", "IMAGE", "img", "pixels", "samples", "latent", "latent_image", "latents", "LATENT",
-    "latent_samples",
-    "samples_to", "samples_from", "samples1", "samples2", "image1", "image2", "image_1", "image_2", "images_1",
-    "images_2", "destination", "source", "optional_latent", "opt_image", "x0_output", "upscaled_image", "image_pass",
+    "input_image", "image", "images", "IMAGE", "img", "pixels", "samples", "latent", "latent_image", "latents",
+    "LATENT", "latent_samples", "samples_to", "samples_from", "samples1", "samples2", "image1", "image2", "image_1",
+    "image_2", "images_1", "images_2", "destination", "source", "optional_latent", "opt_image", "x0_output",
+    "upscaled_image", "image_pass",
 )  # fmt: skip
 """Inputs through which an image, or the latent that it was decoded from, comes."""
 KEEPS_SIZE = {
@@ -34,7 +34,7 @@ VALUE_NODES: dict[str, dict[int, str]] = {
     "ttN seed": {0: "seed"}, "easy int": {0: "value"}, "easy float": {0: "value"}, "Int": {0: "Number"},
     "Int Literal": {0: "int"}, "Float Literal": {0: "float"}, "CR Integer Multiple": {}, "Width/Height Literal": {},
     "JWInteger": {0: "value"}, "JWFloat": {0: "value"}, "ImpactInt": {0: "value"}, "ImpactFloat": {0: "value"},
-    "SeedGenerator": {}, "Seed Generator": {}, "PixelwiseFloat": {}, "Seed": {0: "seed", 1: "seed"},
+    "SeedGenerator": {}, "Seed Generator": {}, "PixelwiseFloat": {}, "Seed": {0: "seed", 1: "seed", 3: "seed"},
     "SeedNode": {0: "seed"},
     "easy ckptNames": {0: "ckpt_name"}, "Sampler Selector": {0: "sampler_name"},
     "Scheduler Selector": {0: "scheduler"}, "CR LoRA Name": {}, "ImpactSwitch": {},

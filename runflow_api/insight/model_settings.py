@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from ..journal.made_with import Lora
+from ..journal.image_settings import Lora
 from .known_settings import CHECKPOINTS, LOADERS_BY_OTHER_NAMES, MERGES, NO_LORA, TAGS
 from .saved_prompt import Link, link_of
 from .values import Values
@@ -15,6 +15,8 @@ MAX_IN_A_STACK = 50
 Found = tuple[str | None, tuple[Lora, ...] | None]
 """Checkpoint and LoRAs, each ``None`` if unknown."""
 NOTHING: Found = (None, None)
+_NUMBERED = re.compile(r"lora_(?:name_)?(\d{1,4})(?:_name)?")
+"""The inputs of loaders and stacks of several that name one."""
 _TAG = re.compile(r"<lora:([^:<>]+)(?::(-?\d+(?:\.\d+)?))?(?::-?[\d.]+)?>")
 
 
@@ -40,9 +42,9 @@ class Models:
         own = self._own_loras(name)
         if named is not None and link_of(inputs.get("model")) is None:
             return self._name(inputs[named]), own
-        chosen = self._values.switched(name)
+        chosen = self._values.switched(name) or _numbered_choice(inputs)
         before = chosen or self._values.field_link(name, "model") or self._only_link(name)
-        if before is None or any(word in kind for word in MERGES) or "model1" in inputs:
+        if before is None or any(word in kind for word in MERGES) or ("model1" in inputs and not chosen):
             return NOTHING
         checkpoint, loras = self._of(before, depth + 1)
         return checkpoint, None if loras is None or own is None else (*loras, *own)
@@ -65,13 +67,14 @@ class Models:
         found: list[Lora] = []
         if kind in TAGS:
             text = self._values.of(inputs.get(TAGS[kind]))
-            return _tagged(text) if isinstance(text, str) and "{" not in text and "__" not in text else None
+            return tagged(text) if isinstance(text, str) and "{" not in text and "__" not in text else None
         if "lora_name" in inputs:
             one = self._one(inputs["lora_name"], self._weight(inputs, _WEIGHTS))
             if one is None:
                 return None
             found += one
-        elif numbered := self._numbered(name):
+        elif any(_NUMBERED.fullmatch(key) for key in inputs):
+            numbered = self._numbered(name)
             if None in numbered:
                 return None
             found += [lora for lora in numbered if lora is not None]
@@ -106,7 +109,7 @@ class Models:
         last = count if isinstance(count, int) and not isinstance(count, bool) else MAX_IN_A_STACK
         found: list[Lora | None] = []
         for key in sorted(inputs, key=_in_order):
-            match = re.fullmatch(r"(?:lora_(?:name_)?|lora_)(\d+)(?:_name)?", key)
+            match = _NUMBERED.fullmatch(key)
             if match is None or int(match[1]) > last or not _is_on(inputs, match[1]):
                 continue
             found += self._entry(inputs, inputs[key], match[1])
@@ -116,10 +119,8 @@ class Models:
         if isinstance(value, dict):  # rgthree's Power Lora Loader
             if value.get("on") is False or value.get("lora") in (None, *NO_LORA):
                 return []
-            strength = value.get("strength")
-            is_number = isinstance(strength, int | float) and not isinstance(strength, bool)
-            weight = float(strength) if strength is not None and is_number else None
-            return [] if weight == 0 else [Lora(str(value["lora"]), weight)]
+            strength = self._weight(value, ("strength",))
+            return [] if strength == 0 else [Lora(str(value["lora"]), strength)]
         is_advanced = inputs.get("input_mode", inputs.get("mode")) == "advanced"
         names = ("model_str_{}", "lora_wt_{}") if is_advanced else ("lora_wt_{}", "model_str_{}")
         known = (*names, "strength_{}", "model_weight_{}", "lora_{}_strength", "lora_{}_model_strength")
@@ -130,8 +131,13 @@ class Models:
 _WEIGHTS = ("strength_model", "lora_model_strength", "strength", "model_weight", "weight", "lora_strength")
 
 
-def _tagged(text: str) -> tuple[Lora, ...]:
+def tagged(text: str) -> tuple[Lora, ...]:
     return tuple(Lora(name.strip(), float(weight) if weight else 1.0) for name, weight in _TAG.findall(text))
+
+
+def _numbered_choice(inputs: Any) -> Link | None:
+    """Of Comfyroll's switch, which numbers its two models, the one that it lets through."""
+    return link_of(inputs.get(f"model{inputs['Input']}")) if inputs.get("Input") in (1, 2) else None
 
 
 def _is_on(inputs: Any, number: str) -> bool:
@@ -146,5 +152,5 @@ def _is_unknown_stack(inputs: Any, kind: str) -> bool:
 
 
 def _in_order(key: str) -> tuple[int, str]:
-    digits = re.search(r"\d+", key)
+    digits = re.search(r"\d{1,9}", key)
     return int(digits[0]) if digits else 0, key

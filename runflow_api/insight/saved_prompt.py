@@ -56,7 +56,7 @@ class UntoldError(Exception):
 def of_image(image: Image.Image) -> tuple[str, str]:
     """(prompt, "") or ("", why there is none). ``image`` is open and loaded."""
     why_not = UNSAVED
-    for text in _saved_texts(image):
+    for text in saved_texts(image):
         prompt, reason = _of_text(text)
         if prompt:
             return prompt, ""
@@ -89,7 +89,7 @@ _STEPS = re.compile(r"^Steps: \d+", re.MULTILINE)
 _NEGATIVE = re.compile(r"^Negative prompt:", re.MULTILINE)
 
 
-def _saved_texts(image: Image.Image) -> Iterator[str]:
+def saved_texts(image: Image.Image) -> Iterator[str]:
     """Everything in the metadata that may hold a prompt, ComfyUI's own place first."""
     chunks = getattr(image, "text", None) or image.info
     for name in ("prompt", "parameters", "invokeai_metadata", "Comment", "comment"):
@@ -122,9 +122,14 @@ def _user_comment(value: bytes) -> str:
     return (text if coding in (b"ASCII\0\0\0", bytes(8)) else value).decode("utf-8", "replace")
 
 
+def without_label(text: str) -> str:
+    """JSON as some savers put it into EXIF, without the name before it."""
+    return re.sub(r"^(prompt|workflow)\s*:\s*(?=\{)", "", text, flags=re.IGNORECASE)
+
+
 def _of_text(text: str) -> tuple[str, str]:
     """Of one saved text: (prompt, ""), ("", the reason) or, if it has nothing to do with prompts, ("", "")."""
-    text = re.sub(r"^(prompt|workflow)\s*:\s*(?=\{)", "", text, flags=re.IGNORECASE)
+    text = without_label(text)
     if text.lstrip().startswith("{"):
         try:
             return _of_json(json.loads(text))
@@ -340,7 +345,12 @@ class Graph:
 
 
 def link_of(value: Any) -> Link | None:
-    if isinstance(value, list) and len(value) == 2 and isinstance(value[0], str | int) and type(value[1]) is int:
+    if (
+        isinstance(value, list | tuple)
+        and len(value) == 2
+        and isinstance(value[0], str | int)
+        and type(value[1]) is int
+    ):
         return str(value[0]), value[1]
     return None
 

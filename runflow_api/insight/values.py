@@ -11,10 +11,11 @@ from .known_settings import FIELDS, PIPE_OUTPUTS, PIPES, PLAIN, VALUE_NODES
 from .saved_prompt import Link, Node, link_of
 
 MAX_DEPTH = 100
+LARGEST = 2**64
 
 
 class Values:
-    """Reads a graph's nodes. ``is_running`` as in ``made_with.of_graph``. Whatever cannot be told is ``None``."""
+    """Reads a graph's nodes. ``is_running`` as in ``image_settings.of_graph``. Whatever cannot be told is ``None``."""
 
     def __init__(self, nodes: Mapping[str, Node], *, is_running: bool) -> None:
         self._nodes = nodes
@@ -34,7 +35,8 @@ class Values:
         """A plain value, followed through links."""
         link = link_of(value)
         if link is None:
-            return value if isinstance(value, str | int | float | bool) else None
+            is_plain = isinstance(value, str | float | bool) or (isinstance(value, int) and abs(value) < LARGEST)
+            return value if is_plain else None
         name, slot = link
         if depth > MAX_DEPTH or name not in self._nodes:
             return None
@@ -102,8 +104,8 @@ class Values:
 
     def _from_pipes(self, name: str, field: str, depth: int) -> Any:
         """What every pipe that a node takes says, if they agree: which of several is taken shows only at run time."""
-        found = {self.in_pipe(link[0], field, depth) for link in self.pipes(name)}
-        return found.pop() if len(found) == 1 else None
+        found = [self.in_pipe(link[0], field, depth) for link in self.pipes(name)]
+        return found[0] if found and all(each == found[0] for each in found) else None
 
     def switched(self, name: str) -> Link | None:
         """The link that a switch between two lets through, where its choice stands in the graph."""

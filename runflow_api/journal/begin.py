@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import sqlalchemy as sa
 
-from .budget import Limits, check_limits
+from .budget import Limits, check_limits, forget_tallies, reserve
 from .errors import JournalError
 from .rows import Request, Row, askers, closed_unsent, latest, leave, one_row, update
 from .schema import ACCOUNTS, ANSWERS, NOT_SENT, PROMPTS, ROWS, R, RowState, chunks, clean, utc_day
@@ -37,7 +37,7 @@ def begin(
     new = which_are_new(keyed, there, asked, now)
     wanted = [request for request, is_new in zip(requests, new, strict=True) if is_new]
     if wanted:
-        check_limits(connection, wanted, limits, utc_day(now))
+        reserve(connection, wanted, limits, utc_day(now))
     rows = []
     for (key, request), is_new in zip(keyed, new, strict=True):
         if is_new:
@@ -147,6 +147,7 @@ def set_aside(connection: sa.Connection, row: Row) -> Row:
     Either way it goes on counting for its day. What became of it is in its ``note``.
     """
     connection.execute(ANSWERS.delete().where(ANSWERS.c.row_id == row.id))
+    forget_tallies(connection)
     if row.evaluation_id is not None:
         key = row.idempotency_key or str(uuid.uuid4())
         update(connection, row.id, sa.true(), state=RowState.OPEN, idempotency_key=key, finished_at=None, spool=None)

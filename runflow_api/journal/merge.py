@@ -8,7 +8,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from .rows import Row, askers, forget_body, goes_in_front, row_of, update
+from .budget import forget_tallies
+from .rows import Row, askers, forget_body, goes_in_front, latest, row_of, update
 from .schema import (
     ANSWERS,
     NOT_ACCEPTED,
@@ -52,8 +53,22 @@ def take_over(
         row_id = ids[row.idempotency_key] = merge(connection, row, whose, prompts)
         if row.spool is not None and update(connection, row_id, NOT_SENT, spool=row.spool) and body is not None:
             spool.write(row.spool, body)
+            spool.attach(connection, row.spool, body)
         done += forget_body(connection, row_id)
+    spool.detach(connection, done)
+    forget_tallies(connection)
     return ids, done
+
+
+def move(connection: sa.Connection, provisional: str, account: str) -> None:
+    """Give the rows of a provisional account to its organisation."""
+    moving = sa.select(ROWS).where(R.account == provisional).order_by(R.request_hash, R.generation)
+    for row in map(row_of, connection.execute(moving).all()):
+        known = latest(connection, account, [row.request_hash], with_answers=False).get((account, row.request_hash))
+        if known is None:
+            update(connection, row.id, sa.true(), account=account)
+        elif goes_in_front(row, known):
+            update(connection, row.id, sa.true(), account=account, generation=known.generation + 1)
 
 
 def merge(connection: sa.Connection, row: Row, account: str, prompts: set[str]) -> int:

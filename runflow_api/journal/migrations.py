@@ -125,7 +125,12 @@ def _verdicts(connection: sa.Connection) -> None:
         sa.Column("height", sa.Integer),
         sa.Column("seed", sa.String(20)),
         sa.Index("runflow_verdicts_subject", "subject", "is_good"),
-        sa.Index("runflow_verdicts_rated", "is_good", "judge", "passed"),
+        sa.Index(
+            "runflow_verdicts_rated", "is_good", "judge", "judge_name", "task", "passed", "score", "is_final", "day"
+        ),
+        sa.Index(
+            "runflow_verdicts_checkpoint", "checkpoint", "amount", "judge", "is_final", "passed", "score", "day", "task"
+        ),
         sa.Index("runflow_verdicts_days", "day", "judge", "is_final", "passed", "score", "amount"),
     )
     sa.Table(
@@ -183,7 +188,42 @@ def _unpacked(packed: Any) -> dict[str, Any]:
     return answer if isinstance(answer, dict) else {}
 
 
-MIGRATIONS: tuple[Migration, ...] = (_first, _verdicts)
+def _fleet(connection: sa.Connection) -> None:
+    """For many machines on one database: bodies under way, the pace that all of them keep, and what was used up."""
+    schema = sa.MetaData()
+    sa.Table(
+        "runflow_bodies",
+        schema,
+        sa.Column("name", sa.String(255), primary_key=True),
+        sa.Column("body", BINARY, nullable=False),
+        sa.Column("created_at", sa.Double, nullable=False),
+        sa.Index("runflow_bodies_created_at", "created_at"),
+    )
+    sa.Table(
+        "runflow_pace",
+        schema,
+        sa.Column("name", sa.String(128), primary_key=True),
+        sa.Column("rate", sa.Double),
+        sa.Column("ceiling", sa.Double),
+        sa.Column("next_at", sa.Double, nullable=False),
+        sa.Column("paused_until", sa.Double, nullable=False),
+        sa.Column("changed_at", sa.Double, nullable=False),
+    )
+    sa.Table(
+        "runflow_tallies",
+        schema,
+        sa.Column("name", sa.String(300), primary_key=True),
+        sa.Column("evaluations", sa.Integer, nullable=False),
+        sa.Column("unpriced", sa.Integer, nullable=False),
+        sa.Column("credits", sa.String(64), nullable=False),
+    )
+    schema.create_all(connection)
+    if connection.dialect.name == "postgresql":
+        # A body is an encoded image: an attempt to compress it takes time and gains nothing.
+        connection.exec_driver_sql("ALTER TABLE runflow_bodies ALTER COLUMN body SET STORAGE EXTERNAL")
+
+
+MIGRATIONS: tuple[Migration, ...] = (_first, _verdicts, _fleet)
 """Step n brings schema n - 1 to schema n; schema 0 is an empty database."""
 
 

@@ -141,6 +141,31 @@ SETTINGS = sa.Table(
     sa.Column("name", sa.String(64), primary_key=True),
     sa.Column("value", sa.String(255)),
 )
+BODIES = sa.Table(
+    "runflow_bodies",
+    SCHEMA,
+    sa.Column("name", sa.String(255), primary_key=True),
+    sa.Column("body", BINARY),
+    sa.Column("created_at", sa.Double),
+)
+PACE = sa.Table(
+    "runflow_pace",
+    SCHEMA,
+    sa.Column("name", sa.String(128), primary_key=True),
+    sa.Column("rate", sa.Double),
+    sa.Column("ceiling", sa.Double),
+    sa.Column("next_at", sa.Double),
+    sa.Column("paused_until", sa.Double),
+    sa.Column("changed_at", sa.Double),
+)
+TALLIES = sa.Table(
+    "runflow_tallies",
+    SCHEMA,
+    sa.Column("name", sa.String(300), primary_key=True),
+    sa.Column("evaluations", sa.Integer),
+    sa.Column("unpriced", sa.Integer),
+    sa.Column("credits", sa.String(64)),
+)
 SALT_ROW = sa.select(SETTINGS.c.value).where(SETTINGS.c.name == "salt")
 R = ROWS.c
 PACKED = sa.type_coerce(ANSWERS.c.packed, sa.types.NullType()).label("packed")

@@ -14,7 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from .budget import FREE
-from .made_with import LONGEST_NAME, MAX_SIDE, MAX_STEPS, MadeWith
+from .image_settings import LONGEST_NAME, MAX_SIDE, MAX_STEPS, ImageSettings
 from .rows import MAX_PROMPT_CHARS, Request, Row, insert, latest, one_row, update
 from .schema import (
     ANSWERS,
@@ -41,21 +41,21 @@ def insert_described(
     connection: sa.Connection, request: Request, account: str, generation: int, now: float, *, keep_prompts: bool
 ) -> Row:
     """A new row, and beside it what made the image. What the person said of the same image and question holds."""
-    made_with, asked = request.asked.made_with, request.asked
-    prompt = made_with.prompt if keep_prompts else None
+    context, image_settings = request.context, request.context.image_settings
+    prompt = image_settings.prompt if keep_prompts else None
     kept = request.without_prompt() if not keep_prompts else request
     row = insert(connection, kept, account, generation, now)
     subject = subject_of(request)
     values = {
         "row_id": row.id,
         "is_final": False,
-        "judge": clean(asked.judge)[:16],
-        "judge_name": clean(asked.judge_name)[:LONGEST_NAME],
-        "task": clean(asked.task)[:100],
+        "judge": clean(context.judge)[:16],
+        "judge_name": clean(context.judge_name)[:LONGEST_NAME],
+        "task": clean(context.task)[:100],
         "day": utc_day(now),
         "subject": subject,
         "is_good": _known_rating(connection, subject),
-        **_columns(made_with),
+        **_columns(image_settings),
     }
     connection.execute(VERDICTS.insert().values(values))
     if prompt and prompt.strip() != request.generation_prompt.strip():
@@ -67,21 +67,21 @@ def subject_of(request: Request) -> str | None:
     """What stands for an image and what is asked about it, whoever judges; ``None`` without pixels."""
     if not request.pixel_hash:
         return None
-    fields = [request.pixel_hash, request.generation_prompt, request.asked.instructions]
+    fields = [request.pixel_hash, request.generation_prompt, request.context.instructions]
     return hashlib.sha256(json.dumps(fields).encode()).hexdigest()
 
 
-def _columns(made_with: MadeWith) -> dict[str, Any]:
+def _columns(image_settings: ImageSettings) -> dict[str, Any]:
     return {
-        "checkpoint": _name(made_with.checkpoint),
-        "loras": clean(made_with.loras_text),
-        "sampler": _name(made_with.sampler),
-        "scheduler": _name(made_with.scheduler),
-        "steps": _whole(made_with.steps, MAX_STEPS),
-        "cfg": made_with.cfg,
-        "width": _whole(made_with.width, MAX_SIDE),
-        "height": _whole(made_with.height, MAX_SIDE),
-        "seed": None if made_with.seed is None else str(made_with.seed),
+        "checkpoint": _name(image_settings.checkpoint),
+        "loras": clean(image_settings.loras_text),
+        "sampler": _name(image_settings.sampler),
+        "scheduler": _name(image_settings.scheduler),
+        "steps": _whole(image_settings.steps, MAX_STEPS),
+        "cfg": image_settings.cfg,
+        "width": _whole(image_settings.width, MAX_SIDE),
+        "height": _whole(image_settings.height, MAX_SIDE),
+        "seed": None if image_settings.seed is None else str(image_settings.seed),
     }
 
 

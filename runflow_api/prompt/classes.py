@@ -22,6 +22,7 @@ MAKES_COUNT = re.compile(r"Empty(Image|Latent\w*|\w*LatentImage)")
 LOOPS = re.compile(r"loop|for.?each|while|repeat|iterat", re.IGNORECASE)
 
 LOADS_ONE = "LoadImage"
+GIVES_ONE = {"RunflowExamplePhoto"}
 HOLDS_VALUE = {
     "PrimitiveString", "PrimitiveStringMultiline", "PrimitiveInt", "PrimitiveFloat", "PrimitiveBoolean",
 }  # fmt: skip
@@ -30,21 +31,23 @@ HOLDS_VALUE = {
 
 @dataclass(frozen=True)
 class NodeClass:
-    """``None`` is not known. ``is_foreign``: neither ComfyUI's own nor this pack's; it may repeat what is around it.
+    """``None`` is not known. ``is_foreign``: neither ComfyUI's own nor this pack's, or an end of ComfyUI's own loops.
 
+    ``repeats``: whether it may be the end of a loop: it sees the graph, and not only what comes over its links.
     ``lazy`` are the inputs that it may leave unread: then what hangs on them does not run. ``None``: any of them.
     """
 
     is_output: bool | None = False
     gives_list: bool | None = False
     is_foreign: bool = False
+    repeats: bool | None = False
     lazy: frozenset[str] | None = frozenset()
     required: frozenset[str] = frozenset()
 
 
 Classes = Callable[[str], NodeClass]
 
-UNKNOWN_CLASS = NodeClass(is_output=None, gives_list=None, is_foreign=True, lazy=None)
+UNKNOWN_CLASS = NodeClass(is_output=None, gives_list=None, is_foreign=True, repeats=None, lazy=None)
 
 _OURS = {
     EVALUATE: NodeClass(required=frozenset({"image"})),

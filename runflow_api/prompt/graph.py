@@ -156,6 +156,19 @@ def repetitions(body: Body, inner: Mapping[str, Body], attempts: Callable[[str],
     return times
 
 
+def boundary_pairs(graph: Graph, starts: Collection[str], ends: Collection[str]) -> Iterator[tuple[str, str]]:
+    """(start, end) of loops that name no partner (ComfyUI's own, 0.38): an end closes the innermost open start."""
+    before = {node: upstream(graph, [node]) for node in (*starts, *ends)}
+    depth = {node: len(found) for node, found in before.items()}
+    still_open = set(starts)
+    for end in sorted(ends, key=depth.__getitem__):
+        inside = [start for start in still_open if start in before[end]]
+        if inside:
+            start = max(inside, key=depth.__getitem__)
+            still_open.remove(start)
+            yield start, end
+
+
 def is_torn_by(body: Body, other: Body) -> bool:
     """Whether the loop ``other`` repeats only one of the two ends of ``body``."""
     repeats_end = body.end in other.nodes and other.end not in body.nodes

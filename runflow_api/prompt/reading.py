@@ -10,7 +10,18 @@ from ..errors import InvalidInputError
 from ..evaluation.job import Image
 from ..evaluation.question import MAX_REFERENCES, Reference
 from ..images import Picture
-from .classes import END, HOLDS_VALUE, KEEPS_COUNT, LOADS_ONE, LOOPS, MAKES_COUNT, REFERENCE, Classes, NodeClass
+from .classes import (
+    END,
+    GIVES_ONE,
+    HOLDS_VALUE,
+    KEEPS_COUNT,
+    LOADS_ONE,
+    LOOPS,
+    MAKES_COUNT,
+    REFERENCE,
+    Classes,
+    NodeClass,
+)
 from .graph import Body, Graph, Link, downstream, find_body, link, links, upstream
 
 MOST_ATTEMPTS = 100
@@ -29,7 +40,7 @@ def check_prompt(prompt: Any) -> Graph:
     if isinstance(prompt, dict) and isinstance(prompt.get("prompt"), dict) and "class_type" not in prompt["prompt"]:
         prompt = prompt["prompt"]
     if isinstance(prompt, dict) and isinstance(prompt.get("nodes"), list):
-        what = "is a saved workflow, which only the editor can read. Export it in API format (File → Export (API))."
+        what = "is a saved workflow, which only the editor can read. Export it in API format (File > Export (API))."
         raise InvalidInputError("prompt", what)
     if not isinstance(prompt, dict) or len(prompt) > MAX_NODES:
         raise InvalidInputError("prompt", "must be an API prompt: an object of nodes by their ids.")
@@ -133,12 +144,19 @@ class PromptReader:
             seen.add(name)
             if kind == LOADS_ONE and source[1] == 0:
                 loaded = self._load(name)
-                return None if loaded is None else len(loaded)
+                return len(loaded) if loaded is not None else self._frames(self.inputs(name).get("image"))
+            if kind in GIVES_ONE:
+                return 1
             if kind not in KEEPS_COUNT:
                 count = self.plain(name, "batch_size", 1) if MAKES_COUNT.fullmatch(kind) else None
                 return count if isinstance(count, int) and count >= 1 else None
             source = link(self.inputs(name).get(KEEPS_COUNT[kind]))
         return None
+
+    def _frames(self, file: Any) -> int | None:
+        """How many images a file that cannot be read now gives: of a kind that has no frames, one."""
+        named = file.removesuffix("[input]").strip().lower() if isinstance(file, str) else ""
+        return 1 if named.endswith((".jpg", ".jpeg")) else None
 
     def pictures(self, source: Link | None) -> list[Picture] | None:
         """The images that come straight from a Load Image; ``None`` for others, and if they cannot be read now."""
@@ -213,7 +231,11 @@ class PromptReader:
             return True
         after = downstream(self.graph, name) & self.running
         stands_between = any(self._class(each).is_foreign for each in before)
-        return any(self._is_loop(each) or (stands_between and self._class(each).is_foreign) for each in after)
+        return any(self._is_loop(each) or (stands_between and self._may_end_a_loop(each)) for each in after)
+
+    def _may_end_a_loop(self, name: str) -> bool:
+        known = self._class(name)
+        return known.is_foreign and known.repeats is not False
 
     def _is_loop(self, name: str) -> bool:
         kind = self.kind(name)

@@ -219,10 +219,12 @@ def html(
     audience: Audience = "internal",
     language: str = LANGUAGES[0],
     attempts: Sequence[AttemptLines] = (),
+    insight: Mapping[str, Any] | None = None,
 ) -> str:
     """The whole report as one document, in one of ``LANGUAGES``. A client gets no folders, links or attempts.
 
-    ``attempts`` are those of the loop that the images came out of.
+    ``attempts`` are those of the loop that the images came out of. ``insight`` is what ``report/insight.py`` makes of
+    the journal, for the internal audience only.
     """
     said = labels(language)
     shown = ranked(entries)
@@ -232,7 +234,9 @@ def html(
     return _template().render(
         generator=GENERATOR,
         language=language,
-        title=" ".join(title.split()) or said.title,
+        title=" ".join(title.split()) or (said.title if entries or insight is None else said.insight),
+        insight=insight if audience == "internal" else None,
+        orders=_orders(shown),
         said=said,
         totals=_totals(shown, counts, audience, said),
         outcomes={str(outcome): counts[outcome] for outcome in RANKS if counts[outcome]},
@@ -241,6 +245,14 @@ def html(
         line_rows=_line_rows(attempts) if audience == "internal" else [],
         cards=[_card(entry, audience, said, places.get(entry.folder or "./", 0)) for entry in shown],
     )
+
+
+def _orders(shown: Sequence[Entry]) -> list[tuple[int, int]]:
+    """The place of each image when the best comes first, and when they go by name."""
+    best = {index: place for place, index in enumerate(reversed(range(len(shown))))}
+    by_name = sorted(range(len(shown)), key=lambda index: shown[index].name)
+    names = {index: place for place, index in enumerate(by_name)}
+    return [(best[index], names[index]) for index in range(len(shown))]
 
 
 @functools.cache

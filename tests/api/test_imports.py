@@ -14,8 +14,11 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "runflow_api"
 COMFYUI = {"torch", "comfy", "comfy_api", "comfy_execution", "folder_paths", "nodes", "server", "execution", "aiohttp"}
 FLOORS = (
-    {"cli", "bulk"},
-    {"report", "insight", "prompt"},
+    {"cli"},
+    {"bulk"},
+    {"image_files"},
+    {"report", "prompt"},
+    {"insight"},
     {"evaluation", "sandbox"},
     {"local_judge", "model_judge"},
     {"api"},

@@ -71,6 +71,10 @@ def test_waiting_turns_into_the_verdict_which_stays(play: Play, held: None) -> N
     play("verdict.waits_and_shows", HAND)
 
 
+def test_the_example_app_shows_its_verdict_in_app_mode(play: Play) -> None:
+    play("app_mode.shows_its_verdict", PASSES, fresh=True)
+
+
 @newest_canvas
 def test_a_node_says_before_run_why_it_would_not_run(play: Play) -> None:
     play("verdict.says_why_it_will_not_run")

@@ -17,8 +17,8 @@ SAVED = HERE.parent / "graph" / "workflows_0_1" / "subgraphs"
 ALIKE = {"evaluation_instructions": "", "judge": "auto", "if_not_judged": "fail", "task_description": "inside"}
 NESTED = {
     "3": {"generation_prompt": ["2", 0], "min_score": ["9", 0], "task_type": "image_generation"},
-    "4:1": {"generation_prompt": ["2", 0], "min_score": 0.45, "task_type": "headshot"},
-    "5:2:1": {"generation_prompt": ["2", 0], "min_score": 0.55, "task_type": "product"},
+    "4:21": {"generation_prompt": ["2", 0], "min_score": 0.45, "task_type": "headshot"},
+    "5:22:21": {"generation_prompt": ["2", 0], "min_score": 0.55, "task_type": "product"},
 }
 
 

@@ -16,7 +16,7 @@ from support.prompts import Prompt, evaluate, load_image, node, options, show
 from support.server import ComfyUI
 
 from runflow_api import images
-from runflow_api.cli.image_files import read
+from runflow_api.image_files import read
 from runflow_api.sandbox.app import Sandbox
 
 

@@ -115,6 +115,18 @@ def listed(server: ComfyUI) -> Prompt:
     return {**flat_images(2), **parts, **evaluate("2", ["4", 0], options=["8", 0])}
 
 
+def of_another_pack(rounds: int) -> Prompt:
+    """A loop of another pack around an Evaluate, with another image at each round."""
+    return {
+        **node("20", "TestForOpen", rounds=rounds),
+        **node("1", "EmptyImage", width=64, height=64, batch_size=1, color=["20", 1]),
+        **evaluate("2", ["1", 0], options=["8", 0], evaluation_instructions=f"round {next(_seeds)}"),
+        **options("8", preflight="off"),
+        **node("21", "TestForClose", flow=["20", 0], value=["2", 1]),
+        **node("22", "PreviewAny", source=["21", 0]),
+    }
+
+
 CASES: dict[str, tuple[Callable[[ComfyUI], Prompt], str, str]] = {
     # what, what is said of it, and the code of what is in the way
     "a file that is new": (lambda s: gate(photo(s)), "1", ""),
@@ -164,6 +176,7 @@ CASES: dict[str, tuple[Callable[[ComfyUI], Prompt], str, str]] = {
     "a loop": (lambda s: plain_loop(max_attempts=3), "at most 6", ""),
     "a loop with one attempt": (lambda s: plain_loop(max_attempts=1), "at most 2", ""),
     "a loop in a loop": (lambda s: nested(f"two cats {next(_seeds)}", max_attempts=2), "at most 100", ""),
+    "a loop of another pack": (lambda _: of_another_pack(3), "at most 100", ""),
     "a loop that repeats itself": (
         lambda s: plain_loop(next_prompt="keep", next_seed="keep"), "0", "WILL_NOT_RUN"
     ),

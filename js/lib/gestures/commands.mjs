@@ -4,6 +4,7 @@ import { everyNode, inputIndex, kind, outputIndex, upstream, widget } from '../c
 import { t } from '../text.mjs'
 import { addShowVerdict, checkQuality, clear, imageOf, loopParts, regenerate } from './insert.mjs'
 import { repair, repairParts } from './repair.mjs'
+import { sayPrice } from './price.mjs'
 import { fixSeed } from './values.mjs'
 
 /** @typedef {import('../types').GraphNode} GraphNode */
@@ -48,13 +49,20 @@ const REPAIR = {
 const ALL = [CHECK, REGENERATE, REPAIR]
 
 /** What ComfyUI's command palette and toolbox get. */
-export const commands = () =>
-  ALL.map((each) => ({
+export const commands = () => [
+  ...ALL.map((each) => ({
     id: each.id,
     icon: each.icon,
     label: () => t(each.name),
     function: () => run(each, Object.values(app.canvas.selected_nodes ?? {})[0])
-  }))
+  })),
+  {
+    id: 'RunflowEvaluate.Price',
+    icon: 'pi pi-wallet',
+    label: () => t('price.ask'),
+    function: sayPrice
+  }
+]
 
 /** The right-click items of a node. @param {GraphNode} node */
 export function menuItems(node) {

@@ -4,7 +4,7 @@
  * history and the loops show it.
  */
 import { button, element } from '../dom.mjs'
-import { score } from '../format.mjs'
+import { judgedBy, score } from '../format.mjs'
 import { thumbnail } from '../server.mjs'
 import { t } from '../text.mjs'
 import { compare } from './compare.mjs'
@@ -290,8 +290,7 @@ function rating({ more, ui, loop, picked }, item, acts) {
 
 /** @param {Given} given @param {Item} item @param {Acts} acts */
 function footer({ more, ui }, item, acts) {
-  const by = item.judge && t(item.practice ? 'judge.practice' : `judge.${item.judge}`)
-  const facts = [by, ...costAndTime(item), more?.action, more?.reason].filter(Boolean)
+  const facts = [judgedBy(item), ...costAndTime(item), more?.action, more?.reason].filter(Boolean)
   return element(
     'footer.rf-foot',
     { key: 'foot' },

@@ -29,7 +29,10 @@ export function matrix(items, selected, choose) {
     (item) => new Map(judgesOf(item).map((judge) => [judge.name, judge.passed]))
   )
   const names = [...new Set(all.flatMap((each) => [...each.keys()]))]
-  if (!names.length) return element('p.rf-quiet', {}, t('details.loading'))
+  if (!names.length) {
+    const reads = items.some(({ id }) => id !== null && !knownOf(id))
+    return element('p.rf-quiet', {}, t(reads ? 'details.loading' : 'loop.no_judges'))
+  }
   const head = items.map((item, index) =>
     element(
       'th',

@@ -32,8 +32,9 @@ import { showSelected } from './strip.mjs'
 /** What is drawn in one go, in ms: the page stays smooth with hundreds of panels. */
 const SLICE_MS = 12
 const SECOND_MS = 1000
-/** Zoomed out further than this, a panel says its outcome and nothing else. */
-const FAR = 0.42
+/** Zoomed out further than this, a panel says its outcome and nothing else; than that, a badge in the title says it. */
+const FAR = 0.55
+const TINY = 0.3
 const ZOOMED_MS = 120
 const COLOURS = {
   passed: '#0b6b31',
@@ -90,7 +91,7 @@ export const adoptHost = (host) => addBadge(host, () => worstInside(host))
 
 /** Whether a panel can be read where it is now. @param {GraphNode} node */
 const isLegible = ({ flags }) =>
-  !flags?.collapsed && (drawsElements() || app.canvas.ds.scale >= FAR)
+  !flags?.collapsed && (drawsElements() || app.canvas.ds.scale >= TINY)
 
 /** @param {Panel} panel */
 function forget(panel) {

@@ -55,20 +55,16 @@ export function outcomeOf({ state }) {
 export function panelView(given, acts) {
   const content = contentOf(given.state)
   const outcome = outcomeOf(given)
-  const head = [
-    pill(outcome, titleOf(given, content)),
-    scoreOf(given, content),
-    chips(given, content).map((each) => element('span.rf-chip', {}, each))
-  ]
-  if (given.size === 'line') {
-    return [
-      element('div.rf-head', {}, head, lineOf(given, content), actionOf(given, content, acts))
-    ]
-  }
+  const head = [pill(outcome, titleOf(given, content)), scoreOf(given, content)]
+  const about = chips(given, content).map((each) => element('span.rf-chip', { title: each }, each))
+  const action = actionOf(given, content, acts)
+  if (given.size === 'line')
+    return [element('div.rf-head', {}, head, about, lineOf(given, content), action)]
   const least = given.state?.min_score ?? 0
+  const reached = meter(given.state?.phase === 'done' ? content.sum.score : null, least)
   return [
-    element('div.rf-head', {}, head, element('span.rf-space'), actionOf(given, content, acts)),
-    meter(given.state?.phase === 'done' ? content.sum.score : null, least),
+    element('div.rf-head', {}, head, element('span.rf-space'), action),
+    element('div.rf-bar-row', {}, reached, about),
     middle(given, content, acts),
     foot(given, content, acts)
   ]
@@ -97,31 +93,29 @@ function titleOf({ state }, { sum, verdicts }) {
 }
 
 /** @param {Given} given @param {Content} content */
-function scoreOf({ state, size }, { sum, verdicts }) {
+function scoreOf({ state }, { sum }) {
   if (state?.phase !== 'done' || sum.score === null) return null
-  const lowest = verdicts.length > 1 && size === 'whole'
-  return element(
-    'span.rf-score',
-    { 'data-outcome': sum.outcome },
-    score(sum.score),
-    lowest && element('small', {}, ` ${t('panel.lowest', { all: verdicts.length })}`)
-  )
+  return element('span.rf-score', { 'data-outcome': sum.outcome }, score(sum.score))
 }
 
 /** @param {Given} given @param {Content} content */
-function chips({ state, outdated, picked, size, now }, { sum, loop }) {
+function chips({ state, outdated, picked, size, now }, { sum, loop, verdicts }) {
   if (state?.phase !== 'done') return []
   const known = ['local', 'preflight', 'model', 'person'].includes(sum.judge)
   const local = sum.judge === 'local' && size === 'line'
   const judge = local ? t('panel.local_line') : t(`panel.${sum.judge}`)
   const earlier = size === 'whole' && now - state.at * 1000 > EARLIER_MS
+  const lowest = size === 'whole' && verdicts.length > 1 && sum.score !== null
   return [
     outdated && t('panel.outdated'),
+    lowest && t('panel.lowest', { all: verdicts.length }),
     sum.practice && t('panel.practice'),
     known && judge,
     picked && loop?.winner.images.includes(picked) && t('panel.yours'),
     earlier && ago(state.at * 1000, now)
-  ].filter(Boolean)
+  ]
+    .filter(Boolean)
+    .slice(0, size === 'line' ? 1 : undefined)
 }
 
 /** @param {Given} given @param {Content} content @param {Acts} acts */

@@ -224,7 +224,7 @@ export async function pictures(editor, { workflow, ids, runs, path, ratio }) {
     return { x: box.left + bar[0], y: box.top + bar[1], width: width * scale, height: height * scale }
   }, [ids, ratio])
   await editor.page.waitForFunction((wanted) => wanted.map((id) => window.app.graph.getNodeById(id)).every((node) => {
-    return !window.app.nodeOutputs?.[node.id]?.images?.length || node.imgs?.every((each) => each.complete)
+    return node.hideOutputImages || !window.app.nodeOutputs?.[node.id]?.images?.length || node.imgs?.every((each) => each.complete)
   }), ids)
   await editor.frames(10)
   await editor.page.waitForFunction(() => [...document.querySelectorAll('.rf-strip img')].every((each) => each.complete))

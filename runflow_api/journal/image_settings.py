@@ -24,10 +24,10 @@ class Lora:
 
 
 @dataclass(frozen=True)
-class MadeWith:
+class ImageSettings:
     """The settings that made an image. ``None`` is *unknown*; ``loras`` () is known to be none.
 
-    ``width`` and ``height`` in pixels, ``seed`` 0 to 2⁶⁴ - 1.
+    ``width`` and ``height`` in pixels, ``seed`` 0 to 2**64 - 1.
     """
 
     checkpoint: str | None = None
@@ -51,22 +51,22 @@ class MadeWith:
         return f"{self.width}x{self.height}" if self.width and self.height else None
 
 
-UNKNOWN = MadeWith()
+UNKNOWN = ImageSettings()
 
 
-def agreed(found: Sequence[MadeWith]) -> MadeWith:
+def agreed(found: Sequence[ImageSettings]) -> ImageSettings:
     """What all of these say; what they disagree about is unknown."""
     if not found:
         return UNKNOWN
     common = {}
-    for each in fields(MadeWith):
+    for each in fields(ImageSettings):
         values = {getattr(one, each.name) for one in found}
         common[each.name] = values.pop() if len(values) == 1 else None
-    return MadeWith(**common)
+    return ImageSettings(**common)
 
 
 @dataclass(frozen=True)
-class Asked:
+class VerdictContext:
     """Who is asked what about an image, and what made it.
 
     ``judge`` is runflow, model, local, person or preflight, ``judge_name`` the name of a model. Two verdicts with the
@@ -77,4 +77,4 @@ class Asked:
     judge_name: str = ""
     task: str = ""
     instructions: str = ""
-    made_with: MadeWith = UNKNOWN
+    image_settings: ImageSettings = UNKNOWN

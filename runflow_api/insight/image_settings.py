@@ -7,13 +7,16 @@ and never a guess.
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from ..journal.made_with import UNKNOWN, MadeWith, agreed
+from PIL import Image
+
+from ..journal.image_settings import UNKNOWN, ImageSettings, agreed
 from .known_nodes import ComputedTextError
 from .known_settings import (
     FIELDS,
@@ -25,15 +28,25 @@ from .known_settings import (
     SCHEDULE_CHANGERS,
     SCHEDULE_NODES,
 )
-from .model_settings import Models
-from .saved_prompt import MAX_NODES, Graph, Link, Node, UntoldError, is_graph, link_of
+from .model_settings import Models, tagged
+from .saved_prompt import (
+    MAX_NODES,
+    Graph,
+    Link,
+    Node,
+    UntoldError,
+    is_graph,
+    link_of,
+    saved_texts,
+    without_label,
+)
 from .values import Values
 
 MAX_DEPTH = 200
 SEEDS = 2**64
 
 
-def of_graph(graph: Any, image: Link | None = None, *, is_running: bool = False) -> MadeWith:
+def of_graph(graph: Any, image: Link | None = None, *, is_running: bool = False) -> ImageSettings:
     """The settings of the image that a link gives; without a link, what all images agree about that are saved.
 
     ``graph`` is a prompt in the API's form and may hold anything; ``is_running`` if it is the one that runs now, in
@@ -49,6 +62,53 @@ def of_graph(graph: Any, image: Link | None = None, *, is_running: bool = False)
         return UNKNOWN
 
 
+def of_image(image: Image.Image) -> ImageSettings:
+    """The settings in a file's metadata: ComfyUI's graph, or the text of A1111 and its relatives."""
+    for text in saved_texts(image):
+        found = _of_text(without_label(text))
+        if found != UNKNOWN:
+            return found
+    return UNKNOWN
+
+
+def _of_text(text: str) -> ImageSettings:
+    if text.lstrip().startswith("{"):
+        try:
+            saved = json.loads(text)
+        except (ValueError, RecursionError):
+            return UNKNOWN
+        inner = saved.get("prompt")
+        return of_graph(inner if is_graph(inner) else saved)
+    lines = [line for line in text.splitlines() if line.startswith("Steps: ")]
+    return _of_parameters(text, lines[-1]) if lines else UNKNOWN
+
+
+def _of_parameters(text: str, line: str) -> ImageSettings:
+    """The last line of A1111's text, such as "Steps: 20, Sampler: Euler a, CFG scale: 7, Seed: 1, Size: 512x768"."""
+    said = dict(re.findall(r"([A-Z][A-Za-z ]*): ([^,]+)(?:, |$)", line))
+    size = re.fullmatch(r"(\d{1,6})x(\d{1,6})", said.get("Size", "").strip())
+    prompt = re.split(r"^(?:Negative prompt:|Steps: )", text, maxsplit=1, flags=re.MULTILINE)[0].strip()
+    return ImageSettings(
+        checkpoint=_text(said.get("Model")),
+        loras=tagged(prompt),
+        sampler=_text(said.get("Sampler")),
+        scheduler=_text(said.get("Schedule type")),
+        steps=_whole(_parsed(said.get("Steps"))),
+        cfg=_number(_parsed(said.get("CFG scale"))),
+        width=int(size[1]) if size else None,
+        height=int(size[2]) if size else None,
+        seed=_whole(_parsed(said.get("Seed"))),
+        prompt=prompt or None,
+    )
+
+
+def _parsed(text: str | None) -> int | float | None:
+    try:
+        return None if text is None else int(text[:20]) if text.strip().isdecimal() else float(text)
+    except ValueError:
+        return None
+
+
 class _Walk:
     def __init__(self, nodes: Mapping[str, Node], is_running: bool) -> None:
         self._nodes = nodes
@@ -58,14 +118,14 @@ class _Walk:
 
     # --- from the image to the sampler ----------------------------------------------------------------
 
-    def saved(self) -> list[MadeWith]:
+    def saved(self) -> list[ImageSettings]:
         """What made each image that ends in the graph: those that are saved, otherwise those that nothing takes."""
         taken = {link[0] for name in self._nodes for link in self._values.links(name)}
         ends = [name for name in self._nodes if name not in taken and self._image_links(name)]
         saving = [name for name in ends if "Save" in self._values.kind(name)]
         return [found for name in saving or ends for link in self._image_links(name) for found in self.images(link)]
 
-    def images(self, link: Link, depth: int = 0, *, keeps_size: bool = True) -> list[MadeWith]:
+    def images(self, link: Link, depth: int = 0, *, keeps_size: bool = True) -> list[ImageSettings]:
         """The settings of every sampler that an image comes from directly; none of what was only loaded.
 
         Raises ``UntoldError`` if a way leads into a node that cannot be followed.
@@ -74,8 +134,8 @@ class _Walk:
         if depth > MAX_DEPTH or name not in self._nodes:
             raise UntoldError("the graph does not tell where the image comes from")
         if self._is_sampler(name):
-            made_with = self._sampled(name, depth)
-            return [made_with if keeps_size else replace(made_with, width=None, height=None)]
+            image_settings = self._sampled(name, depth)
+            return [image_settings if keeps_size else replace(image_settings, width=None, height=None)]
         kind = self._values.kind(name)
         ways = self._ways(link)
         if not ways:
@@ -121,14 +181,14 @@ class _Walk:
 
     # --- what the sampler says --------------------------------------------------------------------------
 
-    def _sampled(self, name: str, depth: int) -> MadeWith:
+    def _sampled(self, name: str, depth: int) -> ImageSettings:
         inputs = self._values.inputs(name)
         guider = link_of(inputs.get("guider"))
         source = guider[0] if guider and guider[0] in self._nodes else name
         checkpoint, loras = self._models.of_sampler(source)
         steps, scheduler = self._schedule(name)
         size = self._size(name)
-        return MadeWith(
+        return ImageSettings(
             checkpoint=checkpoint,
             loras=loras,
             sampler=self._sampler(name),
