@@ -24,6 +24,7 @@ PARTS = {
     "encoding": "From a tensor to a data URI",
     "memory": "Peak extra memory",
     "waiting": "From ready at the server to in the graph",
+    "first_request": "From Run to the first request",
     "batches": "Batches",
     "command_line": "A folder from the command line",
     "beside": "Beside a synchronous sampler",

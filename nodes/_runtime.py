@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -21,6 +22,7 @@ from server import PromptServer
 
 from ..runflow_api import background, images
 from ..runflow_api.errors import BudgetError, ConfigurationError, RunflowError
+from ..runflow_api.evaluation import polling
 from ..runflow_api.evaluation.question import JudgeChoice, Options, Question
 from ..runflow_api.evaluation.verdict import RUNFLOW, BatchVerdict, Policy, Subject, not_judged
 from ..runflow_api.settings import config
@@ -29,12 +31,11 @@ from ._unjudged import save_unjudged
 
 if TYPE_CHECKING:
     from ..runflow_api.evaluation.job import Person
+    from ..runflow_api.journal.image_settings import ImageSettings
     from ..runflow_api.model_judge.judge import VisionModel
 
 LOOK_FOR_CANCEL_S = 0.1
 THUMBNAILS_WITHIN_S = 2.0
-TYPICAL_EVALUATION_S = 15.0
-"""Only shapes the bar: half-way after so many seconds, never full before the verdict."""
 BAR_STEPS = 1000
 
 log = logging.getLogger("runflow_evaluate")
@@ -88,9 +89,12 @@ async def judge(
     broken_limit: BudgetError | None = None,
     model: VisionModel | None = None,
     person: Person | None = None,
+    image_settings: ImageSettings | None = None,
     waiting: Waiting | None = None,
 ) -> BatchVerdict:
     """Judge an IMAGE batch for ``node``, with progress on it; whatever stops saves the images first.
+
+    ``image_settings`` are the settings that made the images.
 
     ``broken_limit``: the batch is one value of a list that is not paid for, because a limit refuses it as a whole.
     ``waiting`` is told how it waits, as ``_shown.Panel.waiting`` takes it, from any thread.
@@ -99,9 +103,12 @@ async def judge(
 
     pictures = _image_batch.pictures(batch)
     show = NodeProgress(node.hidden.unique_id, waiting)
-    keeping = _keep_thumbnails(pictures)
+    keeping = _keep_thumbnails(pictures, show.submitted)
     try:
         job = Job(pictures, question, judge, policy, options, running_prompt(), model=model, person=person)
+        job = replace(job, image_settings=image_settings) if image_settings else job
+        if evaluator().resolve(judge, has_model=model is not None) != RUNFLOW:
+            show.submitted.set()
         verdict: BatchVerdict
         if broken_limit is None:
             verdict = await run_cancellable(evaluator().evaluate(job, show.progress), show)
@@ -117,6 +124,8 @@ async def judge(
         unjudged = [picture for index, picture in enumerate(pictures) if index not in show.judged]
         background.call(save_unjudged, unjudged, node)
         raise
+    finally:
+        show.submitted.set()
     show.text(verdict.summary)
     if keeping is not None:  # the panel asks for them as soon as it has the verdict
         await asyncio.wait({asyncio.wrap_future(keeping)}, timeout=THUMBNAILS_WITHIN_S)
@@ -138,12 +147,12 @@ def running_prompt() -> str:
     return running.prompt_id if running is not None else ""
 
 
-def _keep_thumbnails(pictures: Sequence[images.Picture]) -> Future[None] | None:
+def _keep_thumbnails(pictures: Sequence[images.Picture], start: threading.Event) -> Future[None] | None:
     try:
         wanted = settings().keep_thumbnails
     except ConfigurationError:
         return None  # the evaluator says what is wrong with the configuration
-    return background.call(_thumbnails.keep, private_directory(), pictures) if wanted else None
+    return background.call(_thumbnails.keep, private_directory(), pictures, start) if wanted else None
 
 
 async def run_cancellable(work: Coroutine[Any, Any, T], show: NodeProgress) -> T:
@@ -179,6 +188,9 @@ class NodeProgress:
         self._started = self._shown = time.monotonic()
         self._bar = comfy.utils.ProgressBar(BAR_STEPS, node_id)
         self.judged: set[int] = set()
+        self._expected: polling.Window | None = None
+        self.submitted = threading.Event()
+        """Set as soon as an image is with Runflow, or when all has ended: what is not urgent takes no time before."""
 
     def text(self, text: str) -> None:
         if self._node_id is not None:
@@ -186,7 +198,9 @@ class NodeProgress:
 
     def progress(self, progress: Any) -> None:
         """The evaluator's report, from the background loop: also while a sampler blocks the prompt's loop."""
-        self.judged = progress.judged
+        self.judged, self._expected = progress.judged, progress.expected
+        if progress.past_submission_count:
+            self.submitted.set()
         self.text(progress.text)
         if self._waiting is not None:
             code = "submitting" if progress.past_submission_count < progress.total else progress.phase
@@ -197,4 +211,4 @@ class NodeProgress:
         now = time.monotonic()
         if now - self._shown >= 1.0:
             self._shown, elapsed = now, now - self._started
-            self._bar.update_absolute(round(BAR_STEPS * elapsed / (elapsed + TYPICAL_EVALUATION_S)))
+            self._bar.update_absolute(round(BAR_STEPS * polling.share_done(elapsed, self._expected)))

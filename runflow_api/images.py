@@ -58,15 +58,17 @@ class Picture:
     def __init__(self, array: npt.NDArray[Any]) -> None:
         self.array = array
         self._making = threading.Lock()
-        self._pixels: PixelImage | None = None
+        self._made: tuple[PixelImage, bool] | None = None
         self._hash = ""
 
     @property
     def pixels(self) -> PixelImage:
-        with self._making:
-            if self._pixels is None:
-                self._pixels = to_pixels(self.array)
-            return self._pixels
+        return self._make()[0]
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether every value is a number."""
+        return self._make()[1]
 
     @property
     def hash(self) -> str:
@@ -74,6 +76,18 @@ class Picture:
         with self._making:
             self._hash = self._hash or pixel_hash(pixels)
             return self._hash
+
+    def forget(self) -> None:
+        """Let go of the pixels of an image that has been sent; its hash is kept."""
+        assert self._hash
+        with self._making:
+            self.array, self._made = np.zeros((1, 1, 3), np.uint8), None
+
+    def _make(self) -> tuple[PixelImage, bool]:
+        with self._making:
+            if self._made is None:
+                self._made = _convert(self.array)
+            return self._made
 
 
 def check_image(image: npt.NDArray[Any], field: str = "image") -> None:
@@ -89,29 +103,28 @@ def check_image(image: npt.NDArray[Any], field: str = "image") -> None:
         raise InvalidInputError(field, f"holds {image.dtype}; an image contains floats from 0 to 1, or uint8.")
 
 
-def is_finite(image: npt.NDArray[Any]) -> bool:
-    """Whether every value is a number. A sum meets every NaN and infinity in one pass, without a copy."""
-    if image.dtype == np.uint8:
-        return True
-    with np.errstate(all="ignore"):
-        total = float(image.sum(dtype=np.float64))
-    return bool(np.isfinite(total)) or bool(np.isfinite(image).all())
-
-
 def to_pixels(image: npt.NDArray[Any]) -> PixelImage:
     """Float (H, W, C), 0 to 1, to uint8 exactly as SaveImage does it; uint8 passes through.
 
     Source: ComfyUI ``nodes.py``, ``SaveImage.save_images``.
     """
+    return _convert(image)[0]
+
+
+def _convert(image: npt.NDArray[Any]) -> tuple[PixelImage, bool]:
+    """The uint8 pixels, and whether every value was a number: a sum meets every NaN and infinity along the way."""
     if image.dtype == np.uint8:
-        return image
-    pixels = np.empty(image.shape, np.uint8)
+        return image, True
+    pixels, total = np.empty(image.shape, np.uint8), 0.0
+    summed = np.promote_types(image.dtype, np.float32)
     with np.errstate(invalid="ignore", over="ignore"):  # what is not a number is refused or judged elsewhere
         for top in range(0, image.shape[0], ROWS_AT_ONCE):
             rows = image[top : top + ROWS_AT_ONCE] * image.dtype.type(255)
+            total += float(rows.sum(dtype=summed))
             np.clip(rows, 0, 255, out=rows)
             pixels[top : top + ROWS_AT_ONCE] = rows
-    return pixels
+        is_finite = bool(np.isfinite(total)) or bool(np.isfinite(image).all())  # large numbers have an infinite sum
+    return pixels, is_finite
 
 
 def to_pil(pixels: PixelImage) -> Image.Image:

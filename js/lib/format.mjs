@@ -44,9 +44,10 @@ const UNITS = [
 
 /**
  * Who judged, in words; a model by its name and where it is. "" where nobody knows the judge.
- * @param {{judge?: string, judged_by?: string}} item `judged_by` as Python says it: "NAME on this machine", "NAME at HOST"
+ * @param {{judge?: string, judged_by?: string, practice?: boolean}} item `judged_by` as Python says it: "NAME on this machine", "NAME at HOST"
  */
-export function judgedBy({ judge = '', judged_by: who = '' }) {
+export function judgedBy({ judge = '', judged_by: who = '', practice = false }) {
+  if (practice) return t('judge.practice')
   const [, name, host] = /^(.+?)(?: on this machine| at (\S+))$/.exec(who) ?? []
   if (judge === 'model' && host) return t('judge.model_at', { name, host })
   if (judge === 'model' && name) return t('judge.model_named', { name })

@@ -15,10 +15,10 @@ from typing import Any, TypeVar
 from ...runflow_api import background
 from ...runflow_api.api.transport import Deadline
 from ...runflow_api.errors import ApiError, InvalidInputError, NetworkError, RunflowError
-from ...runflow_api.evaluation.question import RATINGS, Rating
+from ...runflow_api.evaluation.question import RATINGS, Rating, resolve
 from ...runflow_api.evaluation.verdict import Policy
 from ...runflow_api.settings import config, key_file, user_settings
-from .. import _thumbnails
+from .. import _prompt_price, _thumbnails
 from .guards import THIS_MACHINE_ONLY, Refused
 
 MAX_QUERY = 200
@@ -68,7 +68,7 @@ class Handlers:
         """What a panel says before Run: who would judge, and what it would cost."""
         current = self.settings()
         return {
-            "judge": "runflow" if current.api_key else "model" if current.model_url else "local",
+            "judge": resolve("auto", current),
             "prices": await in_thread(self._known_prices) if current.api_key else {},
             "limit": current.max_evaluations_per_prompt,
             "usual": await in_thread(self._usual_seconds) if current.api_key else None,
@@ -265,6 +265,14 @@ class Handlers:
             balance = {}
             log.info("The balance could not be read: %s", error)
         return {"account": _name_of(account), "balance": _balance_of(balance)}
+
+    async def price(self, params: Json, visitor: Visitor) -> Json:
+        """What queueing ``prompt`` (API format) would spend, and why it would not run; nothing is queued."""
+        from ...runflow_api.prompt.reading import check_prompt
+
+        prompt = dict(check_prompt(params.get("prompt")))
+        found = await in_thread(_prompt_price.price, prompt, *await _prompt_price.check(prompt))
+        return found.to_json()
 
     def thumbnail(self, name: str, large: bool = False) -> Path | None:
         return _thumbnails.find(self.directory(), name, large)

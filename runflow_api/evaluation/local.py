@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Any
+
+import numpy.typing as npt
 
 from ..images import Picture
 from ..settings.config import Config
@@ -17,9 +20,10 @@ def judge_locally(item: BatchItem, config: Config) -> Verdict:
 
     assert isinstance(item.image, Picture)  # addresses are refused by validate
     batch = item.batch
-    references = [each.pixels for each in batch.job.question.references if each.pixels is not None]
+    pictures = [each.picture for each in batch.job.question.references]
+    references = [picture.pixels for picture in pictures if picture is not None]
     evaluation = local_judge.judge(
-        item.image.array,
+        _judged(item.image),
         references=references,
         prompt=item.subject.prompt,
         instructions=batch.job.question.evaluation_instructions,
@@ -41,10 +45,10 @@ def preflight(item: BatchItem, config: Config) -> Verdict | None:
     if isinstance(image, ImageUrl):
         return None
     if job.options.preflight == "off":
-        require_finite(image.array, job.name_of(item.index))
+        require_finite(image, job.name_of(item.index))
         return None
     evaluation = local_judge.judge(
-        image.array,
+        _judged(image),
         checks=job.options.preflight,
         prompt=item.subject.prompt,
         strictness=config.local_strictness,
@@ -54,3 +58,8 @@ def preflight(item: BatchItem, config: Config) -> Verdict | None:
         return None
     evaluation = evaluation.model_copy(update={"weighted_pass_rate": 0.0, "cost": Decimal(0)})
     return from_evaluation(evaluation, Policy(), item.subject, judge=PREFLIGHT, seconds=item.batch.seconds)
+
+
+def _judged(picture: Picture) -> npt.NDArray[Any]:
+    """Its pixels, which are made already; values that are not numbers can be seen only in what was given."""
+    return picture.pixels if picture.is_finite else picture.array

@@ -116,16 +116,24 @@ class Question:
             _check_reference(f"references[{number}]", reference)
 
     def prepared(self) -> Question:
-        """The same with references whose pixels are hashed, for one job: whoever gave them may change them later."""
+        """The same with references whose pixels are hashed, for one job: whoever gave them may change them later.
+
+        Raises ``InvalidInputError`` for values that are not numbers.
+        """
         references = tuple(replace(reference) for reference in self.references)
-        for reference in references:
+        for number, reference in enumerate(references, 1):
+            if reference.picture is not None:
+                require_finite(reference.picture, f"references[{number}]")
             reference.hash_fields()
         return replace(self, references=references)
 
 
 @dataclass(frozen=True)
 class Options:
-    """What is sent beside the question, and how. ``timeout_s`` in seconds."""
+    """What is sent beside the question, and how. ``timeout_s`` in seconds.
+
+    Without ``wait`` it is submitted, and what has not ended by then is *unknown*: whoever asks again reads it.
+    """
 
     input_attributes: str = ""
     run_id: str = ""
@@ -136,6 +144,7 @@ class Options:
     reuse: bool = True
     upload: Upload = "auto"
     preflight: Preflight = "broken"
+    wait: bool = True
 
     def check(self, config: Config) -> None:
         """Raise ``InvalidInputError`` for the first that breaks a limit."""
@@ -304,8 +313,6 @@ def _check_reference(name: str, reference: Reference) -> None:
         raise InvalidInputError(name, "needs either an image or a URL.")
     if reference.pixels is not None:
         images.check_image(reference.pixels, name)
-        if not images.is_finite(reference.pixels):
-            raise InvalidInputError(name, "contains values that are not numbers (NaN or infinity).")
     else:
         check_image_url(f"{name}.url", reference.url)
 
@@ -350,8 +357,9 @@ def _quoted(text: str, longest: int = 60) -> str:
     return f"“{text[:longest]}…”" if len(text) > longest else f"“{text}”"
 
 
-def require_finite(image: npt.NDArray[Any], field: str) -> None:
+def require_finite(picture: Picture, field: str) -> None:
     """Refuse an image with values that are not numbers: there is no telling what would be judged."""
-    if not images.is_finite(image):
+    if not picture.is_finite:
+        image = picture.array
         bad = int(image.size - np.isfinite(image).sum())
         raise InvalidInputError(field, f"{bad} of {image.size} values are not numbers (NaN or infinity).")

@@ -1,8 +1,8 @@
 """The immutable verdict of one image, effective of the person's rules, and what a batch of them says.
 
-A verdict is *passed*, *failed* or *unknown* (not judged). ``passed`` is what a workflow acts on: Runflow's
-``overall_passed`` and, if a minimum is set, a score that reaches it. A null verdict never passes. What
-nobody judged passes only if the person said so (``if_not_judged``), and stays *unknown* all the same.
+A verdict is *passed*, *failed* or *unknown* (not judged). ``passed`` is what a workflow acts on: ``overall_passed``
+and, if a minimum is set, a score that reaches it. A null verdict never passes. What nobody judged passes only if the
+person said so (``if_not_judged``), and stays *unknown* all the same.
 """
 
 from __future__ import annotations
@@ -11,10 +11,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import Enum
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ..api.models import Evaluation, EvaluationStatus, JudgeIssue, JudgeOpinion
 from ..errors import InvalidInputError, RunflowError
+
+if TYPE_CHECKING:
+    from .comparison import AttemptLines
 
 
 class Outcome(str, Enum):
@@ -29,6 +32,8 @@ class Outcome(str, Enum):
 
 PASSED, FAILED, UNKNOWN = Outcome.PASSED, Outcome.FAILED, Outcome.UNKNOWN
 RUNFLOW, LOCAL, PREFLIGHT, OFF, MODEL, PERSON = "runflow", "local", "preflight", "off", "model", "person"
+SEE_CONTENT = (PERSON, RUNFLOW, MODEL)
+"""Judges that know what an image shows, the one who is believed most first; the others measure pixels."""
 IfNotJudged = Literal["stop", "fail", "pass", "ask"]
 IF_NOT_JUDGED: tuple[IfNotJudged, ...] = get_args(IfNotJudged)
 WITHOUT_A_PERSON = IF_NOT_JUDGED[:3]
@@ -122,6 +127,11 @@ class Verdict:
         return _judged_by(self.evaluation, self.judge)
 
     @property
+    def defects(self) -> tuple[str, ...]:
+        """What the judges found wrong with the image: ``issues`` without what the person's own rules say."""
+        return _distinct(_issue_lines(self.evaluation))
+
+    @property
     def is_practice(self) -> bool:
         """Whether the pack's own sandbox answered: it checks pixels, and nothing was paid."""
         return bool((self.evaluation.model_extra or {}).get("sandbox"))
@@ -139,6 +149,7 @@ class Verdict:
             "notes": list(self.notes),
             "strengths": list(self.evaluation.top_strengths),
             "judged_by": self.judged_by,
+            "practice": self.is_practice,
             "judges": [_check(judge) for judge in self.evaluation.judges] if self.judge != RUNFLOW else [],
             "improved_prompt": self.improved_prompt,
             "improved": self.improved_prompt != self.subject.prompt,
@@ -151,9 +162,10 @@ class Verdict:
 
 @dataclass(frozen=True)
 class BatchVerdict:
-    """The verdicts of a batch, one per image and in their order. Never empty."""
+    """The verdicts of a batch, one per image and in order. Never empty. ``attempts``: all of the loop before it."""
 
     verdicts: tuple[Verdict, ...]
+    attempts: tuple[AttemptLines, ...] = ()
 
     @property
     def min_score(self) -> float:
@@ -175,7 +187,7 @@ class BatchVerdict:
 
     @property
     def ranked(self) -> tuple[int, ...]:
-        """The positions from best to worst: what passed, then what was judged, then by score; equals in order."""
+        """The positions from best to worst: what passed, then what was judged, then by judge, then by score."""
         return tuple(sorted(range(len(self.verdicts)), key=lambda index: _rank(self.verdicts[index])))
 
     @property
@@ -237,8 +249,13 @@ class BatchVerdict:
         return " · ".join([", ".join(counts), f"lowest {self.score:.2f}", *paid, *notes])
 
 
-def _rank(verdict: Verdict) -> tuple[bool, bool, float]:
-    return not verdict.passed, verdict.outcome == UNKNOWN, -verdict.score
+def _rank(verdict: Verdict) -> tuple[bool, bool, int, float]:
+    return not verdict.passed, verdict.outcome == UNKNOWN, order_of_judge(verdict.judge), -verdict.score
+
+
+def order_of_judge(judge: str) -> int:
+    """0 for the judge who is believed most, whose scores are not compared with those of others."""
+    return SEE_CONTENT.index(judge) if judge in SEE_CONTENT else len(SEE_CONTENT)
 
 
 def from_evaluation(
@@ -435,7 +452,5 @@ def _check(judge: JudgeOpinion) -> dict[str, Any]:
 def _time_and_cost(seconds: float, cost: Decimal | None, reused: bool) -> Sequence[str]:
     if reused:
         return ["reused, nothing paid"]
-    return [
-        f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s",
-        *([f"{credits_text(cost)} credits"] if cost is not None else []),
-    ]
+    time = f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+    return [time, *([f"{credits_text(cost)} credits"] if cost is not None else [])]

@@ -86,13 +86,14 @@ def test_the_hash_is_of_the_pixels_and_their_shape_not_of_an_encoding() -> None:
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_one_value_that_is_no_number_is_seen(bad: float) -> None:
     image = picture()
-    assert images.is_finite(image)
+    assert images.Picture(image).is_finite
     image[5, 7, 1] = bad
-    assert not images.is_finite(image)
+    assert not images.Picture(image).is_finite
 
 
 def test_huge_but_finite_values_are_finite() -> None:
-    assert images.is_finite(np.full((64, 64, 3), np.finfo(np.float64).max))
+    for kind in (np.float16, np.float32, np.float64):
+        assert images.Picture(np.full((64, 64, 3), np.finfo(kind).max)).is_finite
 
 
 @pytest.mark.parametrize("shape", [(4, 4), (4, 4, 2), (4, 4, 5), (0, 4, 3), (4, 0, 3), (1, 4, 4, 3)])

@@ -29,6 +29,7 @@ BASE = "https://api.runflow.io"
 def check_both(question: Question, options: Options, settings: config.Config) -> None:
     """Off asks for no key, so that only the question and the options can be refused."""
     validate(Job([picture(0, 16, 16)], question, "off", options=options), settings)
+    question.prepared()
 
 
 def refused(question: Question | None = None, options: Options | None = None) -> InvalidInputError:

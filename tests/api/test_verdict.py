@@ -10,10 +10,13 @@ from runflow_api.evaluation.verdict import (
     FAILED,
     LOCAL,
     LOCAL_PASSED,
+    MODEL,
     MOST_ISSUE_CHARACTERS,
     NO_SCORE,
     NO_VERDICT,
     PASSED,
+    PERSON,
+    PREFLIGHT,
     RUNFLOW,
     UNKNOWN,
     BatchVerdict,
@@ -205,3 +208,20 @@ def test_one_endless_issue_is_cut() -> None:
     got = BatchVerdict((verdict(overall_passed=False, top_issues=["x" * 30_000, "six fingers"]),))
     assert len(got.issues) < MOST_ISSUE_CHARACTERS
     assert got.issues.endswith("six fingers")
+
+
+def test_scores_of_different_judges_do_not_compare() -> None:
+    """Noise has 0.83 of the local judge: what Runflow or a person has passed goes first, whatever its score."""
+    batch = BatchVerdict(
+        (
+            verdict(judge=LOCAL, weighted_pass_rate=0.99),
+            verdict(judge=RUNFLOW, weighted_pass_rate=0.60),
+            verdict(judge=MODEL, weighted_pass_rate=1.0),
+            verdict(judge=PERSON, weighted_pass_rate=None),
+            verdict(judge=RUNFLOW, weighted_pass_rate=0.70),
+            verdict(judge=RUNFLOW, weighted_pass_rate=1.0, overall_passed=False),
+            verdict(judge=PREFLIGHT, weighted_pass_rate=0.0, overall_passed=False),
+            not_judged(EvaluationTimeoutError("late", evaluation_ids=[]), Policy(0.0, "fail"), SUBJECT, judge=RUNFLOW),
+        )
+    )
+    assert batch.ranked == (3, 4, 1, 2, 0, 5, 6, 7)

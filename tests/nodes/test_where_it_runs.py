@@ -7,21 +7,53 @@ import json
 import shutil
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.evaluators import judge, make_evaluator
+from support.pictures import picture
 from support.process import free_port
 from support.server import ComfyUI
 
+from runflow_api.evaluation.question import Options
+from runflow_api.sandbox.app import Sandbox
+
 NGINX = shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/bin:/opt/homebrew/bin")
 HOSTS = "my.box, *.proxy.example"
+COLLECTED_WITHIN_S = 60
+"""It takes a moment; only a collector that does nothing takes so long."""
 
 
 @pytest.fixture(scope="module")
-def server(comfyui_factory: Callable[..., ComfyUI]) -> ComfyUI:
-    return comfyui_factory(env={"RUNFLOW_WEB_HOSTS": HOSTS}, args=("--listen", "0.0.0.0"))
+def sandbox() -> Iterator[Sandbox]:
+    with Sandbox(latency=0.0) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def server(
+    comfyui_factory: Callable[..., ComfyUI], sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory
+) -> ComfyUI:
+    """What was submitted before it started is to be collected."""
+    base = tmp_path_factory.mktemp("comfyui")
+    private = base / "user" / "__runflow_evaluate"
+    private.mkdir(parents=True)
+    (private / "config.json").write_text('{"collect_at_start": true}')
+    evaluator = make_evaluator(sandbox, private)
+    judge(evaluator, picture(90), options=Options(wait=False))
+    evaluator.close()
+    env = {"RUNFLOW_WEB_HOSTS": HOSTS, "RUNFLOW_BASE_URL": sandbox.url, "RUNFLOW_API_KEY": sandbox.api_key}
+    return comfyui_factory(base=base, env=env, args=("--listen", "0.0.0.0"))
+
+
+def test_what_was_under_way_is_collected_when_comfyui_starts(server: ComfyUI, sandbox: Sandbox) -> None:
+    give_up = time.monotonic() + COLLECTED_WITHIN_S
+    while (row := server.request("GET", "/runflow-evaluate/history")["rows"][0])["outcome"] == "open":
+        assert time.monotonic() < give_up, server.tail()
+        time.sleep(0.1)
+    assert (row["outcome"], len(sandbox.bills), len(sandbox.evaluations)) == ("passed", 1, 1)
 
 
 def ask(port: int, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any]:
@@ -115,27 +147,27 @@ def test_a_visitor_of_a_proxy_that_says_nothing_but_its_name_is_not_this_machine
     ],
 )
 def test_behind_nginx(server: ComfyUI, tmp_path: Path, lines: str, status: int, code: str | None) -> None:
-    port = free_port()
-    config = tmp_path / "nginx.conf"
-    config.write_text(
-        f"pid {tmp_path}/pid; error_log {tmp_path}/error; daemon off; master_process off; events {{}}\n"
-        f"http {{ access_log off; client_body_temp_path {tmp_path}/body; proxy_temp_path {tmp_path}/proxy;\n"
-        f"fastcgi_temp_path {tmp_path}/f; uwsgi_temp_path {tmp_path}/u; scgi_temp_path {tmp_path}/s;\n"
-        f"server {{ listen 127.0.0.1:{port};\n"
-        f"location / {{ proxy_pass http://127.0.0.1:{server.port}; {lines} }} }} }}\n"
-    )
-    assert NGINX is not None
-    nginx = subprocess.Popen([NGINX, "-c", str(config), "-p", str(tmp_path)])
-    try:
+    with free_port() as port:
+        config = tmp_path / "nginx.conf"
+        config.write_text(
+            f"pid {tmp_path}/pid; error_log {tmp_path}/error; daemon off; master_process off; events {{}}\n"
+            f"http {{ access_log off; client_body_temp_path {tmp_path}/body; proxy_temp_path {tmp_path}/proxy;\n"
+            f"fastcgi_temp_path {tmp_path}/f; uwsgi_temp_path {tmp_path}/u; scgi_temp_path {tmp_path}/s;\n"
+            f"server {{ listen 127.0.0.1:{port};\n"
+            f"location / {{ proxy_pass http://127.0.0.1:{server.port}; {lines} }} }} }}\n"
+        )
+        assert NGINX is not None
+        nginx = subprocess.Popen([NGINX, "-c", str(config), "-p", str(tmp_path)])
         name = f"my.box:{port}"
-        _wait_for(port, name)
-        assert ask(port, "GET", "status", Host=name)[0] == 200
-        answer = change(port, Host=name, Origin=f"http://{name}")
-        assert (answer[0], answer[1] and answer[1]["error"]["code"]) == (status, code)
-        assert ask(port, "GET", "settings", Host=name, Referer=f"http://{name}/")[1]["may_change"] is False
-    finally:
-        nginx.terminate()
-        nginx.wait(10)
+        try:
+            _wait_for(port, name)
+            assert ask(port, "GET", "status", Host=name)[0] == 200
+            answer = change(port, Host=name, Origin=f"http://{name}")
+            assert (answer[0], answer[1] and answer[1]["error"]["code"]) == (status, code)
+            assert ask(port, "GET", "settings", Host=name, Referer=f"http://{name}/")[1]["may_change"] is False
+        finally:
+            nginx.terminate()
+            nginx.wait(10)
 
 
 def _wait_for(port: int, name: str) -> None:

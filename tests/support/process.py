@@ -20,6 +20,8 @@ import time
 import urllib.error
 import urllib.request
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -94,9 +96,9 @@ class Server:
             copy_pack(self.pack, self.base / "custom_nodes" / PACK_FOLDER)
         for folder in self.extra_nodes:
             shutil.copytree(folder, self.base / "custom_nodes" / folder.name, dirs_exist_ok=True)
-        self.port = free_port()
-        self._spawn()
-        self._wait_until_it_answers()
+        with nullcontext(self.port) if self.port else free_port() as self.port:  # a page that was open finds it again
+            self._spawn()
+            self._wait_until_it_answers()
 
     def _spawn(self) -> None:
         _let_children_hear_ctrl_c()
@@ -257,10 +259,20 @@ def _walk(source: Path) -> list[str]:
     return found
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+@contextmanager
+def free_port() -> Iterator[int]:
+    """A port of 127.0.0.1. On Linux nobody else is given it before the block ends, by when the server should listen.
+
+    It is held by a socket that does not listen: a server binds beside it, as servers do, with SO_REUSEADDR.
+    """
+    with socket.socket() as holding:
+        if sys.platform == "linux":
+            holding.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holding.bind(("127.0.0.1", 0))
+        port = int(holding.getsockname()[1])
+        if sys.platform != "linux":
+            holding.close()
+        yield port
 
 
 def _let_children_hear_ctrl_c() -> None:

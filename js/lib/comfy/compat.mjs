@@ -36,18 +36,51 @@ export function hideProgressText(hasPanel) {
   }
 }
 
-/**
- * Frontend 1.32 forgets packs' texts when it loads a language: it is told them again. Ends with 1.33.
- * @param {string} language @param {Record<string, any> | undefined} texts
- */
-export async function remindOfTexts(language, texts) {
+/** A text of the pack, to see whether the frontend has any. */
+const OWN_TEXT = 'runflow.panel.idle'
+
+/** The texts that the frontend has, of itself and of packs; null where it cannot be asked. */
+function frontendTexts() {
   const vue = /** @type {any} */ (document.querySelector('#vue-app'))?.__vue_app__
-  const known = texts && vue?._context?.provides[vue.__VUE_I18N_SYMBOL__]?.global
-  if (typeof known?.mergeLocaleMessage !== 'function') return
-  for (let left = 99; left && known.locale?.value !== language; left--) {
-    await new Promise((go) => setTimeout(go, 30))
+  const found = vue?._context?.provides[vue.__VUE_I18N_SYMBOL__]?.global
+  const names = ['te', 'mergeLocaleMessage', 'setLocaleMessage']
+  return names.every((each) => typeof found?.[each] === 'function') ? found : null
+}
+
+/**
+ * Frontend 1.32 forgets packs' texts when it has loaded a language, whenever that is: it is told them again.
+ * Ends with 1.33.
+ * @param {Record<string, any>} texts of all packs, by language
+ */
+export function remindOfTexts(texts) {
+  const known = frontendTexts()
+  if (!known) return
+  const tell = (/** @type {string} */ each) => {
+    if (texts[each]?.runflow && !known.te(OWN_TEXT, each))
+      known.mergeLocaleMessage(each, texts[each])
   }
-  known.mergeLocaleMessage(language, texts)
+  const load = known.setLocaleMessage
+  known.setLocaleMessage = (/** @type {string} */ each, /** @type {any} */ messages) => {
+    load(each, messages)
+    tell(each)
+  }
+  Object.keys(texts).forEach(tell)
+}
+
+/**
+ * What the pack's nodes are called is read once, when they are defined. Where frontend 1.32 has forgotten it by then,
+ * they are named here. Ends with 1.33.
+ * @param {Record<string, any>} definitions @param {string} wanted the language
+ * @param {Promise<Record<string, any>>} reading the texts
+ */
+export async function nameNodes(definitions, wanted, reading) {
+  if (wanted === 'en' || (frontendTexts()?.te(OWN_TEXT, wanted) ?? true)) return
+  const names = (await reading)[wanted]?.nodeDefs ?? {}
+  for (const [type, definition] of Object.entries(definitions)) {
+    if (!type.startsWith('Runflow')) continue
+    definition.display_name = names[type]?.display_name ?? definition.display_name
+    definition.description = names[type]?.description ?? definition.description
+  }
 }
 
 /**
@@ -58,6 +91,17 @@ export function putBack(node, element) {
   if (!drawsElements() || element.isConnected || node.graph !== app.canvas.graph) return
   const stale = document.querySelector(`[data-node-id="${CSS.escape(String(node.id))}"] .rf-panel`)
   stale?.replaceWith(element)
+}
+
+/**
+ * A node shows what is in `ui.images` below itself, which says the same as the panel: App mode and the Jobs panel get
+ * it all the same. Vue nodes know `hideOutputImages` from 1.49; on the canvas the images are drawn as a background.
+ * All versions.
+ * @param {any} node @param {boolean} previews whether it shows previews while it runs, which are drawn there too
+ */
+export function hideOutputImages(node, previews) {
+  node.hideOutputImages = true
+  if (!previews) node.onDrawBackground = undefined
 }
 
 /** A badge in a node's title, where the editor draws those. All versions; Vue nodes draw no plain object. */
