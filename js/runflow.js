@@ -2,7 +2,14 @@
 import { api } from '../../scripts/api.js'
 import { app } from '../../scripts/app.js'
 import { open, setting } from './lib/comfy/app.mjs'
-import { onSetting, remindOfTexts } from './lib/comfy/compat.mjs'
+import {
+  hideOutputImages,
+  keepLinks,
+  keepPastedLinks,
+  nameNodes,
+  onSetting,
+  remindOfTexts
+} from './lib/comfy/compat.mjs'
 import {
   commands,
   nodeCreated as gesturesFor,
@@ -13,7 +20,7 @@ import {
 import { fetchWithin } from './lib/server.mjs'
 import { applyDefaults, settings } from './lib/settings/page.mjs'
 import { addPanel, sizeOf } from './lib/comfy/widget.mjs'
-import { language, onLanguage, speak, t } from './lib/text.mjs'
+import { onLanguage, speak, t } from './lib/text.mjs'
 import { followPalette } from './lib/view/theme.mjs'
 
 const SIDEBAR = 'runflow-evaluate'
@@ -22,18 +29,25 @@ const TEXTS_AGAIN_MS = 5000
 open(app, api)
 
 /** The texts, and again while they cannot be read: the page goes on without them. */
+/** @returns {Promise<Record<string, any>>} by language; none where they could not be read */
 async function readTexts() {
   try {
     const answer = await (await fetchWithin('/i18n', {})).json()
-    speak(answer, setting('Comfy.Locale') ?? 'en')
+    remindOfTexts(answer)
+    speak(answer, spoken())
     onSetting('Comfy.Locale', (wanted) => speak(null, wanted))
-    await remindOfTexts(language, answer[language])
+    return answer
   } catch (error) {
     console.debug('Runflow Evaluate: the texts could not be read', error)
     speak({}, 'en')
     setTimeout(readTexts, TEXTS_AGAIN_MS)
+    return {}
   }
 }
+
+const spoken = () => setting('Comfy.Locale') ?? 'en'
+/** @type {Promise<Record<string, any>>} */
+let reading
 
 function addStyle() {
   const link = document.createElement('link')
@@ -75,6 +89,7 @@ function panelFor(node) {
   const size = sizeOf(node)
   if (node.subgraph) panels?.then((loaded) => loaded.adoptHost(node))
   if (!size) return
+  hideOutputImages(node, node.comfyClass === 'RunflowRegenerateEnd')
   const element = addPanel(node, size)
   loadPanels().then((loaded) => loaded.adopt(node, element, size))
 }
@@ -86,11 +101,14 @@ app.registerExtension({
   init() {
     addStyle()
     onLanguage(addSidebar)
-    readTexts()
+    reading = readTexts()
     loadPanels()
     loadSoon()
   },
+  addCustomNodeDefs: (/** @type {any} */ definitions) => nameNodes(definitions, spoken(), reading),
+  setup: keepPastedLinks,
   nodeCreated(/** @type {any} */ node) {
+    keepLinks(node)
     applyDefaults(node)
     panelFor(node)
     gesturesFor(node)

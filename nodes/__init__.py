@@ -2,7 +2,9 @@
 
 from comfy_api.latest import ComfyExtension, io
 
+from . import _collect
 from .evaluate import RunflowEvaluateImage, RunflowEvaluationOptions
+from .examples import RunflowExamplePhoto
 from .judges import RunflowJudgeModel
 from .lookup import RunflowGetEvaluation, RunflowGetRun, RunflowSendFeedback
 from .references import RunflowReferenceImage
@@ -10,7 +12,8 @@ from .regenerate.nodes import RunflowRegenerateAttempt, RunflowRegenerateEnd, Ru
 from .report import RunflowVerdictCard
 from .results import RunflowEvaluationDetails, RunflowShowVerdict
 from .routes.register import register
-from .routing import RunflowPickBest, RunflowSplitByVerdict, RunflowVerdictSwitch
+from .routing import RunflowPickBest, RunflowRepairSwitch, RunflowSplitByVerdict, RunflowVerdictSwitch
+from .save import RunflowSaveJudged
 
 NODES: list[type[io.ComfyNode]] = [
     RunflowEvaluateImage,
@@ -22,6 +25,7 @@ NODES: list[type[io.ComfyNode]] = [
     RunflowRegenerateStart,
     RunflowRegenerateEnd,
     RunflowRegenerateAttempt,
+    RunflowRepairSwitch,
     RunflowVerdictSwitch,
     RunflowSplitByVerdict,
     RunflowPickBest,
@@ -29,6 +33,8 @@ NODES: list[type[io.ComfyNode]] = [
     RunflowSendFeedback,
     RunflowGetRun,
     RunflowVerdictCard,
+    RunflowExamplePhoto,
+    RunflowSaveJudged,
 ]
 
 
@@ -38,3 +44,4 @@ class RunflowEvaluateExtension(ComfyExtension):
 
 
 register()
+_collect.register()

@@ -1,9 +1,10 @@
 """The judge who is a person: the prompt waits here until somebody at the editor has said what they think.
 
 A question is sent to the page that queued the prompt (``EVENT``), which says that it has it, and then answers image by
-image; the first answer counts. Every question ends in one of five ways: all images are answered; no page takes it
-within ``SEEN_WITHIN_S`` (an API client, a page without the pack); the page is closed and no other one takes over within
-``REOPENED_WITHIN_S``; the time is up; the prompt is cancelled. Whatever ends it, every page is told to put it away.
+image; the first answer counts. If that page is not open, or is closed later, every other one is offered the question.
+Each question ends in one of five ways: all images are answered; no page takes it within ``SEEN_WITHIN_S`` (an API
+client, a page without the pack); the page is closed and no other one takes over within ``REOPENED_WITHIN_S``; the time
+is up; the prompt is cancelled. However it ends, every page is told to put it away, and why.
 """
 
 from __future__ import annotations
@@ -57,6 +58,7 @@ LATE = _Ending(
     message="You were asked, and the time that timeout_s allows was over before you answered.",
     advice="Run again to be asked again, or raise timeout_s.",
 )
+CANCELLED = "CANCELLED"
 
 _open: dict[str, Question] = {}
 _lock = threading.Lock()
@@ -102,30 +104,41 @@ class Editor:
 
     async def answers_to(self, asked: Sequence[AskedImage], deadline: Deadline) -> list[PersonAnswer | RunflowError]:
         question = Question(asked, self._client, self._node)
+        why = CANCELLED
         with _lock:
             _open[question.id] = question
         try:
-            if self._client:
-                self._server.send_sync(EVENT, question.to_json(), self._client)
+            self._send(question)
             ending = await self._wait(question, deadline)
+            why = "" if question.is_answered else ending.code
         finally:
             with _lock:
                 del _open[question.id]
-            self._server.send_sync(EVENT, {"id": question.id, "phase": "closed"})
+            self._server.send_sync(EVENT, {"id": question.id, "phase": "closed", "why": why})
         return [answer or _no_answer(ending) for answer in question.answers]
+
+    def _send(self, question: Question) -> None:
+        """To the page whose question it is; to all pages where that one is not there."""
+        page = question.client if question.client in self._server.sockets else None
+        self._server.send_sync(EVENT, question.to_json(), page)
 
     async def _wait(self, question: Question, deadline: Deadline) -> _Ending:
         """Until all is answered, or something else ended it; for images without an answer, what that was."""
         began = gone_since = time.monotonic()
+        was_there = question.client in self._server.sockets
         while not question.is_answered:
             await asyncio.sleep(LOOK_S)
             now = time.monotonic()
             if not question.is_seen and now - began > SEEN_WITHIN_S:
                 return NOBODY
-            if question.client in self._server.sockets:
+            is_there = question.client in self._server.sockets
+            if is_there:
                 gone_since = now
+            elif was_there:
+                self._send(question)  # to the pages that are left
             elif question.is_seen and now - gone_since > REOPENED_WITHIN_S:
                 return CLOSED
+            was_there = is_there
             if deadline.remaining <= 0:
                 return LATE
         return LATE

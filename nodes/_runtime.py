@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -21,6 +22,7 @@ from server import PromptServer
 
 from ..runflow_api import background, images
 from ..runflow_api.errors import BudgetError, ConfigurationError, RunflowError
+from ..runflow_api.evaluation import polling
 from ..runflow_api.evaluation.question import JudgeChoice, Options, Question
 from ..runflow_api.evaluation.verdict import RUNFLOW, BatchVerdict, Policy, Subject, not_judged
 from ..runflow_api.settings import config
@@ -29,12 +31,11 @@ from ._unjudged import save_unjudged
 
 if TYPE_CHECKING:
     from ..runflow_api.evaluation.job import Person
+    from ..runflow_api.journal.image_settings import ImageSettings
     from ..runflow_api.model_judge.judge import VisionModel
 
 LOOK_FOR_CANCEL_S = 0.1
 THUMBNAILS_WITHIN_S = 2.0
-TYPICAL_EVALUATION_S = 15.0
-"""Only shapes the bar: half-way after so many seconds, never full before the verdict."""
 BAR_STEPS = 1000
 
 log = logging.getLogger("runflow_evaluate")
@@ -88,9 +89,12 @@ async def judge(
     broken_limit: BudgetError | None = None,
     model: VisionModel | None = None,
     person: Person | None = None,
+    image_settings: ImageSettings | None = None,
     waiting: Waiting | None = None,
 ) -> BatchVerdict:
     """Judge an IMAGE batch for ``node``, with progress on it; whatever stops saves the images first.
+
+    ``image_settings`` are the settings that made the images.
 
     ``broken_limit``: the batch is one value of a list that is not paid for, because a limit refuses it as a whole.
     ``waiting`` is told how it waits, as ``_shown.Panel.waiting`` takes it, from any thread.
@@ -102,6 +106,7 @@ async def judge(
     keeping = _keep_thumbnails(pictures, show.submitted)
     try:
         job = Job(pictures, question, judge, policy, options, running_prompt(), model=model, person=person)
+        job = replace(job, image_settings=image_settings) if image_settings else job
         if evaluator().resolve(judge, has_model=model is not None) != RUNFLOW:
             show.submitted.set()
         verdict: BatchVerdict
@@ -183,6 +188,7 @@ class NodeProgress:
         self._started = self._shown = time.monotonic()
         self._bar = comfy.utils.ProgressBar(BAR_STEPS, node_id)
         self.judged: set[int] = set()
+        self._expected: polling.Window | None = None
         self.submitted = threading.Event()
         """Set as soon as an image is with Runflow, or when all has ended: what is not urgent takes no time before."""
 
@@ -192,7 +198,7 @@ class NodeProgress:
 
     def progress(self, progress: Any) -> None:
         """The evaluator's report, from the background loop: also while a sampler blocks the prompt's loop."""
-        self.judged = progress.judged
+        self.judged, self._expected = progress.judged, progress.expected
         if progress.past_submission_count:
             self.submitted.set()
         self.text(progress.text)
@@ -205,4 +211,4 @@ class NodeProgress:
         now = time.monotonic()
         if now - self._shown >= 1.0:
             self._shown, elapsed = now, now - self._started
-            self._bar.update_absolute(round(BAR_STEPS * elapsed / (elapsed + TYPICAL_EVALUATION_S)))
+            self._bar.update_absolute(round(BAR_STEPS * polling.share_done(elapsed, self._expected)))

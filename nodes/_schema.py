@@ -1,6 +1,8 @@
 """What the pack's nodes share: the category, the socket types, the inputs and outputs of those that give verdicts."""
 
 import dataclasses
+import functools
+import inspect
 from collections.abc import Sequence
 
 from comfy_api.latest import io
@@ -22,6 +24,21 @@ def schema(**arguments) -> io.Schema:
     """An ``io.Schema`` in the pack's category, less the arguments that this ComfyUI does not know yet."""
     arguments = {"category": "Runflow/Evaluation", "search_aliases": SEARCH_ALIASES, **arguments}
     return io.Schema(**{name: value for name, value in arguments.items() if name in _KNOWN})
+
+
+_KNOWS_ADVANCED = "advanced" in inspect.signature(io.String.Input.__init__).parameters
+
+
+def advanced() -> dict[str, bool]:
+    """For an input that few people need: newer editors fold it away."""
+    return {"advanced": True} if _KNOWS_ADVANCED else {}
+
+
+@functools.cache
+def loop_boundary(kind: type) -> str | None:
+    """ "start" or "end" for the ends of ComfyUI's own loops, which came with 0.38 and say so in their schema."""
+    described = kind.GET_SCHEMA() if hasattr(kind, "GET_SCHEMA") else None
+    return getattr(described, "loop_boundary", None)
 
 
 def min_score_input() -> io.Float.Input:
@@ -51,7 +68,9 @@ def if_not_judged_input(choices: Sequence[str] = WITHOUT_A_PERSON) -> io.Combo.I
 
 
 def timeout_input(tooltip: str) -> io.Int.Input:
-    return io.Int.Input("timeout_s", optional=True, default=600, min=1, max=MAX_TIMEOUT_S, tooltip=tooltip)
+    return io.Int.Input(
+        "timeout_s", optional=True, default=600, min=1, max=MAX_TIMEOUT_S, tooltip=tooltip, **advanced()
+    )
 
 
 def verdict_outputs() -> list[io.Output]:

@@ -31,9 +31,9 @@ from server import PromptServer
 from ..runflow_api import background
 from ..runflow_api._files import private_folder, replace_private
 from ..runflow_api.errors import ConfigurationError, RunflowError
+from ..runflow_api.prompt.graph import identities as identities_of
+from ..runflow_api.prompt.graph import upstream
 from . import _runtime
-from .regenerate.graph import identities as identities_of
-from .regenerate.graph import upstream
 
 EVENT = "runflow-evaluate.panel"
 WAITING, DONE, STOPPED = "waiting", "done", "stopped"

@@ -17,6 +17,7 @@ from ._schema import (
     JudgeModelType,
     OptionsType,
     ReferencesType,
+    advanced,
     if_not_judged_input,
     min_score_input,
     schema,
@@ -81,6 +82,7 @@ class RunflowEvaluateImage(io.ComfyNode):
                     optional=True,
                     default="image_generation",
                     tooltip="What kind of generation made the image, such as image_generation or headshot.",
+                    **advanced(),
                 ),
                 io.String.Input(
                     "task_description",
@@ -88,6 +90,7 @@ class RunflowEvaluateImage(io.ComfyNode):
                     multiline=True,
                     default="",
                     tooltip="A longer description of the task; Runflow plans the evaluation with it.",
+                    **advanced(),
                 ),
                 ReferencesType.Input("references", optional=True, tooltip="Up to 4 images to compare with."),
                 OptionsType.Input("options", optional=True, tooltip="From Evaluation Options."),
@@ -149,6 +152,7 @@ class RunflowEvaluateImage(io.ComfyNode):
                 options=options or Options(),
                 model=judge_model.bind() if judge_model else None,
                 person=Editor(cls.hidden.unique_id),
+                image_settings=_image_settings(cls),
                 broken_limit=await listed.broken_limit(_runtime.running_prompt()),
                 waiting=panel.waiting,
             )
@@ -157,6 +161,16 @@ class RunflowEvaluateImage(io.ComfyNode):
             await _save_unjudged(cls, images, verdict)
         _cache_key.rerun_if_unjudged(verdict, cls)
         return verdict_result(verdict)
+
+
+def _image_settings(node: type[io.ComfyNode]) -> Any:
+    """The settings that made the image, as the graph that runs tells them; in a loop those of this attempt."""
+    from ..runflow_api.insight import image_settings
+    from ..runflow_api.insight.saved_prompt import link_of
+
+    graph, node_id = node.hidden.dynprompt, node.hidden.unique_id
+    nodes = {name: graph.get_node(name) for name in graph.all_node_ids()}
+    return image_settings.of_graph(nodes, link_of(nodes[node_id]["inputs"].get("image")), is_running=True)
 
 
 def _question(inputs: dict[str, Any]) -> Question:
@@ -187,16 +201,25 @@ class RunflowEvaluationOptions(io.ComfyNode):
                     default="",
                     tooltip="A JSON object that is shown to the judges, such as a style or a target group.",
                 ),
-                io.String.Input("run_id", optional=True, default="", tooltip="One of your Runflow runs (UUID)."),
                 io.String.Input(
-                    "client_ref", optional=True, default="", tooltip="Your own label, returned with the verdict."
+                    "run_id", optional=True, default="", tooltip="One of your Runflow runs (UUID).", **advanced()
                 ),
-                io.String.Input("job_class", optional=True, default="standard", tooltip="The priced class."),
+                io.String.Input(
+                    "client_ref",
+                    optional=True,
+                    default="",
+                    tooltip="Your own label, returned with the verdict.",
+                    **advanced(),
+                ),
+                io.String.Input(
+                    "job_class", optional=True, default="standard", tooltip="The priced class.", **advanced()
+                ),
                 io.String.Input(
                     "callback_url",
                     optional=True,
                     default="",
                     tooltip="Receives a signed callback; its host must be allowed in the pack's configuration.",
+                    **advanced(),
                 ),
                 timeout_input(
                     "How long to wait for a verdict. A verdict that takes longer is picked up at the next Run."
@@ -213,6 +236,7 @@ class RunflowEvaluationOptions(io.ComfyNode):
                     optional=True,
                     default="auto",
                     tooltip="auto: inside the request if it fits, otherwise as an uploaded file.",
+                    **advanced(),
                 ),
                 io.Combo.Input(
                     "preflight",
@@ -224,14 +248,24 @@ class RunflowEvaluationOptions(io.ComfyNode):
                         "full: every local check."
                     ),
                 ),
+                io.Boolean.Input(
+                    "wait",
+                    optional=True,
+                    default=True,
+                    tooltip=(
+                        "Off: submit and go on. The verdict is unknown until the next Run, Collect in the history or "
+                        "Get Evaluation reads it, for free."
+                    ),
+                    **advanced(),
+                ),
             ],
             outputs=[OptionsType.Output("options", display_name="options")],
         )
 
     @classmethod
-    def fingerprint_inputs(cls, reuse=True, **_visible) -> float | str:
-        """Never equal without reuse: Evaluate cannot see linked options, and would be cached."""
-        return "reuse" if reuse is True else float("nan")
+    def fingerprint_inputs(cls, reuse=True, wait=True, **_visible) -> float | str:
+        """Never equal without reuse, or without waiting: Evaluate cannot see linked options, and would be cached."""
+        return "reuse" if reuse is True and wait is True else float("nan")
 
     @classmethod
     def execute(cls, **options) -> io.NodeOutput:

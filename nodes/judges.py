@@ -232,6 +232,9 @@ def _weights_of(clip: Any) -> str:
 
 
 def _is_out_of_memory(error: Exception) -> bool:
+    is_oom = getattr(comfy.model_management, "is_oom", None)  # newer than 0.3.75; also ends CUDA's own error state
+    if is_oom is not None and is_oom(error):
+        return True
     if isinstance(error, torch.cuda.OutOfMemoryError | MemoryError):
         return True
     return "out of memory" in str(error).lower()

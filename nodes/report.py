@@ -20,18 +20,17 @@ from PIL import Image
 
 from ..runflow_api import background, images
 from ..runflow_api.errors import InvalidInputError, RunflowError
+from ..runflow_api.evaluation.comparison import AttemptLines
 from ..runflow_api.evaluation.question import require_choice
 from ..runflow_api.evaluation.verdict import BatchVerdict, Verdict
 from ..runflow_api.report.card import draw, language_of, same_size
 from ..runflow_api.report.html import AUDIENCES, Audience, Entry, html, records, thumbnail
 from ..runflow_api.report.labels import LANGUAGES, labels
-from ..runflow_api.settings import key_file
-from . import _image_batch, _runtime
+from . import _cards, _image_batch, _runtime
 from ._schema import EvaluationType, schema
 
 LONGEST_TITLE = 200
 AUTO = "auto"
-LOCALE = "Comfy.Locale"
 T = TypeVar("T")
 
 
@@ -99,12 +98,13 @@ class RunflowVerdictCard(io.ComfyNode):
         verdicts = _with_other_pixels_said(evaluation, await _image_batch.pixel_hashes(image))
         pictures, look = _image_batch.arrays(image), Look(title.strip(), audience, _language(language))
         show = _runtime.NodeProgress(cls.hidden.unique_id)
-        drawing = background.call(_report, pictures, verdicts, filename_prefix, look)
+        drawing = background.call(_report, pictures, verdicts, filename_prefix, look, evaluation.attempts)
         drawn, saved = await _runtime.run_with_progress(_result_of(drawing), show)
         show.text(f"{len(drawn)} card{'s' if len(drawn) > 1 else ''} · {saved[-1]}")
         shown = [{"filename": Path(name).name, "subfolder": str(Path(name).parent), "type": "output"} for name in saved]
         batch = torch.from_numpy(np.stack([np.asarray(card, np.float32) / 255.0 for card in drawn]))
-        return io.NodeOutput(batch, ui={"images": [one for one in shown if one["filename"].endswith(".png")]})
+        cards = [one for one in shown if one["filename"].endswith(".png")]
+        return io.NodeOutput(batch, ui={"images": cards, "text": [f"{evaluation.summary} · {saved[-1]}"]})
 
 
 @dataclass(frozen=True)
@@ -117,11 +117,8 @@ class Look:
 
 
 def _language(wanted: str) -> str:
-    """``wanted``; for auto the editor's language, which ComfyUI's server knows where the person has chosen it."""
-    if wanted != AUTO:
-        return wanted
-    stored = key_file.setting(_runtime.editor_settings_file(), LOCALE)
-    return stored if stored in LANGUAGES else LANGUAGES[0]
+    """``wanted``; for auto the editor's."""
+    return wanted if wanted != AUTO else _cards.editor_language()
 
 
 async def _result_of(future: Future[T]) -> T:
@@ -140,7 +137,11 @@ def _with_other_pixels_said(evaluation: BatchVerdict, hashes: Sequence[str]) -> 
 
 
 def _report(
-    pictures: Sequence[np.ndarray], verdicts: Sequence[Verdict], prefix: str, look: Look
+    pictures: Sequence[np.ndarray],
+    verdicts: Sequence[Verdict],
+    prefix: str,
+    look: Look,
+    attempts: Sequence[AttemptLines] = (),
 ) -> tuple[list[Image.Image], list[str]]:
     """Draw, save, and say what was saved: the cards in order, then JSON and page, relative to the output folder."""
     shown = [images.to_pil(images.to_pixels(picture)) for picture in pictures]
@@ -157,7 +158,7 @@ def _report(
         for name, verdict, picture in zip(_names(len(shown), LANGUAGES[0]), verdicts, shown, strict=True)
     ]
     try:
-        return drawn, _save(drawn, entries, prefix, look)
+        return drawn, _save(drawn, entries, prefix, look, attempts)
     except OSError as error:
         raise RunflowError(
             f"The report could not be saved ({error.strerror or type(error).__name__}).",
@@ -173,15 +174,19 @@ def _names(count: int, language: str) -> list[str]:
 # --- saving -------------------------------------------------------------------------------------------
 
 
-def _save(drawn: Sequence[Image.Image], entries: Sequence[Entry], prefix: str, look: Look) -> list[str]:
+def _save(
+    drawn: Sequence[Image.Image], entries: Sequence[Entry], prefix: str, look: Look, attempts: Sequence[AttemptLines]
+) -> list[str]:
     """Write cards, JSON and page; their names, relative to the output folder. No file is ever seen half-written."""
     records_of_all = {"title": look.title or labels(LANGUAGES[0]).title, "images": records(entries, look.audience)}
+    if attempts and look.audience == "internal":
+        records_of_all["attempts"] = [each.to_json() for each in attempts]
     names = _names(len(entries), look.language)
     shown = [replace(entry, name=name) for entry, name in zip(entries, names, strict=True)]
     contents = [
         *(_png(card) for card in drawn),
         (json.dumps(records_of_all, ensure_ascii=False, indent=2) + "\n").encode(),
-        html(shown, **asdict(look)).encode(),
+        html(shown, **asdict(look), attempts=attempts).encode(),
     ]
     folder, subfolder, files = _claim(prefix, drawn[0], len(drawn))
     try:

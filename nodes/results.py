@@ -7,7 +7,7 @@ from comfy_api.latest import io
 from ..runflow_api.errors import InvalidInputError
 from ..runflow_api.evaluation.verdict import credits_text
 from ..runflow_api.report import tables
-from . import _shown
+from . import _cards, _shown
 from ._schema import EvaluationType, schema
 
 
@@ -27,12 +27,12 @@ class RunflowShowVerdict(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, evaluation) -> io.NodeOutput:
+    async def execute(cls, evaluation) -> io.NodeOutput:
         with _shown.panel() as panel:
             verdicts = [verdict.to_ui() for verdict in evaluation]
             panel.done(verdicts, min_score=evaluation.min_score)
-        # App mode and the Jobs panel of newer frontends show a text, and nothing of the pack's own.
-        return io.NodeOutput(ui={"runflow": verdicts, "text": [evaluation.summary]})
+        # App mode and the Jobs panel of newer frontends show text and pictures, and nothing of the pack's own.
+        return io.NodeOutput(ui={"runflow": verdicts, **await _cards.ui_of(evaluation)})
 
 
 class RunflowEvaluationDetails(io.ComfyNode):

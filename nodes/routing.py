@@ -1,4 +1,4 @@
-"""Act on a verdict: Quality Switch, Split Passed / Failed, Pick Best Image."""
+"""Act on a verdict: Quality Switch, Generate or Repair, Split Passed / Failed, Pick Best Image."""
 
 from __future__ import annotations
 
@@ -9,12 +9,16 @@ from comfy_api.latest import io
 from comfy_execution.graph_utils import ExecutionBlocker
 
 from ..runflow_api.evaluation.verdict import FAILED, PREFLIGHT, UNKNOWN, BatchVerdict
+from ..runflow_api.prompt.classes import REPAIR_SWITCH
 from . import _image_batch, _runtime
 from ._schema import EvaluationType, schema
 
 BLOCKED = ExecutionBlocker(None)
 """Blocks what hangs on an output, and says nothing: an empty side is not an error."""
 _UNCONNECTED = object()
+FIRST_REPAIR = 2
+"""The first attempt that has an image to repair."""
+MAX_REPAIR_FROM = 100
 
 
 class RunflowVerdictSwitch(io.ComfyNode):
@@ -50,6 +54,52 @@ class RunflowVerdictSwitch(io.ComfyNode):
             return io.NodeOutput(BLOCKED)
         _say(cls, f"{verdict} · {_side(passed)} sent on")
         return io.NodeOutput(chosen)
+
+
+class RunflowRepairSwitch(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id=REPAIR_SWITCH,
+            display_name="Generate or Repair",
+            description=(
+                "In a loop: the first attempt makes a new image (generate), later ones change the best image so far "
+                "(repair). Only the input that is sent on runs. Connect best_so_far and repair_prompt of Regenerate "
+                "Until Passed: Start to what makes repair."
+            ),
+            inputs=[
+                io.Int.Input(
+                    "attempt", force_input=True, tooltip="From Regenerate Until Passed: Start, which counts from 1."
+                ),
+                io.AnyType.Input("generate", optional=True, lazy=True, tooltip="Sent on if it is to be made anew."),
+                io.AnyType.Input("repair", optional=True, lazy=True, tooltip="Sent on from repair_from on."),
+                io.Int.Input(
+                    "repair_from",
+                    optional=True,
+                    default=FIRST_REPAIR,
+                    min=FIRST_REPAIR,
+                    max=MAX_REPAIR_FROM,
+                    tooltip="The first attempt that repairs. If larger, more new images are made first.",
+                ),
+            ],
+            outputs=[io.AnyType.Output("output", display_name="output")],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def check_lazy_status(cls, attempt, repair_from=FIRST_REPAIR, **sides) -> list[str]:
+        """Only the side that is sent on; asking for an input that is not connected would be an error."""
+        return [name for name in [_work(attempt, repair_from)] if name in sides]
+
+    @classmethod
+    def execute(cls, attempt, generate=_UNCONNECTED, repair=_UNCONNECTED, repair_from=FIRST_REPAIR) -> io.NodeOutput:
+        chosen = _work(attempt, repair_from)
+        value = repair if chosen == "repair" else generate
+        if value is _UNCONNECTED:
+            _say(cls, f"attempt {attempt} · {chosen} is not connected, nothing sent on")
+            return io.NodeOutput(BLOCKED)
+        _say(cls, f"attempt {attempt} · {chosen} sent on")
+        return io.NodeOutput(value)
 
 
 class RunflowSplitByVerdict(io.ComfyNode):
@@ -155,6 +205,10 @@ def positions_by_verdict(evaluation: BatchVerdict) -> tuple[list[int], list[int]
 
 def _side(passed: bool) -> str:
     return "on_pass" if passed else "on_fail"
+
+
+def _work(attempt: int, repair_from: int) -> str:
+    return "repair" if attempt >= max(repair_from, FIRST_REPAIR) else "generate"
 
 
 async def _checked(image: torch.Tensor, evaluation: BatchVerdict) -> list[str]:

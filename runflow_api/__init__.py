@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         ServerError,
         ValidationError,
     )
+    from .evaluation.comparison import AttemptLines, Changes, compare, lines_of
     from .evaluation.evaluator import Evaluator
     from .evaluation.job import Job
     from .evaluation.question import Options, Question
@@ -40,10 +41,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ApiError",
+    "AttemptLines",
     "AuthenticationError",
     "BatchVerdict",
     "BudgetError",
     "Cancelled",
+    "Changes",
     "ConfigurationError",
     "ConflictError",
     "EvaluationFailedError",
@@ -67,16 +70,22 @@ __all__ = [
     "ValidationError",
     "Verdict",
     "__version__",
+    "compare",
+    "lines_of",
 ]
 
 _MODULES = {
+    "AttemptLines": "evaluation.comparison",
     "BatchVerdict": "evaluation.verdict",
+    "Changes": "evaluation.comparison",
     "Evaluator": "evaluation.evaluator",
     "Job": "evaluation.job",
     "Options": "evaluation.question",
     "Policy": "evaluation.verdict",
     "Question": "evaluation.question",
     "Verdict": "evaluation.verdict",
+    "compare": "evaluation.comparison",
+    "lines_of": "evaluation.comparison",
 }
 """Where a name is that is not an error."""
 

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 if not __package__:  # started as a folder, which Python has put first where modules are looked for
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+    sys.path[0] = str(Path(__file__).absolute().parent.parent)  # as it was named: a link into custom_nodes says where
 
 try:
     from runflow_api.cli.commands import main

@@ -77,6 +77,12 @@ class Picture:
             self._hash = self._hash or pixel_hash(pixels)
             return self._hash
 
+    def forget(self) -> None:
+        """Let go of the pixels of an image that has been sent; its hash is kept."""
+        assert self._hash
+        with self._making:
+            self.array, self._made = np.zeros((1, 1, 3), np.uint8), None
+
     def _make(self) -> tuple[PixelImage, bool]:
         with self._making:
             if self._made is None:

@@ -27,9 +27,10 @@ In ComfyUI: select a node and press the **?** or **i** above it to read its page
 GROUPS = {
     "Judge": ("RunflowEvaluateImage", "RunflowShowVerdict", "RunflowEvaluationDetails"),
     "Ask more precisely": ("RunflowReferenceImage", "RunflowEvaluationOptions", "RunflowJudgeModel"),
-    "Regenerate": ("RunflowRegenerateStart", "RunflowRegenerateEnd"),
+    "Regenerate": ("RunflowRegenerateStart", "RunflowRegenerateEnd", "RunflowRepairSwitch"),
     "Go on with what is good": ("RunflowVerdictSwitch", "RunflowSplitByVerdict", "RunflowPickBest"),
-    "Report": ("RunflowVerdictCard",),
+    "Save and report": ("RunflowSaveJudged", "RunflowVerdictCard"),
+    "Try it": ("RunflowExamplePhoto",),
     "What was judged before": ("RunflowGetEvaluation", "RunflowSendFeedback", "RunflowGetRun"),
 }
 INTERNAL = frozenset({"RunflowRegenerateAttempt"})

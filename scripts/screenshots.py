@@ -23,7 +23,7 @@ ON_OLDEST = ("gesture", "inserted")
 """Of ComfyUI's first workflow as the oldest frontend has it; the newest one begins with another."""
 ALL = (
     "idle", "will_not_run", "waiting", "failed", "passed", "local", "batch", "gesture", "inserted", "by_hand", "loop",
-    "history", "history_detail", "settings", "templates",
+    "history", "history_detail", "settings", "templates", "app",
 )  # fmt: skip
 WAITING_S = 2.5
 
@@ -131,7 +131,7 @@ def _verdicts(names: list[str] | None) -> list:
     )
     of_state = {
         "waiting": [passed], "failed": [cat], "passed": [passed], "batch": [passed, cat, passed],
-        "loop": [first, second, passed],
+        "loop": [first, second, passed], "app": [passed],
     }  # fmt: skip
     return [verdict for name, said in of_state.items() if not names or name in names for verdict in said]
 

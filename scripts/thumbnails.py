@@ -28,6 +28,8 @@ SHOWN = {
     "split_with_rejects": [8, 9, 10],
 }
 """The nodes that tell what an example is for."""
+IN_APP_MODE = {"verdict_app": ROOT / "docs" / "app.png"}
+"""Taken from the pictures of the documentation (`screenshots.py`)."""
 NOT_RUN = {"retry_until_hands_are_right"}
 """It needs a model."""
 SIZE = (640, 480)
@@ -37,7 +39,11 @@ QUALITY = 82
 def main() -> int:
     _environment.continue_inside(__file__)
     sys.path += [str(ROOT), str(ROOT / "tests" / "browser")]
-    return take(sys.argv[1:] or sorted(SHOWN))
+    names = sys.argv[1:] or [*sorted(SHOWN), *IN_APP_MODE]
+    for name in IN_APP_MODE.keys() & names:
+        _keep(IN_APP_MODE[name], EXAMPLES / f"{name}.jpg")
+    shown = [name for name in names if name in SHOWN]
+    return take(shown) if shown else 0
 
 
 def take(names: list[str]) -> int:
@@ -87,10 +93,10 @@ def _take(browser, url, sandbox, folder, name) -> None:
 
 
 def _keep(picture: Path, target: Path) -> None:
-    from PIL import Image
+    from PIL import Image, ImageOps
 
     with Image.open(picture) as image:
-        small = image.convert("RGB").resize(SIZE, Image.Resampling.LANCZOS)
+        small = ImageOps.fit(image.convert("RGB"), SIZE, Image.Resampling.LANCZOS, centering=(1, 0))
     small.save(target, quality=QUALITY, optimize=True, progressive=True)
     say(f"{target.relative_to(ROOT).as_posix()} {target.stat().st_size / 1000:.0f} kB")
 

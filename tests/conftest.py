@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -36,7 +37,7 @@ RETRIES = 2
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks by folder and fixture, and one worker each for the tests of the graph and for those of the page."""
+    """Marks by folder and fixture."""
     for item in items:
         fixtures = set(getattr(item, "fixturenames", ()))
         in_browser = ROOT / "tests" / "browser" in item.path.parents
@@ -44,14 +45,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("browser")
         if "comfyui_factory" in fixtures:
             item.add_marker("comfyui")
-        if in_browser or "comfyui_factory" in fixtures:
-            item.add_marker(pytest.mark.xdist_group("browser" if in_browser else "comfyui"))
         if "sandbox" in fixtures or item.path.stem in WITH_PROCESSES:
             item.add_marker("slow")
-        if os.environ.get("RUNFLOW_TEST_JOURNAL_URL") and item.path.stem.startswith("test_journal"):
-            item.add_marker(pytest.mark.xdist_group("journal"))  # they empty the one database
         if item.get_closest_marker("timing"):
             item.add_marker(pytest.mark.flaky(reruns=RETRIES))
+
+
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
+    from support.workers import ByServer
+
+    return ByServer(config, log)
 
 
 @pytest.fixture(autouse=True)

@@ -20,6 +20,7 @@ import time
 import uuid
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import requests
 
@@ -50,6 +51,9 @@ def main() -> int:
         print(f"{options.workflow}: {error}", file=sys.stderr)
         return USAGE
     server = Server(options)
+    if options.images and not options.node and (others := other_pictures(server, workflow)):
+        print(f"{options.workflow}: {_would_be_judged(others)}", file=sys.stderr)
+        return USAGE
     codes = [_judge(server, options, workflow, nodes, image) for image in options.images or [None]]
     return NOT_JUDGED if NOT_JUDGED in codes else max(codes)
 
@@ -60,7 +64,11 @@ def _options() -> argparse.Namespace:
     here = Path(__file__).with_name("gate_api.json")
     parser.add_argument("--workflow", type=Path, default=here, metavar="FILE", help=f"default: {here.name}")
     parser.add_argument(
-        "--node", metavar="ID", help="the node whose `image` the images take; default: every Load Image"
+        "--node",
+        action="append",
+        default=[],
+        metavar="ID",
+        help="the node whose `image` the images take, again for another; default: every Load Image",
     )
     parser.add_argument("--timeout", type=float, default=1800, metavar="S", help="for each run (%(default)s)")
     server = parser.add_argument_group("where ComfyUI is")
@@ -135,10 +143,7 @@ def image_nodes(workflow: dict[str, Any], named: list[str]) -> list[str]:
     chosen = [name for name in needed if workflow[name]["class_type"] == "LoadImage"]
     others = [f"{workflow[name]['class_type']} ({name})" for name in needed if _brings_an_image(workflow[name])]
     if others:
-        raise UsageError(
-            f"{', '.join(others)} would go on loading the old picture, and that would be judged. Use Load Image, or "
-            "name the node that takes the image with --node"
-        )
+        raise UsageError(_would_be_judged(others))
     if not chosen:
         raise UsageError("no Load Image leads to Show Verdict: name the node that takes the image with --node")
     if any(isinstance(workflow[name]["inputs"].get("image"), list) for name in chosen):
@@ -146,6 +151,31 @@ def image_nodes(workflow: dict[str, Any], named: list[str]) -> list[str]:
     if len({workflow[name]["inputs"].get("image") for name in chosen}) > 1:
         raise UsageError(f"there are several Load Image ({', '.join(chosen)}): name the one to use with --node")
     return chosen
+
+
+def _would_be_judged(others: list[str]) -> str:
+    return (
+        f"{', '.join(others)} would go on loading the old picture, and that would be judged. Use Load Image, or name "
+        "the node that takes the image with --node"
+    )
+
+
+def other_pictures(server: Server, workflow: dict[str, Any]) -> list[str]:
+    """What brings a picture out of nowhere, as this ComfyUI knows its nodes: of a clipboard, a camera, a folder.
+
+    What it does not know is not named: the run will say so.
+    """
+    found = []
+    for name in _behind_the_verdict(workflow):
+        kind, inputs = workflow[name]["class_type"], workflow[name]["inputs"]
+        if kind.startswith(("LoadImage", "Empty")) or any(isinstance(value, list) for value in inputs.values()):
+            continue
+        try:
+            known = server.get(f"/object_info/{quote(kind, safe='')}").get(kind, {})
+        except (NotJudgedError, OSError, requests.RequestException, AttributeError):
+            continue
+        found += [f"{kind} ({name})"] if "IMAGE" in known.get("output", ()) else []
+    return found
 
 
 def _behind_the_verdict(workflow: dict[str, Any]) -> list[str]:

@@ -1,5 +1,5 @@
 /** Numbers as people read them. Credits are decimal text and stay exact. */
-import { language } from './text.mjs'
+import { has, language, t } from './text.mjs'
 
 /** @param {number | null | undefined} value */
 export function score(value) {
@@ -41,6 +41,18 @@ const UNITS = [
   ['minute', 60],
   ['second', 1]
 ]
+
+/**
+ * Who judged, in words; a model by its name and where it is. "" where nobody knows the judge.
+ * @param {{judge?: string, judged_by?: string, practice?: boolean}} item `judged_by` as Python says it: "NAME on this machine", "NAME at HOST"
+ */
+export function judgedBy({ judge = '', judged_by: who = '', practice = false }) {
+  if (practice) return t('judge.practice')
+  const [, name, host] = /^(.+?)(?: on this machine| at (\S+))$/.exec(who) ?? []
+  if (judge === 'model' && host) return t('judge.model_at', { name, host })
+  if (judge === 'model' && name) return t('judge.model_named', { name })
+  return judge && has(`judge.${judge}`) ? t(`judge.${judge}`) : ''
+}
 
 /** How long ago, in the page's language. @param {number} then milliseconds since 1970 */
 export function ago(then, now = Date.now()) {

@@ -24,6 +24,10 @@ export interface Verdict {
   id: string | null
   image: string
   judge: string
+  /** Answered by the pack's own sandbox: not Runflow, and nothing was paid. */
+  practice: boolean
+  /** "you", or a model's name and where it is; "" for the other judges. */
+  judged_by?: string
   verdict: Outcome
   score: number | null
   /** What is wrong with the image, or why it was not judged. */
@@ -44,6 +48,11 @@ export interface AttemptItem extends Verdict {
   prompt: string
   seed: string
   images: string[]
+  /** The attempt whose image was changed, 0 where it was made anew. */
+  repairs: number
+  /** Lines that passed in the attempt it repairs, or in the one before, and failed here; and the other way round. */
+  lost: string[]
+  gained: string[]
 }
 
 export interface Attempt extends AttemptItem {

@@ -17,17 +17,27 @@ from ...runflow_api import background
 from ...runflow_api.api.transport import Deadline
 from ...runflow_api.errors import InvalidInputError, RunflowError
 from ...runflow_api.evaluation.verdict import RUNFLOW
+from ...runflow_api.prompt.classes import REPAIR_SWITCH
+from ...runflow_api.prompt.graph import (
+    Body,
+    Node,
+    is_torn_by,
+    link,
+    links_read,
+    repetitions,
+    start_outputs_behind,
+    start_outputs_read,
+)
 from .. import _runtime
-from .attempts import NO_ATTEMPT, PROMPT_OUT, SEED_OUT, LoopSettings, LoopState
+from .attempts import BEST_OUT, NO_ATTEMPT, PROMPT_OUT, SEED_OUT, LoopSettings, LoopState
 from .context import LoopContext
-from .graph import Body, is_torn_by, link, links_read, repetitions
 from .saved_metadata import END
 
 PRICE_WITHIN_S = 3.0
 """The price is one small request; a loop does not wait longer for a network that hangs."""
 EVALUATE, SPLIT, SWITCH = "RunflowEvaluateImage", "RunflowSplitByVerdict", "RunflowVerdictSwitch"
-EVALUATION_OUT, KEPT_OUT = 7, 8
-"""End's outputs best_evaluation and attempt_images, which are blocked if there is nothing to send."""
+EVALUATION_OUT, KEPT_OUT, PASSED_OUT = 7, 8, 9
+"""End's outputs best_evaluation, attempt_images and passed_images, which are blocked if there is nothing to send."""
 SPLIT_COUNTS = range(3, 6)
 """The outputs of Split Passed / Failed that always have a value."""
 
@@ -42,6 +52,11 @@ FOREIGN_EVALUATION = (
 SENDS_NOTHING = (
     "comes through node {node}, {why}: then the loop would end with nothing. Connect what was judged to End, and put "
     f"that node after it. {NO_ATTEMPT}"
+)
+NO_BEST_YET = (
+    "depends on best_so_far of Start already at attempt 1, which has no best image yet: then the loop would end with "
+    "nothing. Put a Generate or Repair before it: what makes the first image to generate, what changes best_so_far to "
+    f"repair, attempt of Start to attempt. {NO_ATTEMPT}"
 )
 START_ELSEWHERE = (
     "Start is not in the same loop as End{node}: another loop repeats only one of them. To repeat both, connect an "
@@ -91,6 +106,7 @@ def refuse_wiring(context: LoopContext, body: Body, settings: LoopSettings) -> N
     if body.start not in context.graph:
         raise InvalidInputError("loop", START_ELSEWHERE.format(node=""))
     _refuse_half_repeated(context, body)
+    _refuse_repair_of_nothing(context, body)
     if context.max_attempts(settings) > 1:
         for node in body.nodes:
             inner = context.body_inside(node)
@@ -125,15 +141,35 @@ def _refuse_equal_attempts(context: LoopContext, body: Body, settings: LoopSetti
         raise InvalidInputError("evaluation", FOREIGN_EVALUATION)
 
 
+def _refuse_repair_of_nothing(context: LoopContext, body: Body) -> None:
+    """``best_so_far`` has nothing at attempt 1: it may be read only through what is asked for later, a lazy input."""
+    if BEST_OUT not in start_outputs_read(context.graph, body):
+        return
+    nodes = [node for node in body.nodes if context.class_of(node) != END]  # an inner loop asks for its image at once
+    asked = {node: _without(context.graph[node], context.lazy_inputs(node)) for node in nodes}
+    graph = {**context.graph, **asked}
+    for name in ("image", "evaluation"):
+        if BEST_OUT in start_outputs_behind(graph, body, name):
+            raise InvalidInputError(name, NO_BEST_YET)
+
+
+def _without(node: Node, inputs: set[str]) -> Node:
+    return {**node, "inputs": {name: value for name, value in node["inputs"].items() if name not in inputs}}
+
+
 def _senders_of_nothing(context: LoopContext, body: Body, name: str) -> Iterator[tuple[str, str]]:
     """(node, why) for each node of the body that may block what End's input ``name`` reads."""
-    switches = {node for node in body.nodes if context.class_of(node) == SWITCH}
+    switches = {node for node in body.nodes if context.class_of(node) in (SWITCH, REPAIR_SWITCH)}
     for node, socket in sorted(links_read(context.graph, body, name, switches.__contains__)):
         inputs, shown, kind = context.graph[node]["inputs"], context.shown_on(node), context.class_of(node)
         if kind == SPLIT and socket not in SPLIT_COUNTS:
             yield shown, "Split Passed / Failed, which sends nothing on if its side is empty"
         elif kind == SWITCH and not {"on_pass", "on_fail"} <= inputs.keys():
             yield shown, "a Quality Switch that sends nothing on if a side is not connected"
+        elif kind == REPAIR_SWITCH and not {"generate", "repair"} <= inputs.keys():
+            yield shown, "a Generate or Repair that sends nothing on if a side is not connected"
+        elif kind == END and socket == PASSED_OUT:
+            yield shown, "whose passed_images are not sent on if none passed"
         elif kind == END and socket == KEPT_OUT and inputs.get("keep_attempts", False) is False:
             yield shown, "whose attempt_images are not sent on while its keep_attempts is off"
         elif kind == END and socket == EVALUATION_OUT and "evaluation" not in inputs:
@@ -142,7 +178,9 @@ def _senders_of_nothing(context: LoopContext, body: Body, name: str) -> Iterator
 
 def _unused_outputs(context: LoopContext, body: Body, settings: LoopSettings) -> list[str]:
     """What is to change from attempt to attempt, and would not change the image."""
-    in_vain = settings.changing - context.reaching(body) if context.max_attempts(settings) > 1 else set()
+    reaching = context.reaching(body)
+    changes_otherwise = context.max_attempts(settings) == 1 or BEST_OUT in reaching
+    in_vain = set() if changes_otherwise else settings.changing - reaching
     return [text for socket, text in UNUSED.items() if socket in in_vain]
 
 

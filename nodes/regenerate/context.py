@@ -9,20 +9,19 @@ from typing import Any
 import comfy.utils
 import torch
 from comfy_api.latest import io
-from comfy_execution.graph import DynamicPrompt
+from comfy_execution.graph import DynamicPrompt, get_input_info
 from comfy_execution.progress import NodeState, get_progress_state
 from comfy_execution.utils import get_executing_context
 
 import nodes as comfy_nodes  # type: ignore[import-not-found]  # ComfyUI's, not the pack's
 
 from ...runflow_api import images
-from .. import _image_batch, _runtime
-from . import saved_metadata
-from .attempts import MAX_ATTEMPTS, ORIGINAL_OUT, Handover, History, Loop, LoopSettings, LoopState
-from .graph import (
+from ...runflow_api.prompt.classes import REPAIR_SWITCH
+from ...runflow_api.prompt.graph import (
     Body,
     Graph,
     Node,
+    boundary_pairs,
     clone,
     downstream,
     find_body,
@@ -31,8 +30,14 @@ from .graph import (
     link,
     links,
     start_outputs_behind,
+    start_outputs_read,
     upstream,
 )
+from .. import _image_batch, _runtime
+from .._schema import loop_boundary
+from ..routing import FIRST_REPAIR
+from . import saved_metadata
+from .attempts import BEST_OUT, MAX_ATTEMPTS, ORIGINAL_OUT, Handover, History, Loop, LoopSettings, LoopState
 from .saved_metadata import END
 
 HANDOVER = "_handover"
@@ -88,7 +93,9 @@ class LoopContext:
     def loop(self, state: LoopState) -> Loop:
         """What stays the same at every attempt."""
         body = self.body(state)
-        return Loop(self.graph, body, self.inputs_identity(), self.output_nodes(body), self.reaching(body))
+        outputs, read = self.output_nodes(body), frozenset(start_outputs_read(self.graph, body))
+        reaching, repair_from = self.reaching(body), self.repair_from(body)
+        return Loop(self.graph, body, self.inputs_identity(), outputs, reaching, read, repair_from)
 
     def find_body(self, start: str, end: str) -> Body:
         return find_body(self.graph, start, end, self.is_output_node, constant={ORIGINAL_OUT})
@@ -100,11 +107,17 @@ class LoopContext:
             return None
         return self.find_body(start[0], node)
 
+    def lazy_inputs(self, node: str) -> set[str]:
+        """The linked inputs that a node may leave unasked for. Asked as ComfyUI asks: some packs have any input."""
+        kind = comfy_nodes.NODE_CLASS_MAPPINGS[self.class_of(node)]
+        declared = ((name, get_input_info(kind, name)[2]) for name, _ in links(self.graph[node]))
+        return {name for name, options in declared if options and options.get("lazy")}
+
     def class_of(self, node: str) -> str:
         return str(self.graph[node]["class_type"])
 
     def foreign_loops(self) -> Iterator[Body]:
-        """Loops of other packs beside this one: their ends take the start's flow as a raw link."""
+        """Other loops beside this one: ends of packs take the start's flow as a raw link; ComfyUI's own are marked."""
         flows: dict[str, set[str]] = {}
         for node, info in self.graph.items():
             kind = info["class_type"]
@@ -113,6 +126,10 @@ class LoopContext:
             for name, (source, _) in links(info):
                 if name in flows[kind] and source in self.graph:
                     yield find_body(self.graph, source, node, self.is_output_node)
+        sides = {node: loop_boundary(comfy_nodes.NODE_CLASS_MAPPINGS[self.class_of(node)]) for node in self.graph}
+        starts, ends = ([node for node in sides if sides[node] == side] for side in ("start", "end"))
+        for start, end in boundary_pairs(self.graph, starts, ends):
+            yield find_body(self.graph, start, end, self.is_output_node)
 
     @cached_property
     def _requested(self) -> set[str] | None:
@@ -149,6 +166,14 @@ class LoopContext:
     def reaching(self, body: Body) -> frozenset[int]:
         """Start's outputs that End's image depends on."""
         return frozenset(start_outputs_behind(self.graph, body, "image"))
+
+    def repair_from(self, body: Body) -> int:
+        """The first attempt whose image is made from the best one, 0 if none is. A number over a link may be any."""
+        if BEST_OUT not in self.reaching(body):
+            return 0
+        switches = [self.graph[node]["inputs"] for node in body.nodes if self.class_of(node) == REPAIR_SWITCH]
+        first = [inputs.get("repair_from", FIRST_REPAIR) for inputs in switches if "repair" in inputs]
+        return min((each if isinstance(each, int) else FIRST_REPAIR for each in first), default=FIRST_REPAIR)
 
     def max_attempts(self, settings: LoopSettings) -> int:
         """How many attempts there can be."""

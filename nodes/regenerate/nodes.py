@@ -2,9 +2,9 @@
 
 End runs when an attempt has been made. It either gives its outputs, or expands into clones of the body and of
 itself: the next attempt. A stand-in takes Start's place among the clones and holds nothing but the attempt's
-prompt, seed, number and issues. So clones have the same cache signature at every queue, and attempts that were
-made are not made again when more of them are allowed. What the attempts gave goes from End to End beside the
-inputs, in a ``Handover``.
+prompt, seed, number and issues, and the best image so far if it is asked for. So clones have the same cache
+signature at every queue, and attempts that were made are not made again when more of them are allowed. What the
+attempts gave goes from End to End beside the inputs, in a ``Handover``.
 
 End's image and evaluation are lazy: ComfyUI runs End's ``check_lazy_status`` before the body, which is where a
 loop that cannot work is refused, and where its cost is stated, before anything is paid.
@@ -12,51 +12,41 @@ loop that cannot work is refused, and where its cost is stated, before anything 
 
 from __future__ import annotations
 
-import asyncio
-import logging
+import time
 from typing import Any
 
-import comfy.utils
-import torch
 from comfy_api.latest import io
-from comfy_execution.graph_utils import ExecutionBlocker
 
 from ...runflow_api.errors import InvalidInputError
-from ...runflow_api.evaluation.verdict import BatchVerdict
-from .. import _image_batch, _shown, _unjudged
+from ...runflow_api.prompt.graph import SEED_VALUES
+from .. import _cards, _image_batch, _shown
 from .._schema import EvaluationType, LoopType, schema
+from ..routing import BLOCKED
 from . import context as loop_context
 from . import saved_metadata
+from .after_attempt import STAND_IN, expand_into_next, finish, read_attempt, show
 from .attempts import (
     MAX_ATTEMPTS,
     NEXT_PROMPT,
     NEXT_SEED,
     NO_ATTEMPT,
     NOTHING_WOULD_CHANGE,
-    Attempt,
     History,
     LoopSettings,
     LoopState,
     next_attempt,
-    notes,
 )
 from .checks import check_loop
 from .context import LoopContext
-from .graph import SEED_VALUES
+from .repair import BestImage
 from .saved_metadata import END
 
-START, STAND_IN = "RunflowRegenerateStart", "RunflowRegenerateAttempt"
-NOT_KEPT = "[ATTEMPTS_NOT_KEPT] Regenerate End: switch keep_attempts on to get the images of all attempts."
-NOT_JUDGED = "[NOT_JUDGED] Regenerate End: nothing is connected to evaluation, so there is no verdict to pass on."
+START = "RunflowRegenerateStart"
 A_LIST = (
     "gets a list of {count} values, but a loop needs one. Make one batch of it before the loop, or loop without it. "
     "{consequence}"
 )
 ALREADY_GENERATED = "What ran before was generated once for each value."
-
-log = logging.getLogger("runflow_evaluate")
-
-# --- the nodes ----------------------------------------------------------------------------------------
 
 
 def _state_outputs() -> list[io.Output]:
@@ -69,6 +59,16 @@ def _state_outputs() -> list[io.Output]:
             "previous_issues", display_name="previous_issues", tooltip="What was wrong with the previous attempt."
         ),
         io.String.Output("original_prompt", display_name="original_prompt", tooltip="The prompt of attempt 1."),
+        io.Image.Output(
+            "best_so_far",
+            display_name="best_so_far",
+            tooltip="The best image so far, to repair it; attempt 1 has none. To Generate or Repair, through an edit.",
+        ),
+        io.String.Output(
+            "repair_prompt",
+            display_name="repair_prompt",
+            tooltip="What to change in best_so_far and what to keep, for a model that edits images.",
+        ),
     ]
 
 
@@ -108,7 +108,7 @@ class RunflowRegenerateStart(io.ComfyNode):
     async def execute(cls, prompt, seed) -> io.NodeOutput:
         """Asynchronous nodes run first: so End refuses what cannot work before a sampler beside it runs."""
         state = LoopState(cls.hidden.unique_id, prompt, seed % SEED_VALUES)
-        return io.NodeOutput(state, state.prompt, state.seed, 1, "", prompt)
+        return io.NodeOutput(state, state.prompt, state.seed, 1, "", prompt, BLOCKED, "")
 
 
 class _ControlFallback:
@@ -118,7 +118,7 @@ class _ControlFallback:
 
 
 class RunflowRegenerateAttempt(io.ComfyNode):
-    """Start's stand-in in the clones of attempt 2 and later. Not for people; made of constants only."""
+    """Start's stand-in in the clones of attempt 2 and later. Not for people; its inputs are never links."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -132,6 +132,9 @@ class RunflowRegenerateAttempt(io.ComfyNode):
                 io.Int.Input("number"),
                 io.String.Input("issues"),
                 io.String.Input("original"),
+                io.Int.Input("best_number"),
+                io.String.Input("best"),
+                io.String.Input("repair"),
             ],
             outputs=_state_outputs(),
             hidden=[io.Hidden.unique_id],
@@ -141,8 +144,10 @@ class RunflowRegenerateAttempt(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, prompt, seed, number, issues, original) -> io.NodeOutput:
-        return io.NodeOutput(LoopState(cls.hidden.unique_id, prompt, seed), prompt, seed, number, issues, original)
+    def execute(cls, prompt, seed, number, issues, original, best_number, best, repair) -> io.NodeOutput:
+        state = LoopState(cls.hidden.unique_id, prompt, seed, best_number, repair)
+        image = best.image if isinstance(best, BestImage) else None
+        return io.NodeOutput(state, prompt, seed, number, issues, original, BLOCKED if image is None else image, repair)
 
 
 class RunflowRegenerateEnd(io.ComfyNode):
@@ -189,6 +194,22 @@ class RunflowRegenerateEnd(io.ComfyNode):
                 io.Boolean.Input(
                     "keep_attempts", optional=True, default=False, tooltip="Keep all images for attempt_images."
                 ),
+                io.Int.Input(
+                    "passes_wanted",
+                    optional=True,
+                    default=1,
+                    min=1,
+                    max=MAX_ATTEMPTS,
+                    tooltip="Make attempts until so many have passed; they come out as passed_images.",
+                ),
+                io.Int.Input(
+                    "give_up_after",
+                    optional=True,
+                    default=0,
+                    min=0,
+                    max=MAX_ATTEMPTS,
+                    tooltip="End after so many attempts in a row that were no better. 0: never.",
+                ),
             ],
             outputs=[
                 io.Image.Output("best_image", display_name="best_image"),
@@ -209,6 +230,11 @@ class RunflowRegenerateEnd(io.ComfyNode):
                     "attempt_images",
                     display_name="attempt_images",
                     tooltip="The images of all attempts, if keep_attempts is on.",
+                ),
+                io.Image.Output(
+                    "passed_images",
+                    display_name="passed_images",
+                    tooltip="The images that passed, at most passes_wanted. If none passed, nothing is sent.",
                 ),
             ],
             hidden=[io.Hidden.unique_id, io.Hidden.dynprompt, io.Hidden.prompt, io.Hidden.extra_pnginfo],
@@ -235,6 +261,7 @@ class RunflowRegenerateEnd(io.ComfyNode):
                 number, attempts = 1, context.max_attempts(loop_settings)
                 if context.handover is None:
                     await check_loop(context, state, loop_settings)
+                    state.begun[context.node_id] = time.monotonic()
                 else:
                     number = context.handover.number
                     context.say_on_start(context.body(state), f"attempt {number} of {attempts}")
@@ -245,20 +272,22 @@ class RunflowRegenerateEnd(io.ComfyNode):
     async def execute(cls, loop, image, evaluation=(None,), **settings) -> io.NodeOutput:
         with _shown.panel() as panel:
             context, state, loop_settings = LoopContext.of(cls), _state(loop), _settings(settings)
+            pictures, verdict = _single_value("image", image), _single_value("evaluation", evaluation)
             history = context.handover.take() if context.handover else None
             history = history or History(context.loop(state), state)
-            history.add(await _read_attempt(context, history, state, image, evaluation), loop_settings)
+            history.add(await read_attempt(context, history, state, pictures, verdict), loop_settings)
             history.reuse_remembered(loop_settings)
-            _show(context, history, loop_settings)
+            show(context, history, loop_settings)
             next_or_reason = next_attempt(history, loop_settings)
             if isinstance(next_or_reason, LoopState):
-                return _expand_into_next(context, history, next_or_reason)
-            finished = _finish(context, history, loop_settings, next_or_reason)
-            verdict = history.latest.verdict
+                return expand_into_next(context, history, next_or_reason, len(cls.RETURN_TYPES))
+            finished = finish(context, history, loop_settings, next_or_reason)
             panel.done(
                 finished.ui["runflow"], finished.ui[saved_metadata.KEY][0], verdict.min_score if verdict else 0.0
             )
-            return finished
+        if history.best.verdict is not None and history.best.image is not None:
+            finished.ui |= await _cards.ui_of(history.best.verdict, _image_batch.pictures(history.best.image))
+        return finished
 
 
 def _settings(inputs: dict[str, Any]) -> LoopSettings:
@@ -277,141 +306,3 @@ def _state(values: Any, *consequence: str) -> LoopState:
     if not isinstance(state, LoopState):
         raise InvalidInputError("loop", f"must come from Regenerate Until Passed: Start. {NO_ATTEMPT}")
     return state
-
-
-# --- after an attempt ---------------------------------------------------------------------------------
-
-
-async def _read_attempt(
-    context: LoopContext, history: History, state: LoopState, image: Any, evaluation: Any
-) -> Attempt:
-    """What came out of the body. A verdict of some images of a clip counts for all of them."""
-    pictures = _image_batch.check_images("image", _single_value("image", image))
-    verdict = _single_value("evaluation", evaluation)
-    if not isinstance(verdict, BatchVerdict | None):
-        raise InvalidInputError("evaluation", "must come from Evaluate Image Quality.")
-    number, loop = len(history.attempts) + 1, history.loop
-    hashes = await _image_batch.pixel_hashes(pictures)
-    inside = context.best_inside(loop.body, number)
-    return Attempt(number, state, pictures, verdict, hashes, inside, loop.output_nodes)
-
-
-def _show(context: LoopContext, history: History, settings: LoopSettings) -> None:
-    """ "attempt 2 of 4 · 0.41 · hands" on Start, and the attempt's image on End."""
-    attempt, most = history.latest, context.max_attempts(settings)
-    parts = [f"attempt {attempt.number} of {most}"]
-    if attempt.verdict is not None:
-        first_issue = attempt.verdict.issues.splitlines()[:1]
-        parts += [f"{attempt.verdict.score:.2f}", *(first_issue or [str(attempt.verdict.outcome)])]
-    context.say_on_start(history.loop.body, " · ".join(parts))
-    if attempt.image is not None:
-        context.preview(attempt.image, attempt.number, most)
-
-
-def _expand_into_next(context: LoopContext, history: History, state: LoopState) -> io.NodeOutput:
-    number = len(history.attempts) + 1
-    stand_in = {
-        "class_type": STAND_IN,
-        "inputs": {
-            "prompt": state.prompt,
-            "seed": state.seed,
-            "number": number,
-            "issues": history.latest.issues_for_the_next,
-            "original": history.first.prompt,
-        },
-    }
-    context.forget_progress(history.loop.body)
-    context.add_attempt_metadata(history.loop.body, state, number)
-    if history.rescue_task is None:
-        history.rescue_task = asyncio.create_task(_save_unfinished_best(context, history))
-    expansion, end = context.expansion(history, stand_in)
-    outputs = ([end, index] for index in range(len(RunflowRegenerateEnd.RETURN_TYPES)))
-    return io.NodeOutput(*outputs, expand=expansion)
-
-
-async def _save_unfinished_best(context: LoopContext, history: History) -> None:
-    """Save the best attempt where the loop has no end, and say so.
-
-    A node of a later attempt may raise, or block what End reads: then ComfyUI never runs that End. When a prompt ends,
-    however it ends, ComfyUI closes its event loop, which cancels what still waits in it.
-    """
-    try:
-        await asyncio.Event().wait()
-    except asyncio.CancelledError:
-        if history.attempts and not history.has_ended:
-            _keep_best(context, history)
-        raise
-
-
-def _keep_best(context: LoopContext, history: History) -> None:
-    best, count = history.best, len(history.attempts)
-    context.publish_best(history)
-    pictures = _image_batch.pictures(best.image) if best.image is not None else []
-    where = _unjudged.save(pictures, _unjudged.BEST_FOLDER, context.dynprompt.original_prompt, context.extra_pnginfo)
-    text = (
-        f"attempt {count + 1} did not reach End: a node of it failed, blocked what End reads, or was stopped · "
-        f"attempt {best.number} of {count} is the best so far · {where}"
-    )
-    log.warning("Regenerate End %s: %s", context.node_id, text)
-    context.say(text)
-
-
-def _finish(context: LoopContext, history: History, settings: LoopSettings, reason: str) -> io.NodeOutput:
-    history.has_ended = True
-    if history.rescue_task is not None:
-        history.rescue_task.cancel()
-    history.drop_images(settings)
-    best, verdict = history.best, history.best.verdict
-    context.publish_best(history)
-    if best is not history.latest:
-        context.preview(best.image, len(history.attempts), context.max_attempts(settings))
-    summary = _summary(context, history, settings, reason)
-    context.say(_in_a_line(history, summary))
-    return io.NodeOutput(
-        best.image,
-        best.passed,
-        best.score,
-        verdict.issues if verdict else reason,
-        best.state.prompt,
-        best.state.seed,
-        len(history.attempts),
-        verdict or ExecutionBlocker(NOT_JUDGED),
-        _same_size(history) if settings.keep_attempts else ExecutionBlocker(NOT_KEPT),
-        ui={"runflow": [each.to_ui() for each in verdict or ()], saved_metadata.KEY: [summary]},
-    )
-
-
-def _summary(context: LoopContext, history: History, settings: LoopSettings, reason: str) -> dict[str, Any]:
-    """The loop as the graph's panel and API clients read it: every attempt, the winner's number, why it ended."""
-    other = ["other pixels were judged than those that came out"] if history.best.others_were_judged else []
-    return {
-        **context.names(history.loop.body),
-        "attempts": [attempt.to_json() for attempt in history.attempts],
-        "winner": history.best.number,
-        "reason": reason,
-        "warnings": [*other, *notes(history, settings), *context.warnings(history.loop.body)],
-    }
-
-
-def _in_a_line(history: History, summary: dict[str, Any]) -> str:
-    best = history.best
-    judged = [str(best.verdict.outcome), f"{best.verdict.score:.2f}"] if best.verdict else []
-    reason = [summary["reason"]] if summary["reason"] not in judged else []
-    out = f"attempt {best.number} of {len(history.attempts)} came out"
-    return " · ".join([out, *judged, *reason, *summary["warnings"]])
-
-
-def _same_size(history: History) -> torch.Tensor:
-    """All attempts as one batch of the best one's size, and of the channels that all have."""
-    batches = [_image_batch.batch(attempt.image) for attempt in history.attempts if attempt.image is not None]
-    best = history.best.image
-    height, width = _image_batch.batch(batches[-1] if best is None else best).shape[1:3]
-    channels = min(images.shape[-1] for images in batches)
-
-    def fitted(images: torch.Tensor) -> torch.Tensor:
-        if images.shape[1:3] != (height, width):
-            scaled = comfy.utils.common_upscale(images.movedim(-1, 1), width, height, "bilinear", "disabled")
-            images = scaled.movedim(1, -1)
-        return images[..., :channels]
-
-    return torch.cat([fitted(images) for images in batches])

@@ -17,6 +17,8 @@ from aiohttp import web
 from ...runflow_api.settings import config
 
 MAX_BODY = 16 * 1024
+MAX_PROMPT = 8 * 1024 * 1024
+"""Of a request that holds a whole prompt."""
 MAX_SHOWN_OF_A_HOST = 80
 FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP", "Via")
 """A proxy on this machine makes every visitor look like this machine; these headers give it away."""
@@ -125,15 +127,15 @@ def _to_allow(name: str) -> str:
     return f"{name}, or *.{kind} for all names of that kind" if "." in kind else name
 
 
-async def json_body(request: web.Request) -> dict[str, Any]:
-    """The request's JSON object, of at most ``MAX_BODY`` bytes."""
+async def json_body(request: web.Request, most: int = MAX_BODY) -> dict[str, Any]:
+    """The request's JSON object, of at most ``most`` bytes."""
     if request.content_type != "application/json":
         raise Refused(415, "NOT_JSON", "Send JSON.")
-    raw = await request.content.read(MAX_BODY + 1)
-    while len(raw) <= MAX_BODY and (more := await request.content.read(MAX_BODY + 1)):
+    raw = await request.content.read(most + 1)
+    while len(raw) <= most and (more := await request.content.read(most + 1)):
         raw += more
-    if len(raw) > MAX_BODY:
-        raise Refused(413, "TOO_LARGE", f"At most {MAX_BODY} bytes.")
+    if len(raw) > most:
+        raise Refused(413, "TOO_LARGE", f"At most {most} bytes.")
     try:
         body = json.loads(raw)
     except (ValueError, RecursionError) as error:

@@ -18,7 +18,7 @@ from ...runflow_api.errors import ApiError, InvalidInputError, NetworkError, Run
 from ...runflow_api.evaluation.question import RATINGS, Rating, resolve
 from ...runflow_api.evaluation.verdict import Policy
 from ...runflow_api.settings import config, key_file, user_settings
-from .. import _thumbnails
+from .. import _prompt_price, _thumbnails
 from .guards import THIS_MACHINE_ONLY, Refused
 
 MAX_QUERY = 200
@@ -265,6 +265,14 @@ class Handlers:
             balance = {}
             log.info("The balance could not be read: %s", error)
         return {"account": _name_of(account), "balance": _balance_of(balance)}
+
+    async def price(self, params: Json, visitor: Visitor) -> Json:
+        """What queueing ``prompt`` (API format) would spend, and why it would not run; nothing is queued."""
+        from ...runflow_api.prompt.reading import check_prompt
+
+        prompt = dict(check_prompt(params.get("prompt")))
+        found = await in_thread(_prompt_price.price, prompt, *await _prompt_price.check(prompt))
+        return found.to_json()
 
     def thumbnail(self, name: str, large: bool = False) -> Path | None:
         return _thumbnails.find(self.directory(), name, large)

@@ -28,7 +28,7 @@ from ...runflow_api.errors import (
 from ...runflow_api.settings import config
 from .. import _ask, _shown
 from .._runtime import editor_settings_file, evaluator, private_directory, settings
-from .guards import Refused, check_host, check_same_origin, is_this_machine, json_body
+from .guards import MAX_BODY, MAX_PROMPT, Refused, check_host, check_same_origin, is_this_machine, json_body
 from .handlers import Handlers, Json, Visitor, in_thread
 
 PREFIX = "/runflow-evaluate"
@@ -69,12 +69,13 @@ def add_to(table: web.RouteTableDef, handlers: Handlers) -> None:
         table.get(f"{PREFIX}/{name}")(_answering(handlers, whole_history, respond=as_file))
     for name, method in changes.items():
         table.post(f"{PREFIX}/{name}")(_answering(handlers, method, changes=True))
+    table.post(f"{PREFIX}/price")(_answering(handlers, handlers.price, changes=True, most=MAX_PROMPT))
     table.get(f"{PREFIX}/thumbnails/{{name}}")(_thumbnail(handlers))
     table.get(f"{PREFIX}/ask/{{id}}/{{index}}")(_asked_picture(handlers))
 
 
 def _answering(
-    handlers: Handlers, method: Method, *, changes: bool = False, respond: Respond | None = None
+    handlers: Handlers, method: Method, *, changes: bool = False, respond: Respond | None = None, most: int = MAX_BODY
 ) -> Callable[[web.Request], Awaitable[web.Response]]:
     async def answer(request: web.Request) -> web.Response:
         try:
@@ -82,7 +83,7 @@ def _answering(
             check_host(request.headers.get("Host", ""), current.web_hosts)
             if changes:
                 check_same_origin(request.headers, current.web_hosts)
-            body = await json_body(request) if changes else {**request.query, **request.match_info}
+            body = await json_body(request, most) if changes else {**request.query, **request.match_info}
             is_local = current.web_remote_settings or is_this_machine(request.remote, request.headers)
             visitor = Visitor(is_local, editor_settings(request))
             return (respond or _json)(await method(body, visitor))

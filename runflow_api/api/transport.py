@@ -91,6 +91,11 @@ class RateLimiter:
         with self._lock:
             self._closed_until = max(self._closed_until, self._clock() + seconds)
 
+    @property
+    def share(self) -> float | None:
+        """How many requests per second this process may send; ``None`` if nothing limits them."""
+        return None
+
     def wait(self, deadline: Deadline) -> None:
         """Return when the pause is over or the deadline is reached."""
         while (left := self._closed_until - self._clock()) > 0 and deadline.remaining > 0:

@@ -8,10 +8,14 @@ from pathlib import Path
 from ..api.models import EVALUATION_EMBEDS, RUN_EMBEDS
 from ..evaluation.question import JUDGES, PREFLIGHTS, RATINGS, UPLOADS
 from ..evaluation.verdict import WITHOUT_A_PERSON
+from ..insight.settings import NAMES as SETTINGS
+from ..journal.history import SORTS
 from ..journal.journal import OUTCOMES
 from ..report.html import AUDIENCES
 from ..report.labels import LANGUAGES
 from . import key
+
+INSIGHT_JUDGES = ("runflow", "model", "local", "person", "preflight")
 
 
 def evaluate(parser: argparse.ArgumentParser) -> None:
@@ -27,25 +31,29 @@ def evaluate(parser: argparse.ArgumentParser) -> None:
     )
     _add_policy(judging)
     _add_timeout(judging)
-    _add_question(parser)
-    _add_sending(parser)
+    add_question(parser)
+    add_sending(parser)
+    _add_keeping(parser)
     _add_report(parser)
-    _add_common(parser)
+    add_common(parser)
     parser.set_defaults(wait=True)
 
 
 def submit(parser: argparse.ArgumentParser) -> None:
     """What ``submit`` takes."""
     _add_images(parser)
-    _add_question(parser)
-    _add_sending(parser)
-    _add_common(parser)
+    add_question(parser)
+    add_sending(parser)
+    add_common(parser)
     parser.set_defaults(wait=False, judge="runflow", min_score=0.0, if_not_judged="stop", timeout=600, report=None)
+    parser.set_defaults(move_failed=None, copy_passed=None, sidecar=False)
 
 
 def get(parser: argparse.ArgumentParser) -> None:
     """What ``get`` takes."""
-    parser.add_argument("ids", nargs="+", type=not_empty, metavar="ID", help="evaluation ids")
+    parser.add_argument(
+        "ids", nargs="+", type=not_empty, metavar="ID", help="evaluation ids, or images saved by Save Judged Images"
+    )
     parser.add_argument("--wait", action="store_true", help="wait for evaluations that are under way")
     embeds = ", ".join(sorted(EVALUATION_EMBEDS))
     parser.add_argument(
@@ -56,16 +64,18 @@ def get(parser: argparse.ArgumentParser) -> None:
     )
     _add_policy(parser)
     _add_timeout(parser)
-    _add_common(parser)
+    add_common(parser)
 
 
 def feedback(parser: argparse.ArgumentParser) -> None:
     """What ``feedback`` takes."""
     ratings = [rating for rating in RATINGS if rating != "none"]
     parser.add_argument("rating", choices=ratings, help="clear takes it back")
-    parser.add_argument("ids", nargs="+", type=not_empty, metavar="ID", help="evaluation ids")
+    parser.add_argument(
+        "ids", nargs="+", type=not_empty, metavar="ID", help="evaluation ids, or images saved by Save Judged Images"
+    )
     parser.add_argument("--reason", default="", help="why, in your own words")
-    _add_common(parser)
+    add_common(parser)
 
 
 def run(parser: argparse.ArgumentParser) -> None:
@@ -76,7 +86,7 @@ def run(parser: argparse.ArgumentParser) -> None:
         "--embed", default="", metavar="NAMES", help=f"what else to read: {', '.join(sorted(RUN_EMBEDS))}, or all"
     )
     _add_timeout(parser)
-    _add_common(parser)
+    add_common(parser)
 
 
 def history(parser: argparse.ArgumentParser) -> None:
@@ -84,14 +94,61 @@ def history(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", type=int, default=20, help="how many, newest first, at most 500")
     parser.add_argument("--before", type=int, metavar="ROW", help="the page before this row")
     parser.add_argument("--outcome", choices=OUTCOMES, help="only these")
-    parser.add_argument("--search", default="", metavar="TEXT", help="in prompts, evaluation ids and failure codes")
-    _add_common(parser)
+    parser.add_argument(
+        "--search",
+        default="",
+        metavar="TEXT",
+        help="in prompts, evaluation ids and failure codes; or the evaluation of a saved image",
+    )
+    parser.add_argument(
+        "--sort", choices=SORTS, default="newest", help="newest first, or the best or worst score first"
+    )
+    add_common(parser)
+
+
+def insight(parser: argparse.ArgumentParser) -> None:
+    """What ``insight`` takes."""
+    which = parser.add_argument_group("which verdicts, and by what")
+    which.add_argument(
+        "--by",
+        default="checkpoint",
+        metavar="SETTING[,SETTING]",
+        help=f"one or two of {', '.join(SETTINGS)}; default: checkpoint",
+    )
+    which.add_argument("--days", type=int, default=0, help="only the last days (UTC); 0 is all, and the default")
+    which.add_argument("--judge", default="", choices=("", *INSIGHT_JUDGES), help="only verdicts of this judge")
+    which.add_argument("--task", default="", help="only verdicts of this task type")
+    costs = parser.add_argument_group("what a mistake costs you, in any unit: for the proposed min_score")
+    costs.add_argument("--wrong-pass", type=float, default=1.0, metavar="COST", help="a bad image that passed")
+    costs.add_argument("--wrong-rejection", type=float, default=1.0, metavar="COST", help="a good image that failed")
+    form = parser.add_argument_group("as what")
+    form.add_argument("--csv", action="store_true", help="the figures by setting as CSV on standard output")
+    form.add_argument("--html", type=_path, metavar="FILE.html", help="all of it as a document with plots")
+    form.add_argument("--language", choices=LANGUAGES, default=LANGUAGES[0], help="the language of the document")
+    add_common(parser)
 
 
 def cost(parser: argparse.ArgumentParser) -> None:
     """What ``cost`` takes."""
     parser.add_argument("--days", type=int, default=7, help="how many days (UTC) to look back, at most 500")
-    _add_common(parser)
+    add_common(parser)
+
+
+def price(parser: argparse.ArgumentParser) -> None:
+    """What ``price`` takes."""
+    parser.add_argument(
+        "prompt",
+        type=not_empty,
+        metavar="PROMPT.json",
+        help="a workflow in API format (File > Export (API)), or - for standard input",
+    )
+    parser.add_argument(
+        "--input-directory",
+        type=_path,
+        metavar="DIR",
+        help="where its Load Image finds pictures; default: the input folder of that ComfyUI",
+    )
+    add_common(parser)
 
 
 def manage_key(parser: argparse.ArgumentParser) -> None:
@@ -104,12 +161,12 @@ def manage_key(parser: argparse.ArgumentParser) -> None:
             "settings; show: masked, with its source; check: ask Runflow; remove: delete the file"
         ),
     )
-    _add_common(parser)
+    add_common(parser)
 
 
 def doctor(parser: argparse.ArgumentParser) -> None:
     """What ``doctor`` takes."""
-    _add_common(parser)
+    add_common(parser)
 
 
 def not_empty(text: str) -> str:
@@ -149,7 +206,8 @@ def _add_images(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--recursive", action="store_true", help="include subfolders")
 
 
-def _add_question(parser: argparse.ArgumentParser) -> None:
+def add_question(parser: argparse.ArgumentParser) -> None:
+    """What holds for every image."""
     group = parser.add_argument_group("what is asked about them")
     group.add_argument(
         "--prompt",
@@ -197,10 +255,16 @@ def _add_timeout(group: Group) -> None:
     group.add_argument("--timeout", type=int, default=600, metavar="SECONDS", help="how long to wait for a verdict")
 
 
-def _add_sending(parser: argparse.ArgumentParser) -> None:
+def add_sending(parser: argparse.ArgumentParser) -> None:
+    """How images are sent and paid."""
     group = parser.add_argument_group("how they are sent and paid")
     group.add_argument("--yes", action="store_true", help="pay without being asked")
     group.add_argument("--no-reuse", action="store_true", help="pay for a new verdict even if there is a finished one")
+    group.add_argument(
+        "--take-saved",
+        action="store_true",
+        help="take the verdict that a file saved by Save Judged Images says of itself, and pay nothing for it",
+    )
     group.add_argument("--job-class", default="standard", help="the priced class; see the command cost")
     group.add_argument(
         "--preflight",
@@ -215,6 +279,15 @@ def _add_sending(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--client-ref", default="", help="your own label, returned with the verdict")
     group.add_argument(
         "--callback-url", default="", help="receives a signed callback; its host must be in callback_hosts"
+    )
+
+
+def _add_keeping(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("what becomes of the files")
+    group.add_argument("--move-failed", type=_path, metavar="DIR", help="move the files of failed images there")
+    group.add_argument("--copy-passed", type=_path, metavar="DIR", help="copy the files of passed images there")
+    group.add_argument(
+        "--sidecar", action="store_true", help="write each verdict beside its image, as NAME.runflow.json"
     )
 
 
@@ -238,7 +311,8 @@ def _add_report(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_common(parser: argparse.ArgumentParser) -> None:
+def add_common(parser: argparse.ArgumentParser) -> None:
+    """What every command takes."""
     group = parser.add_argument_group("where, and in which form")
     group.add_argument(
         "--comfyui",

@@ -19,10 +19,11 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from .._version import VERSION
+from ..bulk.run import NO_LIMIT
 from ..errors import RunflowError
 from ..evaluation.evaluator import Evaluator
 from ..settings import config, locations
-from . import arguments, doctor, evaluate, key, records, sandbox
+from . import arguments, bulk, doctor, evaluate, insight, key, price, records, sandbox
 from .exit_codes import (
     CLOSED_PIPE,
     CONFIGURATION,
@@ -38,8 +39,6 @@ from .terminal import Terminal, printable
 
 PROGRAM = "python -m runflow_api"
 _KEY = re.compile(r"rf_(?:live|test)_[A-Za-z0-9_-]*")
-NO_LIMIT = 10_000_000
-"""The limit per queued prompt is one of the graph: here the person sees the sum, and confirms it."""
 
 
 @dataclass(frozen=True)
@@ -206,6 +205,15 @@ COMMANDS = (
         _with_evaluator(evaluate.run),
     ),
     Command(
+        "bulk",
+        "Judge the rows of a manifest, however many, and write their verdicts as Parquet. Says what a sample of them "
+        "comes to, and asks before it pays. Run again, it goes on where it was.",
+        "one evaluation for each different question that was not judged before; never more than --budget.",
+        (OK, USAGE, NOT_JUDGED, CONFIGURATION, INTERRUPTED),
+        bulk.add_arguments,
+        _with_evaluator(bulk.run),
+    ),
+    Command(
         "get",
         "Read evaluations by id. Prints verdict, score, issues and judges, or with --json the whole answer.",
         FREE,
@@ -238,12 +246,30 @@ COMMANDS = (
         _with_evaluator(records.history),
     ),
     Command(
+        "insight",
+        "Show what the journal tells: pass rate, attempts and credits per kept image by the settings that made the "
+        "images, and whether each judge agrees with your thumbs and verdicts. Reads the journal on this machine only.",
+        FREE,
+        (OK, USAGE, CONFIGURATION),
+        arguments.insight,
+        _with_evaluator(insight.run),
+    ),
+    Command(
         "cost",
         "Show what was spent per day (UTC), the limits in force, the prices, and the balance if a key is set.",
         FREE,
         (OK, USAGE, NOT_JUDGED, CONFIGURATION),
         arguments.cost,
         _with_evaluator(records.cost),
+    ),
+    Command(
+        "price",
+        "Say what queueing an API prompt in ComfyUI would spend, and why it would not run. Nothing is queued. What "
+        "only the run can know is counted as the most it can be, and said so.",
+        FREE,
+        (OK, USAGE, NOT_JUDGED, CONFIGURATION),
+        arguments.price,
+        price.run,
     ),
     Command(
         "key",

@@ -11,15 +11,16 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from .. import image_files
 from .._version import VERSION
 from ..api.client import CREATE, EDIT, READ, RunflowClient
 from ..api.models import EvaluationStatus
 from ..api.transport import Deadline
 from ..errors import ApiError, NotFoundError, PermissionDeniedError, RunflowError
+from ..journal import about
 from ..journal.journal import Journal
 from ..settings import config, locations
 from ..settings.config import Config
-from . import image_files
 from .exit_codes import CONFIGURATION, OK
 from .terminal import GREEN, RED, YELLOW, Painted, Terminal, plain
 
@@ -109,9 +110,17 @@ def _key(settings: Config, directory: Path) -> Finding:
 def _journal(settings: Config, directory: Path) -> Finding:
     try:
         with Journal.open(settings.journal_url, settings.journal_directory(directory)) as journal:
-            spend = journal.spent_today()
-            said = f"{journal.where}, today {spend.evaluations} of {settings.max_evaluations_per_day} evaluations"
-            return Finding("journal", GOOD, f"{said}, {plain(spend.credits)} credits")
+            spend, shared = journal.spent_today(), about.look_at(journal.store)
+            where = journal.where if shared is None else f"{journal.where}: {shared.text}"
+            said = f"{where}, today {spend.evaluations} of {settings.max_evaluations_per_day} evaluations"
+            said = f"{said}, {plain(spend.credits)} credits"
+            if shared is not None and abs(shared.clock_ahead_s) > CLOCK_MAY_DIFFER_S:
+                text = f"{said}; its clock differs from this machine's by {abs(shared.clock_ahead_s):.0f} s"
+                return Finding("journal", NOTE, text, "set the clocks: days and resends depend on them")
+            if shared is None and settings.requests_per_second is not None:
+                to_do = "give all machines one journal on PostgreSQL (docs/studio.md), or take the setting away"
+                return Finding("journal", NOTE, f"{said}; requests_per_second does nothing without one", to_do)
+            return Finding("journal", GOOD, said)
     except (RunflowError, OSError) as error:
         return Finding("journal", BAD, str(error), "until then it is not known what was paid before")
 

@@ -18,14 +18,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from .. import errors, images
+from .. import errors, image_files, images
 from ..background import Workers
 from ..evaluation.evaluator import CostEstimate, Evaluator, Job
 from ..evaluation.failures import OWN_FIELDS, Scope, scope_of
 from ..evaluation.question import ImageUrl, Options, Question
 from ..evaluation.verdict import FAILED, OFF, RUNFLOW, UNKNOWN, Policy, Subject, Verdict, not_judged
 from ..report import html as report
-from . import image_files, results
+from . import insight, keeping, results
 from .exit_codes import CONFIGURATION, INTERRUPTED, JUDGED_FAILED, NOT_JUDGED, OK, USAGE, exit_code
 from .sources import Item, find_items, options_of, question_of
 from .terminal import Tally, Terminal, duration, plain, run_cancellable
@@ -60,6 +60,7 @@ class EvaluateRun:
     policy: Policy
     wait: bool
     has_report: bool
+    takes_saved: bool = False
     token: str = field(default_factory=_new_token)
     ended: queue.SimpleQueue[Item] = field(default_factory=queue.SimpleQueue)
     stopped: errors.RunflowError | None = None
@@ -90,9 +91,10 @@ def run(args: argparse.Namespace, terminal: Terminal, evaluator: Evaluator) -> i
         _say_how_to_go_on(work)
         return INTERRUPTED
     finally:
+        kept = keeping.keep(work.items, args, terminal)
         saved = _save_report(work, args)
     code = _conclude(work)
-    return code if saved else CONFIGURATION
+    return code if saved and kept else CONFIGURATION
 
 
 def _prepare(args: argparse.Namespace, terminal: Terminal, evaluator: Evaluator) -> EvaluateRun:
@@ -107,7 +109,10 @@ def _prepare(args: argparse.Namespace, terminal: Terminal, evaluator: Evaluator)
         evaluator.config.require_key()
     items, found = find_items(args, evaluator, question, options)
     report.check_target(args.report, found.files)
-    return EvaluateRun(evaluator, terminal, items, found, args.judge, policy, args.wait, bool(args.report))
+    keeping.check(args)
+    return EvaluateRun(
+        evaluator, terminal, items, found, args.judge, policy, args.wait, bool(args.report), args.take_saved
+    )
 
 
 # --- the first pass: what there is --------------------------------------------------------------------
@@ -130,7 +135,31 @@ def _read_all(work: EvaluateRun, prompts_from_files: bool) -> None:
     passed_over = [item for item in work.items if _is_passed_over(work, item)]
     work.animations = [item.source for item in passed_over if isinstance(item.source, Path)]
     work.items = [item for item in work.items if not _is_passed_over(work, item)]
+    _take_saved(work)
     _say_what_has_no_prompt(work)
+
+
+def _take_saved(work: EvaluateRun) -> None:
+    """The verdicts that files say of themselves: taken where the person wants that, otherwise said before it costs."""
+    known = [(item, item.saved) for item in work.items if item.saved is not None and _says_as_much(work, item)]
+    if work.takes_saved:
+        for item, saved in known:
+            if work.has_report:
+                _image(work, item)
+            _end(work, item, saved.verdict(work.policy, item.question.generation_prompt))
+    elif known and work.pays:
+        said = f"{known[0][0].name}: {known[0][1].text}"
+        work.terminal.say(
+            f"{len(known)} of {len(work.items)} files say how they were judged ({said}). To take that, add --take-saved"
+        )
+
+
+def _says_as_much(work: EvaluateRun, item: Item) -> bool:
+    """Whether what a file says is of the very pixels that it has now, and by the judge that would be asked."""
+    saved = item.saved
+    if saved is None or item.verdict is not None or saved.outcome == UNKNOWN or saved.judge != work.judged_by:
+        return False
+    return saved.judged_hash == item.pixel_hash and (work.evaluator.config.is_loopback or not saved.is_practice)
 
 
 def _is_passed_over(work: EvaluateRun, item: Item) -> bool:
@@ -160,7 +189,7 @@ def _read(item: Item, take_prompt: bool) -> None:
         return
     item.pixel_hash = images.pixel_hash(picture.pixels)
     item.size = picture.pixels.shape[1], picture.pixels.shape[0]
-    item.notes = picture.notes
+    item.notes, item.saved, item.image_settings = picture.notes, picture.saved, picture.image_settings
     if take_prompt and picture.prompt:
         item.question = replace(item.question, generation_prompt=picture.prompt)
     elif take_prompt:
@@ -172,7 +201,7 @@ def _read(item: Item, take_prompt: bool) -> None:
 
 def _may_pay(work: EvaluateRun, yes: bool) -> bool:
     """Say what will be paid and ask, unless that is nothing. Raises ``BudgetError`` if a limit forbids it."""
-    readable = [(item.pixel_hash, item.question, item.options) for item in work.items if item.error is None]
+    readable = [(item.pixel_hash, item.question, item.options) for item in work.items if item.verdict is None]
     if not readable:
         return True
     estimate = _estimate(work, readable)
@@ -272,6 +301,7 @@ async def _verdict(work: EvaluateRun, item: Item) -> Verdict:
     try:
         image = await work.readers.run(_image, work, item)
         job = Job([image], item.question, work.judge, policy, item.options, work.token, work.wait)
+        job = replace(job, image_settings=item.image_settings)
         verdict = (await work.evaluator.evaluate(job))[0]
     except errors.RunflowError as error:
         is_refused = isinstance(error, errors.ApiError) and scope_of(error, OWN_OF_A_FILE) is Scope.ONE_IMAGE
@@ -403,7 +433,7 @@ def _save_report(work: EvaluateRun, args: argparse.Namespace) -> bool:
     if not args.report or not any(item.verdict for item in work.items):
         return True
     try:
-        count = results.write_report(work.items, args)
+        count = results.write_report(work.items, args, insight.section_of_report(work.evaluator, args.language))
     except results.ReportNotSavedError as error:
         work.terminal.say(str(error))
         return False

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from datetime import datetime, timezone
 from decimal import Decimal
 from typing import Any
 
+from .. import image_files
 from ..api.models import EVALUATION_EMBEDS, RUN_EMBEDS, RUN_TERMINAL, Evaluation, EvaluationSummary, JudgeOpinion
 from ..evaluation import lookup
 from ..evaluation.evaluator import Evaluator
@@ -21,7 +22,7 @@ from .terminal import COLOURS, DIM, Painted, Terminal, on_one_line, plain, run_c
 
 def get(args: argparse.Namespace, terminal: Terminal, evaluator: Evaluator) -> int:
     """Every id's verdict; exits as ``evaluate`` does."""
-    ids, embed = list(dict.fromkeys(args.ids)), embeds(args.embed, EVALUATION_EMBEDS)
+    ids, embed = _ids(args.ids), embeds(args.embed, EVALUATION_EMBEDS)
     # What stops a workflow must not keep the others' verdicts from being printed here.
     policy = Policy(args.min_score, "fail" if args.if_not_judged == "stop" else args.if_not_judged)
     work = lookup.evaluations(
@@ -39,6 +40,11 @@ def get(args: argparse.Namespace, terminal: Terminal, evaluator: Evaluator) -> i
     if args.if_not_judged == "stop" and any(verdict.outcome == UNKNOWN for verdict in verdicts):
         return NOT_JUDGED
     return OK if verdicts.passed else JUDGED_FAILED
+
+
+def _ids(given: Iterable[str]) -> list[str]:
+    """Each id once; a file stands for the evaluation that it says it was judged by."""
+    return list(dict.fromkeys(map(image_files.evaluation_id, given)))
 
 
 def embeds(given: str, known: Collection[str]) -> list[str]:
@@ -78,7 +84,7 @@ def _opinion(judge: JudgeOpinion) -> str:
 
 def feedback(args: argparse.Namespace, terminal: Terminal, evaluator: Evaluator) -> int:
     """Set or clear the rating of every id."""
-    ids = list(dict.fromkeys(args.ids))
+    ids = _ids(args.ids)
     for set_ in run_cancellable(lookup.feedback(evaluator, ids, args.rating, args.reason)):
         terminal.result(f"{args.rating:<5} {set_.id}", record=rating_record(set_))
     return OK
@@ -124,12 +130,18 @@ def _summary(summary: EvaluationSummary | None) -> str:
 
 def history(args: argparse.Namespace, terminal: Terminal, evaluator: Evaluator) -> int:
     """A page of the journal."""
-    rows = evaluator.journal().history(before=args.before, limit=args.limit, outcome=args.outcome, search=args.search)
+    rows = evaluator.journal().history(
+        before=args.before,
+        limit=args.limit,
+        outcome=args.outcome,
+        search=image_files.evaluation_id(args.search),
+        sort=args.sort,
+    )
     for row in rows:
         terminal.result(*_row(row), record=_row_record(row))
     if not rows:
         terminal.say("Nothing here.")
-    elif len(rows) == args.limit:
+    elif len(rows) == args.limit and args.sort == "newest":
         terminal.say(f"More: --before {rows[-1].id}")
     return OK
 

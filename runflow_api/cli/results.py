@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -85,20 +85,28 @@ class ReportNotSavedError(RunflowError):
     code = "REPORT_NOT_SAVED"
 
 
-def write_report(items: Sequence[Item], args: argparse.Namespace) -> int:
-    """Write the report of every image that has a verdict; how many that are. Raises ``ReportNotSavedError``."""
+def write_report(items: Sequence[Item], args: argparse.Namespace, insight: Mapping[str, Any] | None = None) -> int:
+    """Write the report of every image that has a verdict; how many that are. Raises ``ReportNotSavedError``.
+
+    ``insight``: what the journal tells, for a section of the report.
+    """
     judged = [item for item in items if item.verdict is not None]
     names = _names(judged) if args.audience == "internal" else [_short_name(item) for item in judged]
     entries = [_entry(item, name, args.report) for item, name in zip(judged, names, strict=True)]
-    page = report.html(entries, title=args.title, audience=args.audience, language=args.language)
+    page = report.html(entries, title=args.title, audience=args.audience, language=args.language, insight=insight)
+    write_page(args.report, page)
+    return len(entries)
+
+
+def write_page(path: Path, page: str) -> None:
+    """Raises ``ReportNotSavedError``."""
     try:
-        report.write(args.report, page)
+        report.write(path, page)
     except OSError as error:
         raise ReportNotSavedError(
-            f"{args.report} could not be written ({error.strerror or type(error).__name__}).",
+            f"{path} could not be written ({error.strerror or type(error).__name__}).",
             cost="The verdicts are not lost: run the same command again, and nothing is paid for twice.",
         ) from error
-    return len(entries)
 
 
 def _entry(item: Item, name: str, target: Path) -> report.Entry:

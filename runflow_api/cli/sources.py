@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from .. import errors
+from .. import errors, image_files
 from ..evaluation import lookup
 from ..evaluation.evaluator import Evaluator
 from ..evaluation.question import ImageUrl, Options, Question, Reference, check_image_url
+from ..evaluation.saved_verdict import SavedVerdict
 from ..evaluation.verdict import Verdict
-from . import image_files
+from ..journal.image_settings import UNKNOWN, ImageSettings
 from .terminal import run_cancellable
 
 _KIND = re.compile(r"([A-Za-z_][A-Za-z0-9_ -]*)=(.+)", re.DOTALL)
@@ -25,7 +26,7 @@ class Item:
     """One image on its way to a verdict: a file, or an address that is passed on.
 
     ``size`` is (width, height) in pixels, ``error`` what kept the file from being read, ``no_prompt`` why there is no
-    prompt to judge it against.
+    prompt to judge it against, ``saved`` what the file says about its own verdict.
     """
 
     source: Path | ImageUrl
@@ -39,6 +40,8 @@ class Item:
     error: errors.RunflowError | None = None
     verdict: Verdict | None = None
     thumbnail: bytes = b""
+    saved: SavedVerdict | None = None
+    image_settings: ImageSettings = UNKNOWN
 
     @property
     def pixels(self) -> int:

@@ -2,8 +2,8 @@
 
 A journal that fails once is tried again: at the next evaluation, and by itself a few seconds later. Meanwhile a
 stand-in in memory keeps what this process knows, so that nothing it has paid is paid again, and gives it to the journal
-when that is back. If the person has set a limit per day or in credits, nothing new is begun meanwhile: what others
-have spent cannot be known.
+when that is back. If the person has set a limit per day or in credits, or if other machines share the journal, nothing
+new is begun meanwhile: what others have asked and spent cannot be known.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from typing import Concatenate, ParamSpec, TypeVar
 from ..api.models import Evaluation, EvaluationStatus
 from ..errors import BudgetError
 from ..journal.begin import RESERVED_S
-from ..journal.errors import limits_not_known
+from ..journal.errors import nothing_sent
+from ..journal.image_settings import VerdictContext
 from ..journal.journal import Journal, JournalError, Limits, Request, Row, RowState
 from ..journal.spool import name_for
 from ..journal.stand_in import Remembered, StandIn
@@ -31,6 +32,7 @@ from .job import Job
 from .question import request_hash
 from .reservations import Reservations
 
+NO_CONTEXT = VerdictContext()
 NOTHING_NEW = Limits(per_prompt=0, per_day=0)
 RETRY_S = 5.0
 """So long after it failed the journal is left alone, except by an evaluation that begins."""
@@ -47,6 +49,8 @@ class Bookkeeper:
     """
 
     def __init__(self, config: Config, directory: Path, now: Callable[[], float]) -> None:
+        self.budget: Decimal | None = None
+        """Credits that all of one prompt, or of one run of the command line, may cost."""
         self._config = config
         self._directory = config.journal_directory(directory)
         self._now = now
@@ -87,9 +91,9 @@ class Bookkeeper:
             if self._journal is not None:
                 self._journal.close()
 
-    # --- before anything is sent ------------------------------------------------------------------
-
-    def request(self, job: Job, pixel_hash: str, price: Decimal | None) -> Request:
+    def request(
+        self, job: Job, pixel_hash: str, price: Decimal | None, context: VerdictContext = NO_CONTEXT
+    ) -> Request:
         """What ``begin`` and ``estimate`` take; ``price`` in credits, ``None`` if it is not known."""
         return Request(
             request_hash=request_hash(pixel_hash, job.question, job.options, self._config.base_url),
@@ -100,6 +104,7 @@ class Bookkeeper:
             reuse=job.options.reuse,
             generation_prompt=job.question.generation_prompt,
             pixel_hash=pixel_hash,
+            context=context,
         )
 
     def begin(self, requests: Sequence[Request]) -> list[Row]:
@@ -128,8 +133,8 @@ class Bookkeeper:
             return journal.estimate(self._with_account(journal, requests), self._limits())
         except JournalError as error:
             self._fail(error)
-            if self._config.has_own_limits:
-                raise limits_not_known(error) from error
+            if self._config.needs_journal:
+                raise nothing_sent(error, is_shared=self._config.has_shared_journal) from error
             with self._lock:
                 journal = self._stand_in_with().journal
                 return journal.estimate(self._with_account(journal, requests), self._limits())
@@ -147,8 +152,7 @@ class Bookkeeper:
                 self.journal().release(here)
             if not self._is_pruned:
                 self._is_pruned = True
-                days, count = self._config.retention_days, self._config.retention_evaluations
-                self.journal().prune(older_than_days=days, at_most=count)
+                self.journal().prune(older_than_days=self._config.retention_days, at_most=self._config.rows_kept)
         except JournalError as error:
             self._fail(error)
             kept = unsent
@@ -156,8 +160,6 @@ class Bookkeeper:
             with self._lock:
                 self._stand_in_with(kept).release(kept)
                 self._retry_soon()
-
-    # --- one row ----------------------------------------------------------------------------------
 
     def fix_body(self, row: Row, body: bytes) -> bytes | None:
         """Fix the bytes to send for ``row`` and give them back: ``body``, or what was fixed before.
@@ -167,14 +169,14 @@ class Bookkeeper:
         """
         if self._is_closed:
             raise JournalError("The journal is closed. Nothing was sent and nothing was paid.")
-        if self._config.has_own_limits or not self._use_stand_in(row):
+        if self._config.needs_journal or not self._use_stand_in(row):
             here = self._with_journal_id(row)
             try:
                 fixed = self.journal().fix_body(here, body)
             except JournalError as error:
                 self._fail(error)
-                if self._config.has_own_limits:
-                    raise limits_not_known(error) from error
+                if self._config.needs_journal:
+                    raise nothing_sent(error, is_shared=self._config.has_shared_journal) from error
             else:
                 noted = self._try_journal(Journal.get, here)  # sooner done than a second digest of a large body
                 self._remember([noted or replace(row, spool=name_for(row.id, fixed or b""))])
@@ -249,8 +251,6 @@ class Bookkeeper:
         """Nobody will wait for it any more. It may have been billed, so it goes on counting."""
         self._record(Journal.abandon, row)
 
-    # --- looking back -----------------------------------------------------------------------------
-
     def find_evaluation(self, evaluation_id: str) -> Row | None:
         """The newest row of that evaluation; ``None`` if there is none, or if the journal cannot be used."""
         found = self._try_journal(Journal.find_evaluation, evaluation_id)
@@ -274,13 +274,12 @@ class Bookkeeper:
             log.info("%s", error)
             return None
 
-    # --- while the journal cannot be used ---------------------------------------------------------
-
     def _fail(self, error: JournalError) -> None:
         """Say what is the matter, in the log once, and leave the journal alone for a moment."""
+        why = "other machines share it" if self._config.has_shared_journal else "you have set a limit"
         meanwhile = (
-            "you have set a limit, so nothing new is paid until it can be used again"
-            if self._config.has_own_limits
+            f"{why}, so nothing new is paid until it can be used again"
+            if self._config.needs_journal
             else "it is not known what was paid before; new verdicts are kept in memory until it can be used again"
         )
         trouble = f"{error} It is tried again at every evaluation; {meanwhile}."
@@ -299,12 +298,12 @@ class Bookkeeper:
             known = self.journal().known(self._with_account(self.journal(), requests))
         with self._lock:
             stand_in = self._stand_in_with(known)
-            limits = NOTHING_NEW if self._config.has_own_limits else self._limits()
+            limits = NOTHING_NEW if self._config.needs_journal else self._limits()
             try:
                 rows = stand_in.begin(self._with_account(stand_in.journal, requests), limits)
             except BudgetError:
-                if self._config.has_own_limits:
-                    raise limits_not_known(error) from error
+                if self._config.needs_journal:
+                    raise nothing_sent(error, is_shared=self._config.has_shared_journal) from error
                 raise
             self._retry_soon()
             return rows
@@ -351,8 +350,6 @@ class Bookkeeper:
     def _remember(self, rows: Iterable[Row]) -> None:
         with self._lock:
             self._seen.add(rows)
-
-    # --- when it is back --------------------------------------------------------------------------
 
     def _recovered_journal(self) -> tuple[Journal, str]:
         """The journal, there and up to date with what was kept in memory, and what had to be done for that, or "".
@@ -420,8 +417,6 @@ class Bookkeeper:
                     self._fail(error)
                     self._retry_soon()
 
-    # --- in pieces --------------------------------------------------------------------------------
-
     def _is_current(self, journal: Journal) -> bool:
         """Whether no other journal was opened in its place while it was used."""
         with self._lock:
@@ -444,4 +439,5 @@ class Bookkeeper:
             per_prompt=self._config.max_evaluations_per_prompt,
             per_day=self._config.max_evaluations_per_day,
             credits_per_day=self._config.max_credits_per_day,
+            credits_per_prompt=self.budget,
         )

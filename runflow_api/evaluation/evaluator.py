@@ -35,12 +35,13 @@ from ..settings.config import Config
 from . import failures, polling
 from .bookkeeping import Bookkeeper
 from .failures import Acceptance, Scope, classify, raise_or_batch, scope_of
+from .fleet import FleetLimiter
 from .free_judges import FreeJudges
 from .job import Batch, BatchItem, CostEstimate, Job
 from .local import judge_locally, preflight
 from .polling import Progress, Report, report_nothing, report_progress, time_left, with_deadline
 from .question import ImageUrl, JudgeChoice, Options, Question, resolve, validate
-from .results import Results, known_answer
+from .results import Results, known_answer, not_yet
 from .submission import ENCODERS, Bodies
 from .verdict import (
     LOCAL,
@@ -88,6 +89,9 @@ class Evaluator:
         self.client = client or RunflowClient(config)
         self.prices = PriceList(self.client)
         self.bookkeeper = Bookkeeper(config, directory, now)
+        if config.has_shared_journal and config.api_key is not None:
+            who = f"{config.base_url} {config.organization_id or config.require_key()}"
+            self.client.transport.limiter = FleetLimiter(self.bookkeeper.journal, who, config.requests_per_second)
         self._now = now
         self._submitting: Counter[int] = Counter()
         self._releasing: set[Future[None]] = set()
@@ -148,7 +152,7 @@ class Evaluator:
 
     async def _limiting_price(self, job_class: str, deadline: Deadline | None = None) -> Decimal | None:
         """The price of one evaluation, looked up only if the person has a limit in credits."""
-        if self.config.max_credits_per_day is None:
+        if self.config.max_credits_per_day is None and self.bookkeeper.budget is None:
             return None
         return await self._network.run(self.prices.price, job_class, deadline)
 
@@ -171,10 +175,12 @@ class Evaluator:
                 verdicts = list(
                     await asyncio.gather(*(self._processor.run(judge_locally, item, self.config) for item in items))
                 )
+                await self._processor.run(self._free.remember, items, verdicts)
             elif judge == PERSON:
                 verdicts = await self._free.ask_person(items, [None] * len(items), report)
             else:
                 refused = await asyncio.gather(*(self._processor.run(preflight, item, self.config) for item in items))
+                await self._processor.run(self._free.remember, items, refused)
                 sound = [item for item, verdict in zip(items, refused, strict=True) if verdict is None]
                 judge_sound = self._free.ask_model if judge == MODEL else self._evaluate_with_runflow
                 answers = iter(await judge_sound(sound, report) if sound else [])
@@ -248,9 +254,12 @@ class Evaluator:
     def _reserve_in_thread(self, items: list[BatchItem]) -> list[Row]:
         batch = items[0].batch
         rows = self.bookkeeper.begin(
-            [self.bookkeeper.request(batch.job, item.subject.pixel_hash, batch.price) for item in items]
+            [
+                self.bookkeeper.request(batch.job, item.subject.pixel_hash, batch.price, item.context_for(RUNFLOW))
+                for item in items
+            ]
         )
-        batch.usual = self.bookkeeper.usual_durations(batch.job.options.job_class)
+        batch.usual = batch.progress.expected = self.bookkeeper.usual_durations(batch.job.options.job_class)
         return rows
 
     def _release_after_cancel(self, beginning: Future[list[Row]]) -> None:
@@ -285,8 +294,12 @@ class Evaluator:
             elif evaluation.id is None:
                 evaluation = await self._submit(item)
             batch.progress.past_submission_count += 1
+            if batch.job.on_submitted is not None:
+                batch.job.on_submitted(item.index)
             if known is None and batch.job.wait:
-                evaluation = await self._results.wait(item, str(evaluation.id))
+                read = self._results.wait if batch.job.options.wait else self._results.read_once
+                is_new = row.evaluation_id is None and not batch.job.options.wait
+                evaluation = evaluation if is_new else await read(item, str(evaluation.id))
             if evaluation.status_code == EvaluationStatus.FAILED:
                 raise failures.ended_without_verdict(evaluation)
         except RunflowError as error:
@@ -294,6 +307,11 @@ class Evaluator:
                 batch.stopped_by = batch.stopped_by or error
             return self._not_judged(item, error, evaluation)
         batch.progress.judged.add(item.index)  # not where it was cancelled: then the image is saved
+        if not evaluation.is_terminal and batch.job.wait:
+            return replace(
+                not_yet(evaluation, batch.job.policy, item.subject, reused=row.evaluation_id is not None),
+                notes=tuple(item.all_notes),
+            )
         return from_evaluation(
             evaluation,
             batch.job.policy,

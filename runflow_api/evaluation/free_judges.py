@@ -52,6 +52,7 @@ class FreeJudges:
         self._config = config
         self._journal = journal
         self._processor = processor
+        self._is_pruned = False
         self._model_turns = Workers(1)  # one card, one model: questions in parallel would only wait for each other
 
     # --- the model --------------------------------------------------------------------------------
@@ -81,7 +82,7 @@ class FreeJudges:
         question = item.batch.job.question
         prompt, instructions = question.generation_prompt, question.evaluation_instructions
         key = await self._processor.run(question_hash, model, item.subject.pixel_hash, prompt, instructions)
-        known = await self._processor.run(self._begin, item, MODEL, key)
+        known = await self._processor.run(self._begin, item, MODEL, key, model.name)
         if isinstance(known, Evaluation):
             return _verdict(item, known, MODEL, reused=True)
         asking = self._model_turns.run(judge, model, _picture(item).pixels, prompt=prompt, instructions=instructions)
@@ -179,21 +180,36 @@ class FreeJudges:
 
     # --- the journal ------------------------------------------------------------------------------
 
-    def _begin(self, item: BatchItem, judge: str, key: str) -> Evaluation | Row | None:
-        """What was said before, else a row to keep what will be said in; ``None`` where it cannot be kept."""
-        job = item.batch.job
-        request = Request(
-            request_hash=key,
-            account=f"{FREE}{judge}",
-            price=Decimal(0),
-            job_class=judge,
-            prompt_token=job.prompt_token,
-            reuse=job.options.reuse,
-            generation_prompt=item.subject.prompt,
-            pixel_hash=item.subject.pixel_hash,
-        )
+    def remember(self, items: Sequence[BatchItem], verdicts: Sequence[Verdict | None]) -> None:
+        """Keep what was judged on this machine, each verdict once; ``None`` is no verdict. Blocks."""
+        said = [(item, verdict) for item, verdict in zip(items, verdicts, strict=True) if verdict is not None]
+        if not said:
+            return
+        requests = [_request(item, verdict.judge, self._key_here(item, verdict)) for item, verdict in said]
         try:
-            row = self._journal().begin([request], NO_LIMITS)[0]
+            self._journal().record_free(requests, [verdict.evaluation.to_json() for _, verdict in said])
+            self._prune()
+        except JournalError as error:
+            log.info("%s What was judged on this machine is not remembered.", error)
+
+    def _prune(self) -> None:
+        """Once in a process: somebody who pays nothing has a history that must not grow for ever."""
+        if not self._is_pruned:
+            self._is_pruned = True
+            days, count = self._config.retention_days, self._config.retention_evaluations
+            self._journal().prune(older_than_days=days, at_most=count)
+
+    def _key_here(self, item: BatchItem, verdict: Verdict) -> str:
+        """What makes two verdicts of this machine's own judge one: the pixels, what was asked, and what they say."""
+        question, evaluation = item.batch.job.question, verdict.evaluation
+        said = [evaluation.overall_passed, evaluation.weighted_pass_rate, list(evaluation.top_issues or ())]
+        asked = [question.generation_prompt, question.evaluation_instructions]
+        return hashlib.sha256(json.dumps([verdict.judge, item.subject.pixel_hash, asked, said]).encode()).hexdigest()
+
+    def _begin(self, item: BatchItem, judge: str, key: str, judge_name: str = "") -> Evaluation | Row | None:
+        """What was said before, else a row to keep what will be said in; ``None`` where it cannot be kept."""
+        try:
+            row = self._journal().begin([_request(item, judge, key, judge_name)], NO_LIMITS)[0]
             return row if row.answer is None else Evaluation.model_validate(row.answer)
         except (JournalError, pydantic.ValidationError) as error:
             log.warning("%s What is said now is not remembered.", error)
@@ -216,6 +232,21 @@ class FreeJudges:
             self._journal().release([row])
         except JournalError as error:
             log.warning("%s", error)
+
+
+def _request(item: BatchItem, judge: str, key: str, judge_name: str = "") -> Request:
+    job = item.batch.job
+    return Request(
+        request_hash=key,
+        account=f"{FREE}{judge}",
+        price=Decimal(0),
+        job_class=judge,
+        prompt_token=job.prompt_token,
+        reuse=job.options.reuse,
+        generation_prompt=item.subject.prompt,
+        pixel_hash=item.subject.pixel_hash,
+        context=item.context_for(judge, judge_name),
+    )
 
 
 def nobody_to_ask() -> RunflowError:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any, Protocol
 
@@ -14,6 +14,8 @@ import numpy.typing as npt
 from ..api.transport import Deadline
 from ..errors import RunflowError
 from ..images import Picture
+from ..journal.image_settings import UNKNOWN as UNKNOWN_SETTINGS
+from ..journal.image_settings import ImageSettings, VerdictContext
 from ..journal.journal import Row
 from ..model_judge.judge import VisionModel
 from .polling import Progress, Window
@@ -57,6 +59,7 @@ class Job:
     ``prompt_token`` names what the person started once: the queued prompt, or the run of the command line.
     Without ``wait`` an image ends when Runflow has taken it: its verdict is unknown and carries the id. ``model`` is
     asked by the judge *model*, else what is configured; ``person`` is ``None`` where nobody is at an editor.
+    ``image_settings`` are the settings that made the images, as far as they are known.
     """
 
     images: Sequence[Image | Picture | ImageUrl]
@@ -68,6 +71,9 @@ class Job:
     wait: bool = True
     model: VisionModel | None = None
     person: Person | None = None
+    image_settings: ImageSettings = UNKNOWN_SETTINGS
+    on_submitted: Callable[[int], None] | None = None
+    """Called with the position of an image once it is not needed any more: Runflow has it, or its verdict is known."""
 
     def name_of(self, index: int) -> str:
         """What errors call an image of the batch."""
@@ -128,6 +134,14 @@ class BatchItem:
     @property
     def row(self) -> Row:
         return self.rows[-1]
+
+    def context_for(self, judge: str, judge_name: str = "") -> VerdictContext:
+        """What its verdict is remembered with. The size is that of the pixels, where they are here."""
+        question, image_settings = self.batch.job.question, self.batch.job.image_settings
+        if isinstance(self.image, Picture):
+            height, width = self.image.array.shape[:2]
+            image_settings = replace(image_settings, width=int(width), height=int(height))
+        return VerdictContext(judge, judge_name, question.task_type, question.evaluation_instructions, image_settings)
 
     @property
     def all_notes(self) -> list[str]:

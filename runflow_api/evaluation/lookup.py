@@ -10,8 +10,6 @@ import functools
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
-from decimal import Decimal
 from typing import Any, TypeVar
 
 from .. import errors
@@ -23,6 +21,7 @@ from .evaluator import Evaluator
 from .failures import ended_without_verdict, raise_or_batch
 from .polling import Progress, Report, poll_until_terminal, report_nothing, report_progress
 from .question import RATINGS, Rating, check_timeout, require_choice, require_choices
+from .results import not_yet
 from .verdict import RUNFLOW, BatchVerdict, Policy, Subject, Verdict, from_evaluation, not_judged
 
 MAX_IDS = 200
@@ -111,7 +110,7 @@ async def _verdict(
         if row is not None and row.state == RowState.OPEN and evaluation.is_terminal:
             await evaluator.call_api(evaluator.bookkeeper.record_result, row, evaluation)
     if not evaluation.is_terminal:
-        return _not_yet(evaluation, policy, _subject(evaluation, row))
+        return not_yet(evaluation, policy, _subject(evaluation, row), reused=True)
     seconds = time.monotonic() - began
     return from_evaluation(evaluation, policy, _subject(evaluation, row), judge=RUNFLOW, seconds=seconds, reused=True)
 
@@ -119,13 +118,6 @@ async def _verdict(
 def _subject(evaluation: Evaluation, row: Row | None) -> Subject:
     prompt = evaluation.generation_prompt or (row.generation_prompt if row else "")
     return Subject(prompt, row.pixel_hash if row else "")
-
-
-def _not_yet(evaluation: Evaluation, policy: Policy, subject: Subject) -> Verdict:
-    """Pending and not to be waited for: unknown, but without an error, which would stop a workflow."""
-    unknown = not_judged(_still_under_way(evaluation), policy, subject, judge=RUNFLOW, evaluation=evaluation)
-    why = f"not judged yet: evaluation {evaluation.id} is {evaluation.status_code or 'under way'}"
-    return replace(unknown, error=None, issues=(why,), cost=Decimal(0), reused=True)
 
 
 def _explained(error: errors.RunflowError, evaluation_id: str) -> errors.RunflowError:

@@ -27,6 +27,8 @@ SHARE_OF_ELAPSED = 0.058
 """Half of it is the mean lag as a share of the duration: just under 3 %, the request itself included."""
 LONGEST_INTERVAL_S = 15.0
 
+TYPICAL_S = 15.0
+"""Where nothing is known: a bar is half-way after so many seconds."""
 ENOUGH_DURATIONS = 5
 LONGEST_DURATION_S = 86_400.0
 """The longest ``timeout_s``: what took longer was not watched."""
@@ -58,10 +60,15 @@ R = TypeVar("R", Evaluation, Run)
 
 @dataclass(frozen=True)
 class Window:
-    """When verdicts came lately, in seconds after the submission."""
+    """When verdicts came lately, in seconds after the submission: half of them by ``typical``, nine of ten by ``slow``.
+
+    Between ``opens`` and ``closes`` it is worth looking often.
+    """
 
     opens: float
     closes: float
+    typical: float = 0.0
+    slow: float = 0.0
 
 
 def window(durations: Sequence[float]) -> Window | None:
@@ -70,7 +77,19 @@ def window(durations: Sequence[float]) -> Window | None:
     if len(sane) < ENOUGH_DURATIONS:
         return None
     outliers = int(OUTLIERS * len(sane))
-    return Window(sane[outliers] * (1 - MARGIN), sane[-1 - outliers] * (1 + MARGIN))
+    opens, closes = sane[outliers] * (1 - MARGIN), sane[-1 - outliers] * (1 + MARGIN)
+    return Window(opens, closes, typical=sane[len(sane) // 2], slow=sane[len(sane) * 9 // 10])
+
+
+def share_done(elapsed_s: float, expected: Window | None) -> float:
+    """How full a bar is, 0 to 1 and never full: half at the typical duration, nine tenths at a slow one."""
+    if expected is None or not 0 < expected.typical <= expected.slow:
+        return elapsed_s / (elapsed_s + TYPICAL_S)
+    if elapsed_s <= expected.typical:
+        return 0.5 * elapsed_s / expected.typical
+    if elapsed_s <= expected.slow:
+        return 0.5 + 0.4 * (elapsed_s - expected.typical) / (expected.slow - expected.typical)
+    return 1.0 - 0.1 * expected.slow / elapsed_s
 
 
 def next_delay(elapsed_s: float, expected: Window | None = None, pending: int = 1) -> float:
@@ -120,11 +139,30 @@ class Progress:
     what: str = "the verdict"
     phase: str = "judging"
     """What the page says in words: judging, answering (a model), asking (a person)."""
+    expected: Window | None = None
+    """How long verdicts took lately, if that is known."""
+
+    @property
+    def seconds(self) -> float:
+        """How long it has been under way."""
+        return time.monotonic() - self.started
+
+    @property
+    def left(self) -> str:
+        """ "about 12 s left", by how long verdicts took lately; "" if that is not known, or is over."""
+        usual = self.expected
+        if usual is None or self.past_submission_count < self.total or not 0 < usual.typical <= usual.slow:
+            return ""
+        if self.seconds > usual.slow:
+            return "longer than usual"
+        until = usual.typical if self.seconds < usual.typical else usual.slow
+        return f"about {until - self.seconds:.0f} s left"
 
     @property
     def text(self) -> str:
         parts = ["submitting" if self.past_submission_count < self.total else f"waiting for {self.what}"]
-        parts.append(f"{time.monotonic() - self.started:.0f} s")
+        parts.append(f"{self.seconds:.0f} s")
+        parts += [self.left] if self.left else []
         if self.total > 1:
             parts.append(f"{len(self.judged)} of {self.total} judged")
         if self.trouble:

@@ -130,7 +130,10 @@ class Question:
 
 @dataclass(frozen=True)
 class Options:
-    """What is sent beside the question, and how. ``timeout_s`` in seconds."""
+    """What is sent beside the question, and how. ``timeout_s`` in seconds.
+
+    Without ``wait`` it is submitted, and what has not ended by then is *unknown*: whoever asks again reads it.
+    """
 
     input_attributes: str = ""
     run_id: str = ""
@@ -141,6 +144,7 @@ class Options:
     reuse: bool = True
     upload: Upload = "auto"
     preflight: Preflight = "broken"
+    wait: bool = True
 
     def check(self, config: Config) -> None:
         """Raise ``InvalidInputError`` for the first that breaks a limit."""

@@ -7,6 +7,7 @@ import functools
 import logging
 import time
 from collections.abc import Callable
+from decimal import Decimal
 
 import pydantic
 
@@ -19,6 +20,7 @@ from . import failures
 from .bookkeeping import Bookkeeper
 from .job import BatchItem
 from .polling import Window, poll_until_terminal
+from .verdict import RUNFLOW, UNKNOWN, Policy, Subject, Verdict
 
 FULL = ("judges", "action", "gate_failures")
 """Embedded in the last read only: polls stay small."""
@@ -67,13 +69,28 @@ class Results:
                 raise failures.id_unknown()
             await asyncio.sleep(min(OWNER_POLL_S, left))
 
+    async def read_once(self, item: BatchItem, evaluation_id: str) -> Evaluation:
+        """The evaluation as it is now, kept in the journal if it has ended; an outage says nothing new."""
+        try:
+            latest = await self._fetch(item, evaluation_id, time.monotonic() - self._age(item.row), True)
+        except failures.OUTAGES as error:
+            item.notes.append(f"whether it has ended could not be read ({error.code})")
+            return Evaluation(id=evaluation_id)
+        if latest.is_terminal:
+            is_ours = await self._processor.run(self._bookkeeper.record_result, item.row, latest, None)
+            item.is_billed_elsewhere = not is_ours
+        return latest
+
     async def wait(self, item: BatchItem, evaluation_id: str) -> Evaluation:
         """The terminal evaluation, kept in the journal; an outage does not lose it."""
         batch, row = item.batch, item.row
         submitted = time.monotonic() - self._age(row)
 
         def next_delay() -> float:
-            return self._next_delay(time.monotonic() - submitted, batch.usual, self._pending)
+            delay = self._next_delay(time.monotonic() - submitted, batch.usual, self._pending)
+            share = self._client.transport.limiter.share
+            # Where the fleet keeps a rate, half of it is left to submissions.
+            return delay if share is None else max(delay, 2 * self._pending / share)
 
         self._pending += 1
         try:
@@ -117,6 +134,22 @@ class Results:
     def _age(self, row: Row) -> float:
         """How long ago an earlier prompt submitted it, by clocks that may disagree."""
         return 0.0 if row.submitted_at is None else max(0.0, self._now() - row.submitted_at)
+
+
+def not_yet(evaluation: Evaluation, policy: Policy, subject: Subject, *, reused: bool) -> Verdict:
+    """Under way, and not to be waited for: unknown, but nothing that stops a workflow."""
+    return Verdict(
+        outcome=UNKNOWN,
+        passed=policy.if_not_judged == "pass",
+        score=0.0,
+        issues=(f"not judged yet: evaluation {evaluation.id} is {evaluation.status_code or 'under way'}",),
+        improved_prompt=subject.prompt,
+        judge=RUNFLOW,
+        subject=subject,
+        evaluation=evaluation,
+        cost=Decimal(0) if reused else evaluation.cost,
+        reused=reused,
+    )
 
 
 def known_answer(row: Row) -> Evaluation | None:

@@ -1,8 +1,8 @@
 """The immutable verdict of one image, effective of the person's rules, and what a batch of them says.
 
-A verdict is *passed*, *failed* or *unknown* (not judged). ``passed`` is what a workflow acts on: Runflow's
-``overall_passed`` and, if a minimum is set, a score that reaches it. A null verdict never passes. What
-nobody judged passes only if the person said so (``if_not_judged``), and stays *unknown* all the same.
+A verdict is *passed*, *failed* or *unknown* (not judged). ``passed`` is what a workflow acts on: ``overall_passed``
+and, if a minimum is set, a score that reaches it. A null verdict never passes. What nobody judged passes only if the
+person said so (``if_not_judged``), and stays *unknown* all the same.
 """
 
 from __future__ import annotations
@@ -11,10 +11,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import Enum
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from ..api.models import Evaluation, EvaluationStatus, JudgeIssue, JudgeOpinion
+from ..api.models import Evaluation, EvaluationStatus, JudgeOpinion
 from ..errors import InvalidInputError, RunflowError
+from .issues import bounded, cut, distinct, issue_lines
+
+if TYPE_CHECKING:
+    from .comparison import AttemptLines
 
 
 class Outcome(str, Enum):
@@ -40,9 +44,6 @@ LOCAL_PASSED = "pixels OK, content not judged (local judge)"
 LOCAL_FAILED = "only pixels checked, content not judged (local judge)"
 GLANCE = 60
 """Characters of an issue in a summary."""
-MOST_ISSUE_CHARACTERS = 4_000
-"""All issues of a batch as one text: a loop joins them to a prompt, which may have 10,000."""
-LONGEST_ISSUE = 1_000
 NO_SCORE = "no score was given"
 NO_VERDICT = "no verdict was given"
 
@@ -115,13 +116,18 @@ class Verdict:
         """The first issue of what did not pass, cut to a glance, and how many more there are."""
         if self.passed or self.error is not None or not self.issues:
             return []
-        first = _cut(self.issues[0], GLANCE)
+        first = cut(self.issues[0], GLANCE)
         return [first + (f" (+{len(self.issues) - 1})" if len(self.issues) > 1 else "")]
 
     @property
     def judged_by(self) -> str:
         """The name of the model and where it runs, or "you"; "" for the other judges."""
         return _judged_by(self.evaluation, self.judge)
+
+    @property
+    def defects(self) -> tuple[str, ...]:
+        """What the judges found wrong with the image: ``issues`` without what the person's own rules say."""
+        return distinct(issue_lines(self.evaluation))
 
     @property
     def is_practice(self) -> bool:
@@ -141,6 +147,7 @@ class Verdict:
             "notes": list(self.notes),
             "strengths": list(self.evaluation.top_strengths),
             "judged_by": self.judged_by,
+            "practice": self.is_practice,
             "judges": [_check(judge) for judge in self.evaluation.judges] if self.judge != RUNFLOW else [],
             "improved_prompt": self.improved_prompt,
             "improved": self.improved_prompt != self.subject.prompt,
@@ -153,9 +160,10 @@ class Verdict:
 
 @dataclass(frozen=True)
 class BatchVerdict:
-    """The verdicts of a batch, one per image and in their order. Never empty."""
+    """The verdicts of a batch, one per image and in order. Never empty. ``attempts``: all of the loop before it."""
 
     verdicts: tuple[Verdict, ...]
+    attempts: tuple[AttemptLines, ...] = ()
 
     @property
     def min_score(self) -> float:
@@ -201,7 +209,7 @@ class BatchVerdict:
 
         Short enough to be joined to a prompt: of very many the first are named, and how many more there are.
         """
-        return "\n".join(_bounded([f"{name}{line}" for name, each in self._named() for line in each.issues]))
+        return "\n".join(bounded([f"{name}{line}" for name, each in self._named() for line in each.issues]))
 
     @property
     def notes(self) -> str:
@@ -268,7 +276,7 @@ def from_evaluation(
         outcome=outcome,
         passed=outcome == PASSED,
         score=score or 0.0,
-        issues=_distinct([*_rule_lines(evaluation, score, policy), *_issue_lines(evaluation)]),
+        issues=distinct([*_rule_lines(evaluation, score, policy), *issue_lines(evaluation)]),
         improved_prompt=improved if improved.strip() else subject.prompt,
         judge=judge,
         subject=subject,
@@ -276,7 +284,7 @@ def from_evaluation(
         cost=Decimal(0) if reused else evaluation.cost,
         seconds=seconds,
         reused=reused,
-        notes=_distinct(notes),
+        notes=distinct(notes),
         min_score=policy.min_score,
     )
 
@@ -309,7 +317,7 @@ def not_judged(
         cost=evaluation.cost if evaluation else None,
         seconds=seconds,
         error=error,
-        notes=_distinct(notes),
+        notes=distinct(notes),
     )
 
 
@@ -369,64 +377,6 @@ def _below(score: float, minimum: float) -> str:
     return f"score {score:.{digits}f}, below your {minimum:.{digits}f}"
 
 
-def _issue_lines(evaluation: Evaluation) -> Iterator[str]:
-    """Top issues, then gate failures, then the failed judges' issues in detail."""
-    yield from evaluation.top_issues
-    said = {_folded(line) for line in evaluation.top_issues}
-    for gate in evaluation.gate_failures:
-        if _folded(gate.reason or "") not in said:
-            yield _joined(gate.module or gate.output_key, gate.reason or "failed")
-    for judge in evaluation.judges:
-        if judge.passed is False:
-            yield from _judge_lines(judge, said)
-
-
-def _judge_lines(judge: JudgeOpinion, said: set[str]) -> Iterator[str]:
-    details = [_detail(issue) for issue in judge.issues]
-    for detail in details or [judge.reasoning or "failed"]:
-        if _folded(detail) not in said:
-            yield _joined(judge.name, detail)
-
-
-def _detail(issue: JudgeIssue) -> str:
-    kind = " / ".join(part for part in (issue.category, issue.subcategory) if part)
-    return issue.detail or kind or "failed"
-
-
-def _joined(name: str | None, text: str) -> str:
-    return f"{name}: {text}" if name else text
-
-
-def _folded(text: str) -> str:
-    return " ".join(text.split()).casefold().rstrip(".")
-
-
-def _distinct(lines: Iterable[str]) -> tuple[str, ...]:
-    """Each line once and on one line: a line break inside an issue would make two of it."""
-    kept: dict[str, str] = {}
-    for line in lines:
-        text = " ".join(line.split())
-        if text:
-            kept.setdefault(_folded(text), text)
-    return tuple(kept.values())
-
-
-def _cut(text: str, longest: int) -> str:
-    return text if len(text) <= longest else f"{text[: longest - 1]}…"
-
-
-def _bounded(lines: Sequence[str]) -> list[str]:
-    """The first lines that fit into ``MOST_ISSUE_CHARACTERS``, and a last one that counts the others."""
-    kept, room = list[str](), MOST_ISSUE_CHARACTERS
-    for number, line in enumerate(lines):
-        line = _cut(line, LONGEST_ISSUE)
-        room -= len(line) + 1
-        if room < 0:
-            return [*kept, f"and {len(lines) - number} more"]
-        kept.append(line)
-    return kept
-
-
 def _check(judge: JudgeOpinion) -> dict[str, Any]:
     """One local check: what it measured, and its limit. Runflow's judges are in the journal, these nowhere else."""
     return {
@@ -442,7 +392,5 @@ def _check(judge: JudgeOpinion) -> dict[str, Any]:
 def _time_and_cost(seconds: float, cost: Decimal | None, reused: bool) -> Sequence[str]:
     if reused:
         return ["reused, nothing paid"]
-    return [
-        f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s",
-        *([f"{credits_text(cost)} credits"] if cost is not None else []),
-    ]
+    time = f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+    return [time, *([f"{credits_text(cost)} credits"] if cost is not None else [])]

@@ -8,11 +8,12 @@ from dataclasses import replace
 
 import sqlalchemy as sa
 
-from .budget import Limits, check_limits
+from .budget import Limits, check_limits, forget_tallies, reserve
 from .errors import JournalError
-from .rows import Request, Row, askers, closed_unsent, insert, latest, one_row, update
+from .rows import Request, Row, askers, closed_unsent, latest, leave, one_row, update
 from .schema import ACCOUNTS, ANSWERS, NOT_SENT, PROMPTS, ROWS, R, RowState, chunks, clean, utc_day
-from .store import Store
+from .store import Store, lock
+from .verdicts import insert_described
 
 RESERVED_S = 3_600.0
 """A row that nobody has sent so long after it was begun was left behind by a process that died."""
@@ -36,13 +37,13 @@ def begin(
     new = which_are_new(keyed, there, asked, now)
     wanted = [request for request, is_new in zip(requests, new, strict=True) if is_new]
     if wanted:
-        check_limits(connection, wanted, limits, utc_day(now))
+        reserve(connection, wanted, limits, utc_day(now))
     rows = []
     for (key, request), is_new in zip(keyed, new, strict=True):
         if is_new:
             before = there.get(key)
-            kept = request if keep_prompts else replace(request, generation_prompt="")
-            inserted = insert(connection, kept, key[0], 0 if before is None else before.generation + 1, now)
+            generation = 0 if before is None else before.generation + 1
+            inserted = insert_described(connection, request, key[0], generation, now, keep_prompts=keep_prompts)
             there[key] = replace(inserted, is_new=True, note=before.note if before else "")
         elif there[key].state == RowState.OPEN:
             note_prompt(connection, there[key], request.prompt_token, asked)
@@ -146,6 +147,7 @@ def set_aside(connection: sa.Connection, row: Row) -> Row:
     Either way it goes on counting for its day. What became of it is in its ``note``.
     """
     connection.execute(ANSWERS.delete().where(ANSWERS.c.row_id == row.id))
+    forget_tallies(connection)
     if row.evaluation_id is not None:
         key = row.idempotency_key or str(uuid.uuid4())
         update(connection, row.id, sa.true(), state=RowState.OPEN, idempotency_key=key, finished_at=None, spool=None)
@@ -163,6 +165,18 @@ def note_prompt(connection: sa.Connection, row: Row, prompt_token: str, asked: s
     if row.prompt_token != token and (row.id, token) not in asked:
         asked.add((row.id, token))
         connection.execute(PROMPTS.insert().values(row_id=row.id, prompt_token=token))
+
+
+def release(store: Store, rows: Sequence[Row], now: float) -> int:
+    """Writes only if there is something to close; the number of rows closed."""
+    with store.reading() as connection:
+        unsent = sa.select(R.idempotency_key).where(R.id.in_([row.id for row in rows]), NOT_SENT)
+        keys = set(connection.scalars(unsent))
+    if not keys:
+        return 0
+    with store.writing() as connection:
+        lock(connection)
+        return sum(leave(connection, row, now) for row in rows if row.idempotency_key in keys)
 
 
 def close_left_behind(store: Store, now: float, older_than_s: float) -> int:

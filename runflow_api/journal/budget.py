@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from decimal import Context, Decimal, localcontext
@@ -12,8 +11,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from ..errors import BudgetError
-from .rows import Request
-from .schema import AMOUNT, EPOCH, R, RowState, clean, decimal_of, stored_amount
+from .rows import Request, Row
+from .schema import AMOUNT, EPOCH, TALLIES, R, RowState, clean, decimal_of, stored_amount
 
 FREE = "free:"
 """Accounts that begin so are of judges that cost nothing: their rows count against no limit and in no sum."""
@@ -24,11 +23,12 @@ EXACT = Context(prec=60)
 
 @dataclass(frozen=True)
 class Limits:
-    """The person's own limits, each inclusive; ``credits_per_day`` ``None`` is none."""
+    """The person's own limits, each inclusive; credits ``None`` are no limit."""
 
     per_prompt: int
     per_day: int
     credits_per_day: Decimal | None = None
+    credits_per_prompt: Decimal | None = None
 
 
 @dataclass(frozen=True)
@@ -51,32 +51,77 @@ class DayTotal:
     credits: Decimal
 
 
-def check_limits(connection: sa.Connection, new: Sequence[Request], limits: Limits, today: int) -> None:
-    """Raise ``BudgetError`` if ``new`` rows would be too many. They are not inserted yet."""
-    for token, asked in Counter(clean(request.prompt_token) for request in new).items():
-        counted = sa.select(sa.func.count()).where(R.prompt_token == token, R.state != RowState.REJECTED, PAID)
-        used = connection.scalar(counted) or 0
-        if used + asked > limits.per_prompt:
-            raise _over("evaluations per queued prompt", asked, used, limits.per_prompt, "EVALUATIONS_PER_PROMPT")
-    spent = spend(connection, today)
-    if spent.evaluations + len(new) > limits.per_day:
-        used = spent.evaluations
-        raise _over("evaluations per day (UTC)", len(new), used, limits.per_day, "EVALUATIONS_PER_DAY")
-    if limits.credits_per_day is not None:
-        _check_credits(new, spent.credits, limits.credits_per_day)
+def reserve(connection: sa.Connection, new: Sequence[Request], limits: Limits, today: int) -> None:
+    """``check_limits``, and note what the rows use up that the caller inserts next, in the same transaction."""
+    check_limits(connection, new, limits, today, remember=True)
+    paid = [request for request in new if not request.account.startswith(FREE)]
+    for token, asked in _by_prompt(paid).items():
+        _add(connection, _of_prompt(token), asked)
+    if paid:
+        _add(connection, _of_day(today), paid)
 
 
-def _check_credits(new: Sequence[Request], used: Decimal, limit: Decimal) -> None:
+def check_limits(
+    connection: sa.Connection, new: Sequence[Request], limits: Limits, today: int, *, remember: bool = False
+) -> None:
+    """Raise ``BudgetError`` if ``new`` rows would be too many. They are not inserted yet.
+
+    What was used up is counted only if its tally, which is never too small, does not leave enough room: with
+    ``remember`` the tally is corrected then, for which the caller must keep other writers out.
+    """
+    for token, asked in _by_prompt(new).items():
+        mine = R.prompt_token == token
+        per_prompt = _Limit("queued prompt", "PROMPT", limits.per_prompt, limits.credits_per_prompt)
+        _check(connection, _of_prompt(token), mine, asked, per_prompt, remember)
+    per_day = _Limit("day (UTC)", "DAY", limits.per_day, limits.credits_per_day)
+    _check(connection, _of_day(today), R.day == today, new, per_day, remember)
+
+
+@dataclass(frozen=True)
+class _Limit:
+    per: str
+    variable: str
+    evaluations: int
+    credits: Decimal | None
+
+
+def _check(
+    connection: sa.Connection,
+    name: str,
+    condition: sa.ColumnElement[bool],
+    new: Sequence[Request],
+    limit: _Limit,
+    remember: bool,
+) -> None:
     prices = [decimal_of(stored_amount(request.price)) for request in new]
     known = [price for price in prices if price is not None]
     asked = _sum((price, 1) for price in known)
+    used = _tally(connection, name)
+    if used is not None and _has_room(used, len(new), asked, limit) and (limit.credits is None or None not in prices):
+        return
+    used = _spend(connection, condition)
+    if remember:
+        _set(connection, name, used)
+    if used.evaluations + len(new) > limit.evaluations:
+        variable = f"EVALUATIONS_PER_{limit.variable}"
+        raise _over(f"evaluations per {limit.per}", len(new), used.evaluations, limit.evaluations, variable)
+    if limit.credits is None:
+        return
     if len(known) < len(new):
         raise BudgetError(
             f"The price of {len(new) - len(known)} of {len(new)} evaluations is not known, and your limit is "
-            f"{limit:f} credits per day (UTC). {_where_to_change('CREDITS_PER_DAY')}"
+            f"{limit.credits:f} credits per {limit.per}. {_where_to_change(f'CREDITS_PER_{limit.variable}')}"
         )
-    if _sum([(used, 1), (asked, 1)]) > limit:
-        raise _over("credits per day (UTC)", asked, used, limit, "CREDITS_PER_DAY")
+    if _sum([(used.credits, 1), (asked, 1)]) > limit.credits:
+        variable = f"CREDITS_PER_{limit.variable}"
+        raise _over(f"credits per {limit.per}", asked, used.credits, limit.credits, variable)
+
+
+def _has_room(used: Spend, count: int, asked: Decimal, limit: _Limit) -> bool:
+    """By a tally: what has no price yet may cost anything, so that it has to be counted."""
+    if used.evaluations + count > limit.evaluations:
+        return False
+    return limit.credits is None or (not used.unpriced and _sum([(used.credits, 1), (asked, 1)]) <= limit.credits)
 
 
 Number = int | Decimal
@@ -90,6 +135,8 @@ def _over(name: str, asked: Number, used: Number, limit: Number, variable: str) 
 
 
 def _where_to_change(variable: str) -> str:
+    if variable == "CREDITS_PER_PROMPT":
+        return "Nothing was sent and nothing was paid. To go on, give a larger --budget."
     return (
         "Nothing was sent and nothing was paid. To allow more, change the limit in Settings \u2192 Runflow Evaluate, "
         f"or set RUNFLOW_MAX_{variable}."
@@ -97,7 +144,16 @@ def _where_to_change(variable: str) -> str:
 
 
 def spend(connection: sa.Connection, day: int) -> Spend:
-    counted = (R.day == day) & (R.state != RowState.REJECTED) & PAID
+    return _spend(connection, R.day == day)
+
+
+def spend_of_prompt(connection: sa.Connection, prompt_token: str) -> Spend:
+    return _spend(connection, R.prompt_token == clean(prompt_token))
+
+
+def _spend(connection: sa.Connection, condition: sa.ColumnElement[bool]) -> Spend:
+    """Counted, row by row."""
+    counted = condition & (R.state != RowState.REJECTED) & PAID
     wanted = sa.select(AMOUNT, sa.func.count()).where(counted).group_by(AMOUNT)
     found = [(decimal_of(amount), count) for amount, count in connection.execute(wanted)]
     unpriced = sum(count for amount, count in found if amount is None)
@@ -108,6 +164,70 @@ def _sum(amounts: Any) -> Decimal:
     """Exact: the sum of amount times count, if there is an amount."""
     with localcontext(EXACT):
         return sum((amount * count for amount, count in amounts if amount is not None), Decimal(0))
+
+
+# --- tallies --------------------------------------------------------------------------------------
+# What rows of a day or of a prompt have used up, at most: rows that are closed later give nothing back to it. Without
+# them a day of a million rows would be counted anew for each one that is begun.
+
+
+def _of_day(day: int) -> str:
+    return f"day {day}"
+
+
+def _of_prompt(token: str) -> str:
+    return f"prompt {token}"
+
+
+def _by_prompt(requests: Iterable[Request]) -> dict[str, list[Request]]:
+    found: dict[str, list[Request]] = {}
+    for request in requests:
+        found.setdefault(clean(request.prompt_token), []).append(request)
+    return found
+
+
+def _tally(connection: sa.Connection, name: str) -> Spend | None:
+    found = connection.execute(sa.select(TALLIES).where(TALLIES.c.name == name)).first()
+    return None if found is None else Spend(found.evaluations, Decimal(found.credits), found.unpriced)
+
+
+def _set(connection: sa.Connection, name: str, used: Spend) -> None:
+    values = {"evaluations": used.evaluations, "unpriced": used.unpriced, "credits": f"{used.credits:f}"}
+    if not connection.execute(TALLIES.update().where(TALLIES.c.name == name).values(**values)).rowcount:
+        connection.execute(TALLIES.insert().values(name=name, **values))
+
+
+def _add(connection: sa.Connection, name: str, new: Sequence[Request]) -> None:
+    """To a tally that is there; one that is not is counted when it is needed."""
+    used = _tally(connection, name)
+    if used is not None:
+        prices = [decimal_of(stored_amount(request.price)) for request in new]
+        more = _sum([(used.credits, 1), *((price, 1) for price in prices)])
+        _set(connection, name, Spend(used.evaluations + len(new), more, used.unpriced + prices.count(None)))
+
+
+def forget_tallies(connection: sa.Connection) -> None:
+    """Rows have come to count, or to cost, more than was noted when they were begun. The caller keeps writers out."""
+    connection.execute(TALLIES.delete())
+
+
+def costs_more(connection: sa.Connection, row: Row, values: Mapping[str, Any]) -> bool:
+    """Whether a change to ``row`` makes it count for more than when it was begun: it is open again, or dearer."""
+    if values["state"] == RowState.OPEN:
+        closed = sa.select(R.id).where(R.id == row.id, R.state == RowState.REJECTED)
+        return connection.scalar(closed) is not None
+    cost = decimal_of(values.get("cost"))
+    return cost is not None and row.price is not None and cost > row.price
+
+
+def has_old_tallies(connection: sa.Connection, today: int) -> bool:
+    """Whether there are any of days that are over, or of prompts that may be."""
+    return connection.scalar(sa.select(TALLIES.c.name).where(TALLIES.c.name != _of_day(today)).limit(1)) is not None
+
+
+def forget_old_tallies(connection: sa.Connection, today: int) -> None:
+    """Whoever needs one counts again."""
+    connection.execute(TALLIES.delete().where(TALLIES.c.name != _of_day(today)))
 
 
 def per_day(connection: sa.Connection, today: int, days: int) -> list[DayTotal]:

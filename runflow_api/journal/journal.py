@@ -5,9 +5,9 @@ share of the budget, before anything is sent; the exact body is spooled beside t
 an id, so that every resend carries the same key and the same bytes. Several threads and several processes share
 one journal without leases: whoever inserts a row or spools its body first wins, the others take what is there.
 
-SQLite by default, any other SQLAlchemy URL on request. Times are Unix seconds, days are UTC days, amounts are
-credits as exact decimals. Every method raises ``JournalError`` if the journal cannot be used, and nothing of
-SQLAlchemy or of the operating system.
+SQLite by default; PostgreSQL, bodies included, if several machines share it; any other SQLAlchemy URL. Times are Unix
+seconds, days are UTC days, amounts are credits as exact decimals. Every method raises ``JournalError`` if the journal
+cannot be used, and nothing of SQLAlchemy or of the operating system.
 """
 
 from __future__ import annotations
@@ -24,25 +24,13 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
-from . import begin, history
+from . import begin, history, verdicts
+from . import merge as merging
 from .begin import resolved
-from .budget import DayTotal, Limits, Spend, per_day, spend
+from .budget import DayTotal, Limits, Spend, costs_more, forget_tallies, per_day, spend, spend_of_prompt
 from .errors import JournalError, translates_errors
-from .merge import merge
-from .rows import (
-    OUTCOMES,
-    Request,
-    Row,
-    add_to_answer,
-    askers,
-    forget_body,
-    is_same,
-    leave,
-    move,
-    one_row,
-    row_of,
-    update,
-)
+from .pace import SharedPace
+from .rows import OUTCOMES, Request, Row, add_to_answer, forget_body, is_same, one_row, update
 from .schema import (
     ACCOUNTS,
     ANSWERS,
@@ -51,7 +39,6 @@ from .schema import (
     NOT_SENT,
     PROMPTS,
     TERMINAL,
-    WHOLE_ROWS,
     R,
     RowState,
     clean,
@@ -65,22 +52,13 @@ from .schema import (
     verdict_of,
     without_prompts,
 )
-from .spool import Spool, SpoolFolder, SpoolInMemory, ignored_where_full, is_name_of, name_for
+from .spool import Spool, SpoolFolder, SpoolInMemory, SpoolTable, ignored_where_full, is_name_of, name_for
 from .store import FILE_NAME, INSERT_ATTEMPTS, SPOOL_FOLDER, Store, lock, open_store, store_in_memory
 
 __all__ = [
-    "FILE_NAME",
-    "OUTCOMES",
-    "SPOOL_FOLDER",
-    "DayTotal",
-    "Journal",
-    "JournalError",
-    "Limits",
-    "Request",
-    "Row",
-    "RowState",
-    "Spend",
-]
+    "FILE_NAME", "OUTCOMES", "SPOOL_FOLDER", "DayTotal", "Journal", "JournalError", "Limits", "Request",
+    "Row", "RowState", "Spend",
+]  # fmt: skip
 
 
 class Journal:
@@ -99,11 +77,13 @@ class Journal:
     ) -> Journal:
         """Open the journal at ``url``, or ``directory``/journal.sqlite3, and bring its schema up to date.
 
-        The spool is ``directory``/spool. What is created is private to the user: folders 0700, files 0600 (on
-        Windows the folder's own rights hold). A schema newer than this version is refused and left untouched.
+        The spool is ``directory``/spool, or a table in the database of a server. What is created is private to the
+        user: folders 0700, files 0600 (on Windows the folder's own rights hold). A schema newer than this version is
+        refused and left untouched.
         """
-        store, spool = open_store(url, directory)
-        return cls(store, SpoolFolder(spool), now=now, keep_prompts=keep_prompts)
+        store, folder = open_store(url, directory)
+        spool = SpoolTable(store, SpoolFolder(folder)) if store.is_shared else SpoolFolder(folder)
+        return cls(store, spool, now=now, keep_prompts=keep_prompts)
 
     @classmethod
     def in_memory(cls, *, now: Callable[[], float] = time.time, keep_prompts: bool = True) -> Journal:
@@ -122,6 +102,15 @@ class Journal:
     def close(self) -> None:
         """Give every connection back. A call under way in another thread finishes and then gives back its own."""
         self.store.close()
+
+    @property
+    def rides_out_s(self) -> float:
+        """How long a call waits for a database server that does not answer."""
+        return self.store.rides_out_s
+
+    def pace(self, who: str, most: float | None) -> SharedPace:
+        """The rate and the pause of everybody who asks as ``who``, at ``most`` so many requests per second."""
+        return SharedPace(self.store, self._provisional(who), most)
 
     # --- accounts ---------------------------------------------------------------------------------
 
@@ -150,7 +139,7 @@ class Journal:
             lock(connection)
             connection.execute(ACCOUNTS.delete().where(ACCOUNTS.c.provisional == provisional))
             connection.execute(ACCOUNTS.insert().values(provisional=provisional, account=account))
-            move(connection, provisional, account)
+            merging.move(connection, provisional, account)
 
     def _has_rows(self, account: str) -> bool:
         with self.store.reading() as connection:
@@ -215,8 +204,10 @@ class Journal:
             # enough to send the same again.
             with ignored_where_full():
                 self._spool.write(mine, body)
-            if self._change(row, NOT_SENT, spool=mine):
-                return body
+            with self.store.writing() as connection:
+                if update(connection, row.id, NOT_SENT & is_same(row), spool=mine):
+                    self._spool.attach(connection, mine, body)
+                    return body
             self._spool.remove(mine)
             name = self._spool_name(row)
         fixed = self._spool.read(name)
@@ -286,15 +277,7 @@ class Journal:
         by another. If another prompt has asked for a row, it is that one's now. Writes only if there is
         something to close.
         """
-        with self.store.reading() as connection:
-            unsent = sa.select(R.idempotency_key).where(R.id.in_([row.id for row in rows]), NOT_SENT)
-            keys = set(connection.scalars(unsent))
-        if not keys:
-            return 0
-        now = self._now()
-        with self.store.writing() as connection:
-            lock(connection)
-            return sum(leave(connection, row, now) for row in rows if row.idempotency_key in keys)
+        return begin.release(self.store, rows, self._now())
 
     @translates_errors
     def release_left_behind(self, older_than_s: float) -> int:
@@ -326,6 +309,24 @@ class Journal:
         with self.store.writing() as connection:
             lock(connection)
             add_to_answer(connection, evaluation_id, rating)
+            verdicts.rate_by_thumb(connection, evaluation_id, is_positive)
+
+    @translates_errors
+    def record_free(self, requests: Sequence[Request], answers: Sequence[Mapping[str, Any]]) -> None:
+        """Keep verdicts that cost nothing, in one transaction; where all are known, nothing is written."""
+        with self.store.reading() as connection:
+            if verdicts.are_known(connection, requests):
+                return
+        with self.store.writing() as connection:
+            lock(connection)
+            verdicts.record_free(connection, requests, answers, self._now(), keep_prompts=self._keep_prompts)
+
+    @translates_errors
+    def rate(self, row_id: int, is_good: bool | None) -> None:
+        """Keep whether the person finds an image good for what was asked; ``None`` takes it back."""
+        with self.store.writing() as connection:
+            lock(connection)
+            verdicts.rate(connection, row_id, is_good)
 
     # --- looking back -----------------------------------------------------------------------------
 
@@ -356,6 +357,12 @@ class Journal:
             return spend(connection, utc_day(self._now()))
 
     @translates_errors
+    def spent_for(self, prompt_token: str) -> Spend:
+        """What this prompt, or this run of the command line, has used up, reservations included."""
+        with self.store.reading() as connection:
+            return spend_of_prompt(connection, prompt_token)
+
+    @translates_errors
     def history(
         self,
         *,
@@ -364,14 +371,15 @@ class Journal:
         outcome: str | None = None,
         search: str = "",
         since: float = 0.0,
+        sort: str = "newest",
     ) -> list[Row]:
         """A page of rows, newest first; the next page is ``before`` the last one's id.
 
         ``outcome`` is one of ``OUTCOMES``; ``search`` is looked for in prompts, evaluation ids and failure codes;
-        ``since`` is Unix seconds, 0 for all.
+        ``since`` is Unix seconds, 0 for all; by ``sort``, the best or worst scores come first, without a next page.
         """
         with self.store.reading() as connection:
-            return history.page(connection, before, limit, outcome, search, since)
+            return history.page(connection, before, limit, outcome, search, since, sort)
 
     @translates_errors
     def per_day(self, days: int) -> list[DayTotal]:
@@ -380,7 +388,7 @@ class Journal:
             return per_day(connection, utc_day(self._now()), page_size(days))
 
     @translates_errors
-    def prune(self, *, older_than_days: int, at_most: int, spool_older_than_days: int = 2) -> int:
+    def prune(self, *, older_than_days: int, at_most: int | None, spool_older_than_days: int = 2) -> int:
         """Forget rows by age and count, and bodies that can no longer be resent; the number of rows forgotten.
 
         Today's rows stay, because they are the budget, and so do open ones younger than their body may be.
@@ -395,11 +403,8 @@ class Journal:
     def rows_by_key(self, keys: Collection[str]) -> list[tuple[Row, set[str], bytes | None]]:
         """The rows with these idempotency keys, each with the prompts that asked for it and its body, if it is here."""
         with self.store.reading() as connection:
-            found = [row_of(each) for each in connection.execute(WHOLE_ROWS.order_by(R.id))]
-            rows = [row for row in found if row.idempotency_key in keys]
-            asked = askers(connection, rows)
-        noted = {row.id: {token for row_id, token in asked if row_id == row.id} for row in rows}
-        return [(row, noted[row.id], self._spool.read(row.spool)) for row in rows]
+            found = merging.with_askers(connection, keys)
+        return [(row, prompts, self._spool.read(row.spool)) for row, prompts in found]
 
     @translates_errors
     def take_over(self, kept: Sequence[tuple[Row, set[str], bytes | None]], account: str) -> dict[str, int]:
@@ -407,25 +412,14 @@ class Journal:
 
         ``account`` is whose those rows are that do not know their organisation yet.
         """
-        ids: dict[str, int] = {}
-        done: list[str] = []
         with self.store.writing() as connection:
             lock(connection)
-            for row, prompts, body in kept:
-                whose = row.account if row.account.startswith(organisation("")) else account
-                row_id = ids[row.idempotency_key] = merge(connection, row, whose, prompts)
-                if row.spool is not None and update(connection, row_id, NOT_SENT, spool=row.spool) and body is not None:
-                    self._spool.write(row.spool, body)
-                done += forget_body(connection, row_id)
+            ids, done = merging.take_over(connection, kept, account, self._spool)
         for name in done:
             self._spool.remove(name)
         return ids
 
     # --- changing one row -------------------------------------------------------------------------
-
-    def _change(self, row: Row, condition: sa.ColumnElement[bool], **values: Any) -> bool:
-        with self.store.writing() as connection:
-            return update(connection, row.id, condition & is_same(row), **values)
 
     def _settle(
         self, row: Row, condition: sa.ColumnElement[bool], *, packed: bytes | None = None, **values: Any
@@ -435,12 +429,18 @@ class Journal:
         Its body is forgotten, and deleted after the commit, if nothing more is to be sent.
         """
         with self.store.writing() as connection:
+            if costs_more(connection, row, values):
+                lock(connection)
+                forget_tallies(connection)
             changed = update(connection, row.id, condition & is_same(row), **values)
             if changed and packed is not None:
                 connection.execute(ANSWERS.delete().where(ANSWERS.c.row_id == row.id))
                 connection.execute(ANSWERS.insert().values(row_id=row.id, packed=packed))
             now = one_row(connection, row.id, is_same(row))
+            if changed and packed is not None:
+                verdicts.settle(connection, now)
             done = forget_body(connection, row.id)
+            self._spool.detach(connection, done)
         for name in done:
             self._spool.remove(name)
         return now if not done else replace(now, spool=None)

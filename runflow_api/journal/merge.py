@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
 
-from .rows import Row, goes_in_front, row_of, update
+from .budget import forget_tallies
+from .rows import Row, askers, forget_body, goes_in_front, latest, row_of, update
 from .schema import (
     ANSWERS,
     NOT_ACCEPTED,
@@ -14,11 +17,58 @@ from .schema import (
     PROMPTS,
     ROWS,
     TERMINAL,
+    WHOLE_ROWS,
     R,
     RowState,
+    organisation,
     stored_amount,
     utc_day,
 )
+from .spool import Spool
+from .verdicts import bring_along, described
+
+Kept = tuple[Row, set[str], bytes | None]
+"""A row, the prompts that asked for it, and its body if it is here."""
+
+
+def with_askers(connection: sa.Connection, keys: Collection[str]) -> list[tuple[Row, set[str]]]:
+    """The rows with these idempotency keys and what is beside them, each with the prompts that asked for it."""
+    found = [row_of(each) for each in connection.execute(WHOLE_ROWS.order_by(R.id))]
+    rows = [row for row in found if row.idempotency_key in keys]
+    asked, beside = askers(connection, rows), described(connection, [row.id for row in rows])
+    return [
+        (replace(row, described=beside.get(row.id)), {token for row_id, token in asked if row_id == row.id})
+        for row in rows
+    ]
+
+
+def take_over(
+    connection: sa.Connection, kept: Sequence[Kept], account: str, spool: Spool
+) -> tuple[dict[str, int], list[str]]:
+    """Put all of these into this journal: their ids here by their keys, and the bodies that may go after the commit."""
+    ids: dict[str, int] = {}
+    done: list[str] = []
+    for row, prompts, body in kept:
+        whose = row.account if row.account.startswith(organisation("")) else account
+        row_id = ids[row.idempotency_key] = merge(connection, row, whose, prompts)
+        if row.spool is not None and update(connection, row_id, NOT_SENT, spool=row.spool) and body is not None:
+            spool.write(row.spool, body)
+            spool.attach(connection, row.spool, body)
+        done += forget_body(connection, row_id)
+    spool.detach(connection, done)
+    forget_tallies(connection)
+    return ids, done
+
+
+def move(connection: sa.Connection, provisional: str, account: str) -> None:
+    """Give the rows of a provisional account to its organisation."""
+    moving = sa.select(ROWS).where(R.account == provisional).order_by(R.request_hash, R.generation)
+    for row in map(row_of, connection.execute(moving).all()):
+        known = latest(connection, account, [row.request_hash], with_answers=False).get((account, row.request_hash))
+        if known is None:
+            update(connection, row.id, sa.true(), account=account)
+        elif goes_in_front(row, known):
+            update(connection, row.id, sa.true(), account=account, generation=known.generation + 1)
 
 
 def merge(connection: sa.Connection, row: Row, account: str, prompts: set[str]) -> int:
@@ -31,6 +81,7 @@ def merge(connection: sa.Connection, row: Row, account: str, prompts: set[str]) 
     else:
         row_id = mine.id
         _bring_forward(connection, row_id, row)
+    bring_along(connection, row_id, row)
     for token in prompts:
         noted = sa.select(PROMPTS.c.row_id).where(PROMPTS.c.row_id == row_id, PROMPTS.c.prompt_token == token)
         if connection.scalar(noted) is None:

@@ -7,8 +7,11 @@ because a journal given by URL may share its database with others.
 
 from __future__ import annotations
 
+import json
 import secrets
+import zlib
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
@@ -95,7 +98,132 @@ def _first(connection: sa.Connection) -> None:
     connection.execute(settings.insert().values(name="salt", value=secrets.token_hex(SALT_BYTES)))
 
 
-MIGRATIONS: tuple[Migration, ...] = (_first,)
+def _verdicts(connection: sa.Connection) -> None:
+    """What was said about each image, what made it, and whether the person finds it good."""
+    schema = sa.MetaData()
+    verdicts = sa.Table(
+        "runflow_verdicts",
+        schema,
+        sa.Column("row_id", sa.Integer, primary_key=True, autoincrement=False),
+        sa.Column("is_final", sa.Boolean, nullable=False),
+        sa.Column("judge", sa.String(16), nullable=False),
+        sa.Column("judge_name", sa.String(255), nullable=False),
+        sa.Column("task", sa.String(100), nullable=False),
+        sa.Column("day", sa.Integer, nullable=False),
+        sa.Column("passed", sa.Boolean),
+        sa.Column("score", sa.Double),
+        sa.Column("amount", sa.String(48)),
+        sa.Column("is_good", sa.Boolean),
+        sa.Column("subject", sa.String(64)),
+        sa.Column("checkpoint", sa.String(255)),
+        sa.Column("loras", sa.Text),
+        sa.Column("sampler", sa.String(255)),
+        sa.Column("scheduler", sa.String(255)),
+        sa.Column("steps", sa.Integer),
+        sa.Column("cfg", sa.Double),
+        sa.Column("width", sa.Integer),
+        sa.Column("height", sa.Integer),
+        sa.Column("seed", sa.String(20)),
+        sa.Index("runflow_verdicts_subject", "subject", "is_good"),
+        sa.Index(
+            "runflow_verdicts_rated", "is_good", "judge", "judge_name", "task", "passed", "score", "is_final", "day"
+        ),
+        sa.Index(
+            "runflow_verdicts_checkpoint", "checkpoint", "amount", "judge", "is_final", "passed", "score", "day", "task"
+        ),
+        sa.Index("runflow_verdicts_days", "day", "judge", "is_final", "passed", "score", "amount"),
+    )
+    sa.Table(
+        "runflow_image_prompts",
+        schema,
+        sa.Column("row_id", sa.Integer, primary_key=True, autoincrement=False),
+        sa.Column("prompt", TEXT, nullable=False),
+    )
+    schema.create_all(connection)
+    _describe_what_is_there(connection, verdicts)
+
+
+def _describe_what_is_there(connection: sa.Connection, verdicts: sa.Table) -> None:
+    """Rows from before: what made their images was not kept, thumbs and persons' verdicts were."""
+    texts = ("id", "account", "state", "cost", "price", "passed", "score", "day")
+    rows = sa.table("runflow_evaluations", *(sa.column(name) for name in texts))
+    answers = sa.table("runflow_answers", sa.column("row_id"), sa.column("packed"))
+    wanted = sa.select(rows, answers.c.packed).join(answers, answers.c.row_id == rows.c.id, isouter=True)
+    last = 0
+    while found := connection.execute(wanted.where(rows.c.id > last).order_by(rows.c.id).limit(1_000)).all():
+        last = found[-1].id
+        connection.execute(verdicts.insert(), [_described(row) for row in found])
+
+
+def _described(row: sa.Row[Any]) -> dict[str, Any]:
+    account = row.account if isinstance(row.account, str) else ""
+    judge = account.removeprefix("free:")[:16] if account.startswith("free:") else "runflow"
+    passed = bool(row.passed) if row.passed in (0, 1) and row.state == "completed" else None
+    answer = _unpacked(row.packed)
+    thumb, task, name = (answer.get(key) for key in ("feedback_is_positive", "task_type", "judged_by"))
+    is_good = passed if judge == "person" else None
+    if isinstance(thumb, bool) and passed is not None:
+        is_good = passed is thumb
+    amount = row.cost if row.cost is not None else row.price
+    return {
+        "row_id": row.id,
+        "is_final": row.state in ("completed", "failed"),
+        "judge": judge,
+        "judge_name": name[:255] if judge == "model" and isinstance(name, str) else "",
+        "task": task[:100] if isinstance(task, str) else "",
+        "day": row.day if isinstance(row.day, int) else 0,
+        "passed": passed,
+        "score": row.score if isinstance(row.score, float) and row.state == "completed" else None,
+        "amount": amount if isinstance(amount, str) else None,
+        "is_good": is_good,
+    }
+
+
+def _unpacked(packed: Any) -> dict[str, Any]:
+    """An answer as version 1 packs it; a damaged one says nothing."""
+    try:
+        answer = json.loads(zlib.decompress(packed))
+    except (zlib.error, ValueError, TypeError, RecursionError):
+        return {}
+    return answer if isinstance(answer, dict) else {}
+
+
+def _fleet(connection: sa.Connection) -> None:
+    """For many machines on one database: bodies under way, the pace that all of them keep, and what was used up."""
+    schema = sa.MetaData()
+    sa.Table(
+        "runflow_bodies",
+        schema,
+        sa.Column("name", sa.String(255), primary_key=True),
+        sa.Column("body", BINARY, nullable=False),
+        sa.Column("created_at", sa.Double, nullable=False),
+        sa.Index("runflow_bodies_created_at", "created_at"),
+    )
+    sa.Table(
+        "runflow_pace",
+        schema,
+        sa.Column("name", sa.String(128), primary_key=True),
+        sa.Column("rate", sa.Double),
+        sa.Column("ceiling", sa.Double),
+        sa.Column("next_at", sa.Double, nullable=False),
+        sa.Column("paused_until", sa.Double, nullable=False),
+        sa.Column("changed_at", sa.Double, nullable=False),
+    )
+    sa.Table(
+        "runflow_tallies",
+        schema,
+        sa.Column("name", sa.String(300), primary_key=True),
+        sa.Column("evaluations", sa.Integer, nullable=False),
+        sa.Column("unpriced", sa.Integer, nullable=False),
+        sa.Column("credits", sa.String(64), nullable=False),
+    )
+    schema.create_all(connection)
+    if connection.dialect.name == "postgresql":
+        # A body is an encoded image: an attempt to compress it takes time and gains nothing.
+        connection.exec_driver_sql("ALTER TABLE runflow_bodies ALTER COLUMN body SET STORAGE EXTERNAL")
+
+
+MIGRATIONS: tuple[Migration, ...] = (_first, _verdicts, _fleet)
 """Step n brings schema n - 1 to schema n; schema 0 is an empty database."""
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from .errors import JournalError
+from .image_settings import VerdictContext
 from .schema import (
     ANSWERS,
     NOT_ACCEPTED,
@@ -47,7 +48,8 @@ class Request:
 
     ``request_hash`` leaves the account out (the journal keeps it beside, because it may be learned later).
     ``price`` in credits, ``None`` if unknown. ``prompt_token`` is ComfyUI's prompt id or the command line's
-    run id. ``reuse`` false asks again even if there is a finished verdict.
+    run id. ``reuse`` false asks again even if there is a finished verdict. ``context`` is what the verdict is
+    remembered with.
     """
 
     request_hash: str
@@ -58,6 +60,10 @@ class Request:
     reuse: bool = True
     generation_prompt: str = ""
     pixel_hash: str = ""
+    context: VerdictContext = field(default_factory=VerdictContext)
+
+    def without_prompt(self) -> Request:
+        return replace(self, generation_prompt="")
 
 
 @dataclass(frozen=True)
@@ -97,6 +103,8 @@ class Row:
     is_damaged: bool = False
     note: str = ""
     packed: bytes | None = field(default=None, repr=False, compare=False)
+    described: dict[str, Any] | None = field(default=None, repr=False, compare=False)
+    """What is beside the row (``verdicts``), where it was read to be carried to another journal."""
 
     @property
     def spooled(self) -> bool:
@@ -260,17 +268,6 @@ def add_to_answer(connection: sa.Connection, evaluation_id: str, added: Mapping[
     if (found := connection.execute(mine).first()) is not None:
         packed = pack({**unpack(found.packed), **added})
         connection.execute(ANSWERS.update().where(ANSWERS.c.row_id == found.row_id).values(packed=packed))
-
-
-def move(connection: sa.Connection, provisional: str, account: str) -> None:
-    """Give the rows of a provisional account to its organisation."""
-    moving = sa.select(ROWS).where(R.account == provisional).order_by(R.request_hash, R.generation)
-    for row in map(row_of, connection.execute(moving).all()):
-        known = latest(connection, account, [row.request_hash], with_answers=False).get((account, row.request_hash))
-        if known is None:
-            update(connection, row.id, sa.true(), account=account)
-        elif goes_in_front(row, known):
-            update(connection, row.id, sa.true(), account=account, generation=known.generation + 1)
 
 
 def goes_in_front(row: Row, known: Row) -> bool:

@@ -96,6 +96,39 @@ PROMPTS = sa.Table(
     sa.Column("row_id", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("prompt_token", sa.String(255), primary_key=True),
 )
+VERDICTS = sa.Table(
+    "runflow_verdicts",
+    SCHEMA,
+    sa.Column("row_id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("is_final", sa.Boolean),
+    sa.Column("judge", sa.String(16)),
+    sa.Column("judge_name", sa.String(255)),
+    sa.Column("task", sa.String(100)),
+    sa.Column("day", sa.Integer),
+    sa.Column("passed", sa.Boolean),
+    sa.Column("score", sa.Double),
+    sa.Column("amount", sa.String(48)),
+    sa.Column("is_good", sa.Boolean),
+    sa.Column("subject", sa.String(64)),
+    sa.Column("checkpoint", sa.String(255)),
+    sa.Column("loras", sa.Text),
+    sa.Column("sampler", sa.String(255)),
+    sa.Column("scheduler", sa.String(255)),
+    sa.Column("steps", sa.Integer),
+    sa.Column("cfg", sa.Double),
+    sa.Column("width", sa.Integer),
+    sa.Column("height", sa.Integer),
+    sa.Column("seed", sa.String(20)),
+)
+"""Beside each row, narrow enough to be read whole: what was said, what made the image, and whether the person finds
+it good (``is_good``). ``subject`` stands for the pixels and what was asked about them."""
+IMAGE_PROMPTS = sa.Table(
+    "runflow_image_prompts",
+    SCHEMA,
+    sa.Column("row_id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("prompt", TEXT),
+)
+"""The prompt that made an image, where it is another one than the image was judged against."""
 ACCOUNTS = sa.Table(
     "runflow_accounts",
     SCHEMA,
@@ -107,6 +140,31 @@ SETTINGS = sa.Table(
     SCHEMA,
     sa.Column("name", sa.String(64), primary_key=True),
     sa.Column("value", sa.String(255)),
+)
+BODIES = sa.Table(
+    "runflow_bodies",
+    SCHEMA,
+    sa.Column("name", sa.String(255), primary_key=True),
+    sa.Column("body", BINARY),
+    sa.Column("created_at", sa.Double),
+)
+PACE = sa.Table(
+    "runflow_pace",
+    SCHEMA,
+    sa.Column("name", sa.String(128), primary_key=True),
+    sa.Column("rate", sa.Double),
+    sa.Column("ceiling", sa.Double),
+    sa.Column("next_at", sa.Double),
+    sa.Column("paused_until", sa.Double),
+    sa.Column("changed_at", sa.Double),
+)
+TALLIES = sa.Table(
+    "runflow_tallies",
+    SCHEMA,
+    sa.Column("name", sa.String(300), primary_key=True),
+    sa.Column("evaluations", sa.Integer),
+    sa.Column("unpriced", sa.Integer),
+    sa.Column("credits", sa.String(64)),
 )
 SALT_ROW = sa.select(SETTINGS.c.value).where(SETTINGS.c.name == "salt")
 R = ROWS.c

@@ -6,12 +6,16 @@ import errno
 import hashlib
 import time
 import uuid
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePath
 from typing import Protocol
 
+import sqlalchemy as sa
+
 from .._files import private_folder, write_private
+from .schema import BODIES, chunks
+from .store import Store
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 ORPHAN_S = 3_600
@@ -21,18 +25,40 @@ ORPHAN_S = 3_600
 class Spool(Protocol):
     """Where bodies are kept, by the names that rows hold; a name ends with the digest of its body."""
 
-    def write(self, name: str, body: bytes) -> None: ...
+    def write(self, name: str, body: bytes) -> None:
+        """Before the transaction that gives a row this name."""
+        ...
+
+    def attach(self, connection: sa.Connection, name: str, body: bytes) -> None:
+        """In that transaction."""
+        ...
 
     def read(self, name: str | None) -> bytes | None:
         """``None`` if it is not here, or is damaged."""
         ...
 
-    def remove(self, name: str) -> None: ...
+    def detach(self, connection: sa.Connection, names: Sequence[str]) -> None:
+        """In the transaction after which no row has these names."""
+        ...
+
+    def remove(self, name: str) -> None:
+        """After it."""
+        ...
 
     def prune(self, referenced: Container[str | None]) -> None: ...
 
 
-class SpoolFolder:
+class _OutsideTheDatabase:
+    """What is kept elsewhere takes no part in transactions."""
+
+    def attach(self, connection: sa.Connection, name: str, body: bytes) -> None:
+        """Written already."""
+
+    def detach(self, connection: sa.Connection, names: Sequence[str]) -> None:
+        """Removed after the commit."""
+
+
+class SpoolFolder(_OutsideTheDatabase):
     """One private file per body."""
 
     def __init__(self, folder: Path) -> None:
@@ -75,7 +101,47 @@ class SpoolFolder:
                     file.unlink()
 
 
-class SpoolInMemory:
+class SpoolTable:
+    """One row per body, in the database that several machines share: any of them can send again what another one lost.
+
+    ``folder`` has what was fixed on this machine before bodies were kept so.
+    """
+
+    def __init__(self, store: Store, folder: SpoolFolder) -> None:
+        self._store = store
+        self._folder = folder
+
+    def write(self, name: str, body: bytes) -> None:
+        """It goes into the database together with its name."""
+
+    def attach(self, connection: sa.Connection, name: str, body: bytes) -> None:
+        connection.execute(BODIES.insert().values(name=name, body=body, created_at=time.time()))
+
+    def read(self, name: str | None) -> bytes | None:
+        if name is None:
+            return None
+        with self._store.reading() as connection:
+            body = connection.scalar(sa.select(BODIES.c.body).where(BODIES.c.name == name))
+        return body if body is not None and is_name_of(name, body) else self._folder.read(name)
+
+    def detach(self, connection: sa.Connection, names: Sequence[str]) -> None:
+        if names:
+            connection.execute(BODIES.delete().where(BODIES.c.name.in_(names)))
+
+    def remove(self, name: str) -> None:
+        self._folder.remove(name)
+
+    def prune(self, referenced: Container[str | None]) -> None:
+        self._folder.prune(referenced)
+        old = sa.select(BODIES.c.name).where(BODIES.c.created_at < time.time() - ORPHAN_S)
+        with self._store.reading() as connection:
+            orphans = [name for name in connection.scalars(old) if name not in referenced]
+        for chunk in chunks(orphans):
+            with self._store.writing() as connection:
+                self.detach(connection, chunk)
+
+
+class SpoolInMemory(_OutsideTheDatabase):
     def __init__(self) -> None:
         self._bodies: dict[str, bytes] = {}
         self._written: dict[str, float] = {}

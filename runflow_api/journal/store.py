@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import sqlite3
 import threading
 import time
@@ -17,7 +18,17 @@ import sqlalchemy as sa
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from .._files import private_folder, write_private
-from .errors import BUSY_S, LOCKED, QUICK_S, JournalError, translate_errors, translates_errors
+from .errors import (
+    AGAIN_S,
+    BUSY_S,
+    LOCKED,
+    QUICK_S,
+    RIDE_OUT_S,
+    JournalError,
+    starts_within_s,
+    translate_errors,
+    translates_errors,
+)
 from .migrations import MIGRATIONS, migrate, require_known
 from .schema import ROWS, SALT_ROW
 
@@ -28,18 +39,35 @@ INSERT_ATTEMPTS = 3
 """If a database has no lock for us, two inserts may collide: the loser looks again."""
 
 
+CONNECTIONS = 4
+"""Of one process, whose threads take turns: a transaction takes milliseconds."""
+POOL_S = 60.0
+CONNECTING = {
+    "connect_timeout": 10, "keepalives_idle": 15, "keepalives_interval": 5, "keepalives_count": 3,
+    "application_name": "runflow-evaluate",
+}  # fmt: skip
+"""What libpq calls them, in seconds: a server that has gone without a word is noticed in half a minute."""
+SESSION = {
+    "lock_timeout": f"'{BUSY_S:g}s'", "idle_in_transaction_session_timeout": "'30s'",
+    "tcp_keepalives_idle": 15, "tcp_keepalives_interval": 5, "tcp_keepalives_count": 3,
+}  # fmt: skip
+MIGRATION_LOCK = 0x72756E666C6F77
+"""The advisory lock of PostgreSQL under which a schema is brought up to date: "runflow"."""
+
 _WRITES, _BUSY = "runflow_writes", "runflow_busy_s"
 
 
 class Store:
     """An open database: transactions that read, and transactions that write one after the other.
 
-    ``where`` is what a person knows it by, ``salt`` is the journal's own.
+    ``where`` is what a person knows it by, ``salt`` is the journal's own. With ``is_shared`` a server has it, for
+    other machines too; ``rides_out_s`` is how long a call goes on trying while that server does not answer.
     """
 
     def __init__(self, engine: sa.Engine, where: str, file: Path | None = None) -> None:
         self.where = where
         self.engine = engine
+        self.is_shared = engine.dialect.name != "sqlite"
         self.salt = _salt(engine)
         self.be_quick(False)
         self._closed = False
@@ -51,8 +79,9 @@ class Store:
         self.write_lock = threading.Lock() if engine.dialect.name == "sqlite" else None
 
     def be_quick(self, is_quick: bool) -> None:
-        """Whether to wait only a moment for another process's write: it has just kept us waiting for long."""
+        """Whether to wait only a moment for another process's write or a server: they have just kept us waiting."""
         self._busy_s = QUICK_S if is_quick else BUSY_S
+        self.rides_out_s = 0.0 if not self.is_shared else QUICK_S if is_quick else RIDE_OUT_S
         self._writer = self.engine.execution_options(**{_WRITES: True, _BUSY: self._busy_s})
 
     def close(self) -> None:
@@ -143,6 +172,17 @@ def open_store(url: str | None, directory: Path) -> tuple[Store, Path]:
     """The database at ``url`` or in ``directory``, its schema up to date, and the folder of the spool; both private."""
     location = _location(url, directory)
     where = _named(location)
+    began = time.monotonic()
+    while True:
+        try:
+            return _open(location, where, directory)
+        except JournalError as error:
+            if time.monotonic() - began >= starts_within_s(error.__cause__):
+                raise
+        time.sleep(AGAIN_S)
+
+
+def _open(location: sa.URL, where: str, directory: Path) -> tuple[Store, Path]:
     with translate_errors(where):
         file = _sqlite_file(location)
         if file is not None:
@@ -180,7 +220,7 @@ def _location(url: str | None, directory: Path) -> sa.URL:
     if not url:
         return sa.URL.create("sqlite", database=str(directory / FILE_NAME))
     try:
-        location = sa.make_url(url)
+        location = sa.make_url(re.sub(r"^postgres(ql)?://", "postgresql+psycopg://", url))
     except (ArgumentError, ValueError):
         # Without its cause, which may quote the URL and so its password.
         raise JournalError(
@@ -216,10 +256,29 @@ def _create_private(file: Path) -> None:
 
 def _engine(location: sa.URL, file: Path | None) -> sa.Engine:
     if location.get_backend_name() != "sqlite":
-        return sa.create_engine(location, hide_parameters=True, pool_pre_ping=True)
+        return _server_engine(location)
     if file is None or location.query or os.name == "nt":  # Windows deletes no file that is open
         return _sqlite_engine(location)
     return _sqlite_engine(location, creator=functools.partial(_connect, file.absolute(), _identity(file)))
+
+
+def _server_engine(location: sa.URL) -> sa.Engine:
+    """Few connections: a hundred is what PostgreSQL has for all machines together, unless told otherwise."""
+    pool = {"pool_size": CONNECTIONS, "max_overflow": 0, "pool_timeout": POOL_S}
+    if location.get_driver_name() not in ("psycopg", "psycopg2"):
+        return sa.create_engine(location, hide_parameters=True, pool_pre_ping=True, **pool)
+    connecting = {name: value for name, value in CONNECTING.items() if name not in location.query}
+    engine = sa.create_engine(location, hide_parameters=True, connect_args=connecting, **pool)
+    sa.event.listen(engine, "connect", _on_server_connect)
+    return engine
+
+
+def _on_server_connect(connection: Any, _: object) -> None:
+    """The server lets go of what a machine held that has lost its power or its network."""
+    cursor = connection.cursor()
+    cursor.execute("; ".join(f"SET {name} = {value}" for name, value in SESSION.items()))
+    cursor.close()
+    connection.commit()
 
 
 def _connect(file: Path, identity: tuple[int, int] | None) -> sqlite3.Connection:
@@ -312,6 +371,8 @@ def _migrate(engine: sa.Engine) -> None:
     for attempt in range(INSERT_ATTEMPTS):
         try:
             with engine.execution_options(**{_WRITES: True}).begin() as connection:
+                if engine.dialect.name == "postgresql":
+                    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(MIGRATION_LOCK)))
                 return migrate(connection)
         except SQLAlchemyError:
             if engine.dialect.name == "sqlite" or attempt == INSERT_ATTEMPTS - 1:

@@ -1,7 +1,7 @@
 """Yes or no, read strictly: an answer that does not begin with one of the two is no answer.
 
-A model that rambles, hedges, answers with both words or is cut off while it thinks has not measured anything.
-Guessing what it meant would turn babble into a verdict.
+A model that rambles, hedges ("yes, but …"), answers with both words or is cut off while it thinks has not measured
+anything. Guessing what it meant would turn babble into a verdict.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ YES, NO = frozenset(_WORDS["yes"]), frozenset(_WORDS["no"])
 Turkish, Greek, Hungarian, Finnish, Romanian, Indonesian, Vietnamese, Arabic, Hebrew, Hindi, Thai, Korean, Japanese and
 Chinese."""
 
+_KEYS = frozenset(_WORDS["labels"])
+_FENCE = re.compile(r"^```(?:json)?\s*|\s*```$")
 _JOINING = frozenset(_WORDS["joining"])
 _THINKING = re.compile(r"<think>.*?</think>|<\|channel>thought.*?<channel\|>", re.DOTALL)
 _OPEN_THINKING = re.compile(r"<think>|<\|channel>thought")
@@ -30,11 +32,24 @@ _DECORATION = " \t\r\n*_`#>\"'\u201c\u201d\u201e\u00ab\u00bb\u300c\u300d\u300e\u
 _CLOSING = "*_`\"'\u201d\u00bb\u300d\u300f)]}"
 _ENDS_A_WORD = re.compile(rf"^\s*(?:$|[\n{_SENTENCE_MARKS}]|\s[-\u2013\u2014]|[-\u2013\u2014]\s)")
 _HEDGE = re.compile(
-    r"^(?:(?:i(?:'m| am)? )?(?:can ?not|can't|am not able to|unable to|not sure|unsure|unclear|uncertain|don't know)\b"
+    r"^(?:(?:i(?:['’]m| am)? )?(?:can ?not|can['’]t|am not able to|unable to|not sure|unsure|unclear|uncertain"
+    r"|don['’]t know)\b|(?:let me|let['’]s|i['’]ll|i will)\b"
     r"|(?:it is |it's )?(?:impossible to|not possible to|hard to|difficult to) (?:tell|say|see|determine|judge)"
     rf"|{'|'.join(_WORDS['does_not_know'])})",
     re.IGNORECASE,
 )
+_RESERVATION = re.compile(
+    rf"^(?:(?:{'|'.join(map(re.escape, _WORDS['reserving']))})(?!\w)|{'|'.join(_WORDS['reserving_begins'])})",
+    re.IGNORECASE,
+)
+_MEANS_YES_IF = {
+    "\u0442\u0430\u043a": re.compile(r"^\W*$|[\u0456\u0457\u0454\u0491]", re.IGNORECASE),
+    "tak": re.compile(
+        r"^[^\u00e1\u010d\u010f\u00e9\u011b\u00ed\u0148\u0159\u0161\u0165\u00fa\u016f\u00fd\u017e\u00e6\u00f8\u00e5\u00e4\u00f6]*$",
+        re.IGNORECASE,
+    ),
+}
+"""Yes in Ukrainian and in Polish; a word that begins any sentence ("so", "thanks") in Russian, Czech and Danish."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +65,12 @@ def read_answer(text: str) -> YesOrNo:
     spoken = spoken_text(text)
     if spoken is None:
         return YesOrNo(None, "the answer was cut off while the model was thinking")
+    spoken = _without_json(spoken)
     plain = _LABEL.sub("", spoken.lstrip(_DECORATION)).lstrip(_DECORATION)
     word, rest = _first_word(plain)
     is_yes = True if word in YES else False if word in NO else None
+    if word in _MEANS_YES_IF and not _MEANS_YES_IF[word].search(rest):
+        is_yes = None
     said = rest.lstrip(f"{_DECORATION}{_SENTENCE_MARKS}-\u2013\u2014/|")
     if is_yes is None or not _stands_alone(rest) or _takes_it_back(said, is_yes):
         return YesOrNo(None, _shortened(spoken) or "the answer was empty")
@@ -87,7 +105,22 @@ def _takes_it_back(said: str, is_yes: bool) -> bool:
     if word in _JOINING:
         word, rest = _first_word(rest.lstrip(_DECORATION))
     opposite = word in (NO if is_yes else YES) and _stands_alone(rest)
-    return opposite or bool(_HEDGE.match(said))
+    return opposite or bool(_HEDGE.match(said)) or (is_yes and bool(_RESERVATION.match(said)))
+
+
+def _without_json(text: str) -> str:
+    """``{"answer": "yes", "reason": "…"}``, which some models write unasked, as "yes. …"; other texts as they are."""
+    unfenced = _FENCE.sub("", text).strip()
+    if not unfenced.startswith("{"):
+        return text
+    try:
+        fields = json.loads(unfenced)
+    except (ValueError, RecursionError):
+        return text
+    words = [("yes" if value else "no") if isinstance(value, bool) else value for value in fields.values()]
+    if not words or not all(isinstance(word, str) for word in words) or next(iter(fields)).casefold() not in _KEYS:
+        return text
+    return ". ".join(words)
 
 
 def _shortened(text: str) -> str:

@@ -27,6 +27,7 @@ from PIL import Image
 
 from ..api.models import JudgeOpinion
 from ..errors import InvalidInputError
+from ..evaluation.comparison import AttemptLines, Lines, line_names
 from ..evaluation.verdict import (
     FAILED,
     LOCAL_FAILED,
@@ -212,9 +213,19 @@ def _has_no_score(verdict: Verdict) -> bool:
 
 
 def html(
-    entries: Sequence[Entry], *, title: str = "", audience: Audience = "internal", language: str = LANGUAGES[0]
+    entries: Sequence[Entry],
+    *,
+    title: str = "",
+    audience: Audience = "internal",
+    language: str = LANGUAGES[0],
+    attempts: Sequence[AttemptLines] = (),
+    insight: Mapping[str, Any] | None = None,
 ) -> str:
-    """The whole report as one document, in one of ``LANGUAGES``. A client gets neither folders nor links."""
+    """The whole report as one document, in one of ``LANGUAGES``. A client gets no folders, links or attempts.
+
+    ``attempts`` are those of the loop that the images came out of. ``insight`` is what ``report/insight.py`` makes of
+    the journal, for the internal audience only.
+    """
     said = labels(language)
     shown = ranked(entries)
     counts = Counter(entry.verdict.outcome for entry in shown)
@@ -223,13 +234,25 @@ def html(
     return _template().render(
         generator=GENERATOR,
         language=language,
-        title=" ".join(title.split()) or said.title,
+        title=" ".join(title.split()) or (said.title if entries or insight is None else said.insight),
+        insight=insight if audience == "internal" else None,
+        orders=_orders(shown),
         said=said,
         totals=_totals(shown, counts, audience, said),
         outcomes={str(outcome): counts[outcome] for outcome in RANKS if counts[outcome]},
         folders={name: folders[name] for name in sorted(folders)},
+        attempts=[_attempt(each, said) for each in attempts] if audience == "internal" else [],
+        line_rows=_line_rows(attempts) if audience == "internal" else [],
         cards=[_card(entry, audience, said, places.get(entry.folder or "./", 0)) for entry in shown],
     )
+
+
+def _orders(shown: Sequence[Entry]) -> list[tuple[int, int]]:
+    """The place of each image when the best comes first, and when they go by name."""
+    best = {index: place for place, index in enumerate(reversed(range(len(shown))))}
+    by_name = sorted(range(len(shown)), key=lambda index: shown[index].name)
+    names = {index: place for place, index in enumerate(by_name)}
+    return [(best[index], names[index]) for index in range(len(shown))]
 
 
 @functools.cache
@@ -291,6 +314,27 @@ def _card(entry: Entry, audience: Audience, said: Labels, folder: int) -> dict[s
         "judges": [_opinion(judge) for judge in verdict.evaluation.judges] if for_team else [],
         "facts": _facts(verdict, said) if for_team else [],
     }
+
+
+def _attempt(attempt: AttemptLines, said: Labels) -> dict[str, object]:
+    """What the template shows of one attempt of a loop beside its lines."""
+    repairs = [said.repairs.format(n=attempt.repairs)] if attempt.repairs else []
+    changes = [(said.lost, attempt.changes.lost), (said.gained, attempt.changes.gained)]
+    return {
+        "number": attempt.number,
+        "outcome": attempt.outcome,
+        "score": attempt.score,
+        "texts": [*repairs, *(text.format(lines=", ".join(lines)) for text, lines in changes if lines)],
+    }
+
+
+def _line_rows(attempts: Sequence[AttemptLines]) -> list[tuple[str, list[str]]]:
+    """Each line with its outcome in each attempt; "" where it was not asked."""
+    return [(name, [_line_outcome(each.lines, name) for each in attempts]) for name in line_names(attempts)]
+
+
+def _line_outcome(lines: Lines, name: str) -> str:
+    return str({True: PASSED, False: FAILED, None: UNKNOWN}[lines[name]]) if name in lines else ""
 
 
 def _prompts(verdict: Verdict, said: Labels) -> list[tuple[str, str]]:

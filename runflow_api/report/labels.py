@@ -54,6 +54,36 @@ class Labels:
     show: str
     all: str
     folder: str
+    attempts: str
+    repairs: str
+    lost: str
+    gained: str
+    insight: str
+    by_setting: str
+    over_time: str
+    verdicts: str
+    pass_rate: str
+    attempts_per_kept: str
+    credits_per_kept: str
+    agreement: str
+    good_and_bad: str
+    agrees: str
+    wrong_passes: str
+    wrong_rejections: str
+    finding: str
+    not_enough: str
+    no_better_than_chance: str
+    better_than_chance: str
+    proposed: str
+    gate_rejected: str
+    gate_preflight: str
+    unknown_setting: str
+    too_few: str
+    all_tasks: str
+    sort: str
+    worst_first: str
+    best_first: str
+    by_name: str
 
     def of(self, name: str) -> str:
         """The word for a code: an outcome, a judge."""

@@ -146,12 +146,14 @@ class Config(BaseModel):
     max_evaluations_per_prompt: Annotated[int, Number, Field(ge=0, le=100_000)] = 20
     max_evaluations_per_day: Annotated[int, Number, Field(ge=0, le=10_000_000)] = 1000
     max_credits_per_day: Annotated[Decimal, Number, Field(ge=0, allow_inf_nan=False)] | None = None
+    requests_per_second: Annotated[float, Number, Field(gt=0, le=10_000, allow_inf_nan=False)] | None = None
     concurrency: Annotated[int, Number, Field(ge=1, le=MAX_CONCURRENCY)] = 8
     callback_hosts: Hosts = ()
     retention_days: Annotated[int, Number, Field(ge=1, le=36_500)] = 365
     retention_evaluations: Annotated[int, Number, Field(ge=1, le=10_000_000)] = 100_000
     keep_prompts: Flag = True
     keep_thumbnails: Flag = True
+    collect_at_start: Flag = False
     web_hosts: Hosts = ()
     web_remote_settings: Flag = False
     model_url: Annotated[str, AfterValidator(_check_model_url)] | None = None
@@ -182,6 +184,22 @@ class Config(BaseModel):
         """Whether the person has set a limit per day or in credits; the defaults are not theirs."""
         return "max_evaluations_per_day" in self.sources or "max_credits_per_day" in self.sources
 
+    @property
+    def has_shared_journal(self) -> bool:
+        """Whether a database server has the journal, which other machines may use too."""
+        return bool(self.journal_url) and not str(self.journal_url).startswith("sqlite")
+
+    @property
+    def needs_journal(self) -> bool:
+        """Whether nothing may be paid for while the journal cannot be used."""
+        return self.has_own_limits or self.has_shared_journal
+
+    @property
+    def rows_kept(self) -> int | None:
+        """How many evaluations the journal keeps. What others share is not cut to the default of one machine."""
+        is_chosen = "retention_evaluations" in self.sources
+        return self.retention_evaluations if is_chosen or not self.has_shared_journal else None
+
     def journal_directory(self, directory: Path) -> Path:
         """Where the journal is, given the private directory. Practice must not use up the limits of the day."""
         return directory / "sandbox" if self.is_sandbox else directory
@@ -209,6 +227,7 @@ _FILE_ONLY = {
     "retention_evaluations",
     "keep_prompts",
     "keep_thumbnails",
+    "collect_at_start",
 }
 VARIABLES = {name: f"RUNFLOW_{name.upper()}" for name in SETTINGS if name not in _FILE_ONLY}
 """The settings that the environment may set, and by which variable."""
@@ -293,6 +312,8 @@ def _in_words(name: str, raw: Any, error: ValidationError) -> str:
     shown = str(raw)[:60]
     if name == "max_credits_per_day":
         return f"{shown} is not an amount of credits from 0"
+    if name == "requests_per_second":
+        return f"{shown} is not a number of requests above 0"
     if isinstance(default, bool):
         return f"{shown} is neither true nor false"
     if isinstance(default, int):

@@ -27,6 +27,7 @@ CHANGEABLE = (
     "retention_evaluations",
     "keep_prompts",
     "keep_thumbnails",
+    "collect_at_start",
 )
 _writing = threading.Lock()
 

@@ -516,6 +516,19 @@ def test_it_runs_as_a_module_and_as_a_folder(argv: list[str], tmp_path: Path) ->
     assert done.stdout.strip()
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a right there that few have")
+@pytest.mark.parametrize("name", ["runflow-evaluate", "ComfyUI-Runflow-Evaluate"])
+def test_an_isolated_python_finds_the_comfyui_around_the_pack_under_both_names(name: str, tmp_path: Path) -> None:
+    private = tmp_path / "user" / "__runflow_evaluate"
+    private.mkdir(parents=True)
+    (private / "api_key").write_text("rf_test_of_the_comfyui_around_it_7f3a")
+    (tmp_path / "custom_nodes").mkdir()
+    (tmp_path / "custom_nodes" / name).symlink_to(ROOT, target_is_directory=True)
+    command = [sys.executable, "-I", f"custom_nodes/{name}/runflow_api", "key", "show"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0 and "7f3a" in done.stdout, done.stderr
+
+
 # --- stopping and going on ----------------------------------------------------------------------------
 
 

@@ -221,6 +221,7 @@ class Command(NamedTuple):
 COMMANDS = [
     Command(page.name, line.strip())
     for page in GUIDE
+    if page.name != "studio.md"  # tests/api/test_studio.py runs those, in order
     for _, language, block in FENCE.findall(text_of(page))
     for line in block.splitlines()
     if language not in ("json", "python") and line.strip()
@@ -311,6 +312,11 @@ def _serves(words: list[str], pack: Path, env: dict[str, str]) -> None:
         process.kill()
         process.wait()
         process.stdout.close()
+
+
+@pytest.mark.parametrize("page", [page for page in GUIDE if PROGRAM in text_of(page)], **ids)
+def test_a_page_that_names_a_command_says_how_it_runs_in_an_isolated_python(page: Path) -> None:
+    assert "windows-portable" in text_of(page) or "python_embeded" in text_of(page)
 
 
 @pytest.mark.parametrize("page", GUIDE, **ids)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from runflow_api.cli import image_files
+from runflow_api import image_files
 from runflow_api.errors import InvalidInputError
 
 PIXELS = np.random.default_rng(3).integers(0, 256, (24, 40, 3), dtype=np.uint8)

@@ -113,7 +113,12 @@ class Answers(BaseHTTPRequestHandler):
             return self._answer({"error": "who are you"}, 401)
         verdict = {"verdict": "passed", "score": 1.0, "judge": "local", "issues": []}
         history = {"status": {"messages": [], "status_str": "success"}, "outputs": {"3": {"runflow": [verdict]}}}
-        answers = {"/comfy/upload/image": {"name": "new.png"}, "/comfy/prompt": {"prompt_id": "p"}}
+        clipboard = {"ClipboardPicture": {"output": ["IMAGE", "MASK"]}}
+        answers = {
+            "/comfy/object_info/ClipboardPicture": clipboard,
+            "/comfy/upload/image": {"name": "new.png"},
+            "/comfy/prompt": {"prompt_id": "p"},
+        }
         self._answer(answers.get(self.path, {"p": history}))
 
     do_GET = do_POST = _handle
@@ -144,3 +149,18 @@ def test_a_proxy_gets_its_path_its_headers_and_its_token(proxy: Proxy, tmp_path:
     assert done.returncode == code, done.stdout + done.stderr
     assert all(each["path"].startswith("/comfy/") and each["X-Pod"] == "7" for each in proxy.seen)
     assert token not in done.stdout + done.stderr
+
+
+def test_a_node_that_this_comfyui_says_brings_a_picture_is_refused(proxy: Proxy, tmp_path: Path) -> None:
+    both = {"class_type": "ImageBatch", "inputs": {"image1": ["6", 0], "image2": ["7", 0]}}
+    clipboard = {"class_type": "ClipboardPicture", "inputs": {}}
+    (tmp_path / "mine_api.json").write_text(json.dumps(workflow(both, **{"6": LOAD_IMAGE, "7": clipboard})))
+    (tmp_path / "token").write_text("secret")
+    Image.new("RGB", (8, 8)).save(tmp_path / "new.png")
+    command = [sys.executable, str(GATE), "--server", f"http://127.0.0.1:{proxy.server_port}", "--prefix", "comfy"]
+    command += ["--token-file", str(tmp_path / "token"), "--workflow", str(tmp_path / "mine_api.json")]
+    done = subprocess.run(
+        [*command, str(tmp_path / "new.png")], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 2 and "ClipboardPicture (7)" in done.stderr, done.stdout + done.stderr
+    assert not any(each["path"].endswith(("/prompt", "/upload/image")) for each in proxy.seen)

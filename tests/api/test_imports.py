@@ -14,8 +14,11 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "runflow_api"
 COMFYUI = {"torch", "comfy", "comfy_api", "comfy_execution", "folder_paths", "nodes", "server", "execution", "aiohttp"}
 FLOORS = (
-    {"cli", "bulk"},
-    {"report", "insight"},
+    {"cli"},
+    {"bulk"},
+    {"image_files"},
+    {"report", "prompt"},
+    {"insight"},
     {"evaluation", "sandbox"},
     {"local_judge", "model_judge"},
     {"api"},
@@ -25,7 +28,7 @@ FLOORS = (
 """From the top down. A room imports from lower floors only: not from beside it, and not from above."""
 ENTRANCES = {"__init__", "__main__"}
 """These name the package's public parts, wherever they are."""
-LATE = {"evaluation.evaluator", "evaluation.lookup", "journal", "api.client", "local_judge", "cli", "sandbox"}
+LATE = set("evaluation.evaluator evaluation.lookup journal api.client local_judge cli sandbox prompt.price".split())
 """What only a running node needs: ComfyUI starts without it."""
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from support.journals import KEY, ORG, PLENTY, ask, begin, child_environment, complete, fail, posix
+from support.journals import KEY, ORG, PLENTY, VERDICT, ask, begin, child_environment, complete, fail, posix
 
 from runflow_api.errors import RunflowError
 from runflow_api.journal import errors as journal_errors
@@ -80,6 +80,8 @@ def calls(book: Journal, row: Row) -> dict[str, Callable[[], object]]:
         "release_left_behind": lambda: book.release_left_behind(3_600.0),
         "rows_by_key": lambda: book.rows_by_key({row.idempotency_key}),
         "take_over": lambda: book.take_over([(row, {"p2"}, b"body")], "org:1"),
+        "record_free": lambda: book.record_free([ask("free", account="free:local")], [VERDICT]),
+        "rate": lambda: book.rate(row.id, True),
         "prune": lambda: book.prune(older_than_days=1, at_most=1),
     }
 
@@ -96,6 +98,8 @@ WRITES = {
     "abandon",
     "record_feedback",
     "take_over",
+    "record_free",
+    "rate",
 }
 
 

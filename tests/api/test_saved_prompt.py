@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from runflow_api.cli import image_files, saved_prompt
+from runflow_api import image_files
+from runflow_api.insight import saved_prompt
 
 PIXELS = np.random.default_rng(3).integers(0, 256, (24, 40, 3), dtype=np.uint8)
 FOX, UGLY = "a red fox in the snow", "ugly, deformed, lowres"

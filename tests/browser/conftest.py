@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from support.server import ComfyUI
 if str(Path(__file__).parent) not in sys.path:
     sys.path.append(str(Path(__file__).parent))
 
-from driver import HERE, KEY, NEWEST, OLDEST, Browser, Play, install, missing, on_frontend
+from driver import HELD_S, HERE, KEY, NEWEST, OLDEST, SOON_S, Browser, Play, install, missing, on_frontend
 
 from runflow_api.sandbox.app import Sandbox, ScriptedVerdict
 
@@ -36,8 +36,15 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def sandbox() -> Iterator[Sandbox]:
-    with Sandbox(api_key=KEY, latency=0.2, balance="1000") as running:
+    with Sandbox(api_key=KEY, latency=SOON_S, balance="1000") as running:
         yield running
+
+
+def judge_now(sandbox: Sandbox) -> None:
+    """End the wait for everything that is under way: no scenario depends on how long a machine takes for a step."""
+    sandbox.latency = SOON_S
+    for evaluation in sandbox.evaluations.values():
+        evaluation.latency = min(evaluation.latency, SOON_S)
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +52,13 @@ def as_before(sandbox: Sandbox) -> Iterator[None]:
     yield
     sandbox.clear_faults()
     sandbox.clear_verdicts()
-    sandbox.latency = 0.2
+    judge_now(sandbox)
+
+
+@pytest.fixture
+def held(sandbox: Sandbox) -> None:
+    """Runflow judges when a scenario says so, with `editor.judgeNow()`."""
+    sandbox.latency = HELD_S
 
 
 @pytest.fixture(scope="session")
@@ -54,19 +67,19 @@ def start_server(
     comfyui_factory: Callable[..., ComfyUI],  # noqa: F811
     sandbox: Sandbox,
 ) -> Callable[..., ComfyUI]:
-    """`start_server(key=…)`: a ComfyUI with the stand-ins for a model, ended with the session."""
+    """`start_server(key)`: a ComfyUI with stand-ins for a model and a node that writes one, until the session ends."""
 
     def start(key: str | None, args: tuple[str, ...] = ()) -> ComfyUI:
         base = tmp_path_factory.mktemp("comfyui")
         (base / "input").mkdir()
-        for photo in PHOTOS.glob("*.jpg"):
+        for photo in PHOTOS.rglob("*.jpg"):
             shutil.copy2(photo, base / "input")
         env = {"RUNFLOW_BASE_URL": sandbox.url, "RUNFLOW_MAX_EVALUATIONS_PER_DAY": "100000"}
         return comfyui_factory(
             base=base,
             env=env | ({"RUNFLOW_API_KEY": key} if key else {}),
-            extra_nodes=(HERE / "stand_ins",),
-            args=args,
+            extra_nodes=(HERE / "stand_ins", HERE.parent / "graph" / "model_nodes"),
+            args=(*args, "--fp32-text-enc"),
         )
 
     return start
@@ -78,7 +91,7 @@ EVERYWHERE = [(frontend, renderer) for frontend in (OLDEST, NEWEST) for renderer
 @pytest.fixture(scope="session")
 def servers(start_server: Callable[..., ComfyUI]) -> Callable[[str], ComfyUI]:
     """The server with a key, by frontend; each is started once."""
-    return functools.cache(lambda frontend: start_server(KEY, on_frontend(frontend)))
+    return cache(lambda frontend: start_server(KEY, on_frontend(frontend)))
 
 
 @pytest.fixture
@@ -103,13 +116,27 @@ def renderer(request: pytest.FixtureRequest) -> str:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A scenario runs in one place, or if its mark `at` says: `at("everywhere")`, `at("oldest vue")`."""
+    """A scenario runs in one place, or where its mark `at` says: `at("everywhere")`, `at("oldest vue", …)`."""
     if "place" not in metafunc.fixturenames:
         return
     marked = metafunc.definition.get_closest_marker("at")
-    wanted = marked.args[0] if marked else "newest vue"
-    places = EVERYWHERE if wanted == "everywhere" else [tuple(wanted.split())]
+    wanted = marked.args if marked else ("newest vue",)
+    places = EVERYWHERE if wanted == ("everywhere",) else [tuple(each.split()) for each in wanted]
     metafunc.parametrize("place", places, ids=["-".join(each) for each in places])
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Scenarios in order of their places, so that a page which was left is seldom opened again."""
+    where = [index for index, item in enumerate(items) if HERE in item.path.parents]
+    in_order = sorted((items[index] for index in where), key=_place)
+    for index, item in zip(where, in_order, strict=True):
+        items[index] = item
+
+
+def _place(item: pytest.Item) -> tuple[str, str]:
+    callspec = getattr(item, "callspec", None)
+    return callspec.params.get("place", ("", "")) if callspec else ("", "")
 
 
 @pytest.fixture
@@ -124,6 +151,7 @@ def play(
     def run(scenario: str, *verdicts: ScriptedVerdict, on: ComfyUI | None = None, **more: Any) -> Any:
         for verdict in verdicts:
             sandbox.add_verdict(verdict)
-        return browser.run(scenario, (on or servers(frontend)).url, renderer, **more)
+        url = (on or servers(frontend)).url
+        return browser.run(scenario, url, renderer, judge=partial(judge_now, sandbox), **more)
 
     return run

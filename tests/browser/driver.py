@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,6 +20,9 @@ HERE = Path(__file__).parent
 KEY = "rf_test_sandbox_for_browser_tests"
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 SCENARIO_S = 120
+SOON_S, HELD_S = 0.2, 3600.0
+"""Seconds that Runflow takes to judge, and while it is held back."""
+WANTS_VERDICTS = '"judge"\n'
 NO_NODE = "The browser tests need Node.js with npm (Debian: apt install nodejs npm)."
 NO_CHROMIUM = "The browser tests need Chromium (Debian: apt install chromium), or RUNFLOW_TEST_CHROMIUM with its path."
 
@@ -70,9 +74,19 @@ class Browser:
             command, cwd=HERE, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8"
         )
 
-    def run(self, scenario: str, url: str, renderer: str, *, given: dict[str, Any] | None = None, **more: Any) -> Any:
+    def run(
+        self,
+        scenario: str,
+        url: str,
+        renderer: str,
+        *,
+        given: dict[str, Any] | None = None,
+        judge: Callable[[], None] | None = None,
+        **more: Any,
+    ) -> Any:
         """What the scenario returned; ``fresh=True`` gives it a new page, ``fresh="browser"`` one in a browser
-        that never saw the server, ``palette="light"`` the light theme."""
+        that never saw the server, ``palette="light"`` the light theme. ``judge`` is called when the scenario wants
+        what waits to be judged."""
         self._count += 1
         picture = str(self._pictures / f"{scenario}-{renderer}-{self._count}.png")
         asked = {"scenario": scenario, "url": url, "renderer": renderer, "given": given or {}, **more}
@@ -82,6 +96,10 @@ class Browser:
         watchdog = threading.Timer(SCENARIO_S, self._process.kill)
         watchdog.start()
         line = self._process.stdout.readline()
+        while line == WANTS_VERDICTS:
+            if judge:
+                judge()
+            line = self._process.stdout.readline()
         watchdog.cancel()
         if not line:
             self._process.kill()

@@ -15,12 +15,14 @@ const START_MS = 60_000
 export const SOON_MS = 15_000
 
 export class Editor {
-  static async open(context, url, renderer, palette) {
+  /** `prepare(page)` comes before anything is loaded. */
+  static async open(context, url, renderer, palette, prepare = null) {
     const editor = new Editor()
-    Object.assign(editor, { context, url, renderer, palette, troubles: [], requests: [] })
+    Object.assign(editor, { context, url, renderer, palette, troubles: [], requests: [], frozen: false, language: 'en' })
     editor.page = await context.newPage()
     editor.page.setDefaultTimeout(SOON_MS)
     editor.#listen()
+    await prepare?.(editor.page)
     await editor.visit()
     return editor
   }
@@ -29,7 +31,7 @@ export class Editor {
   async visit() {
     const wanted = {
       'Comfy.TutorialCompleted': true, 'Comfy.VueNodes.Enabled': this.renderer === 'vue', 'Comfy.ColorPalette': this.palette,
-      'Comfy.Minimap.Visible': false, 'Comfy.Workflow.WarnBlueprintOverwrite': false
+      'Comfy.Locale': this.language, 'Comfy.Minimap.Visible': false, 'Comfy.Workflow.WarnBlueprintOverwrite': false
     }
     for (const [name, data] of Object.entries(wanted)) {
       await this.context.request.post(`${this.url}/settings/${name}`, { data: JSON.stringify(data), headers: { 'Content-Type': 'application/json' } })
@@ -69,6 +71,21 @@ export class Editor {
     return this.context.close()
   }
 
+  /** Stop the page as a browser does with a tab in the background, or let it go on. */
+  async freeze(stops = true) {
+    if (this.frozen === stops) return
+    this.devtools ??= await this.context.newCDPSession(this.page)
+    await this.devtools.send('Page.setWebLifecycleState', { state: stops ? 'frozen' : 'active' })
+    this.frozen = stops
+  }
+
+  /** End what runs on the server and what waits there: it is nothing to the next scenario. */
+  async stop() {
+    const options = (data) => ({ data: JSON.stringify(data), headers: { 'Content-Type': 'application/json' } })
+    await this.context.request.post(`${this.url}/queue`, options({ clear: true }))
+    await this.context.request.post(`${this.url}/interrupt`, options({}))
+  }
+
   in(code, given) {
     return this.page.evaluate(code, given)
   }
@@ -106,14 +123,22 @@ export class Editor {
     await this.in(() => window.app.queuePrompt(0, 1))
   }
 
+  /** How the next run ends: asked before it begins. */
+  async ending() {
+    await this.in(() => {
+      const { api } = window.comfyAPI.api
+      window.ended = new Promise((resolve) => {
+        for (const name of ['execution_success', 'execution_error', 'execution_interrupted']) api.addEventListener(name, () => resolve(name), { once: true })
+      })
+    })
+    return { ended: () => this.in(() => window.ended) }
+  }
+
   /** Run, and wait for the end of it, however it ends. */
   async runToTheEnd() {
-    const ended = this.in(() => new Promise((resolve) => {
-      const { api } = window.comfyAPI.api
-      for (const name of ['execution_success', 'execution_error', 'execution_interrupted']) api.addEventListener(name, () => resolve(name), { once: true })
-    }))
+    const { ended } = await this.ending()
     await this.run()
-    return ended
+    return ended()
   }
 
   undo() {

@@ -1,6 +1,7 @@
 /**
  * Runs scenarios in one Chromium for a test process that asks for them line by line on stdin:
  * {"scenario": "verdict.judged", "url": …, "renderer": "canvas" | "vue", "given": {…}} → {"ok": true, "found": …}.
+ * Before its answer a scenario may say "judge": then the sandbox judges what it holds back.
  */
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -13,21 +14,35 @@ const FLAGS = [
   '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
   '--disable-component-update', '--disable-sync', '--force-prefers-reduced-motion'
 ]
+const OPEN_PAGES = 2
 const VIEW = { width: 1500, height: 1050 }
 
 const profile = await mkdtemp(join(tmpdir(), 'runflow-browser-'))
 const browser = await chromium.launch({ ignoreDefaultArgs: ['--hide-scrollbars'], executablePath: process.env.RUNFLOW_TEST_CHROMIUM || '/usr/bin/chromium', args: FLAGS, env: { ...process.env, HOME: profile } })
 const editors = new Map()
+/** The one that is looked at: an editor draws all the time, so the others are stopped. */
+let seen = null
+const say = (message) => process.stdout.write(JSON.stringify(message) + '\n')
+
+const nameOf = ({ url, renderer, palette = 'dark' }) => `${url} ${renderer} ${palette}`
 
 /**
  * One page per server and renderer: a scenario loads its own workflow, or says that it needs a new page. A new page
  * (`fresh`) finds nothing that an earlier one kept, but the editor's files in the cache; `"browser"` not even these.
+ * Only the pages used last stay open: each one that is open draws, and takes the processor from the others.
  */
 async function editorOf({ url, renderer, fresh, palette = 'dark' }) {
-  const name = `${url} ${renderer} ${palette}`
+  const name = nameOf({ url, renderer, palette })
   const before = editors.get(name)
-  if (before && !fresh) return before
   editors.delete(name)
+  for (const [other, editor] of [...editors].slice(0, -(OPEN_PAGES - 1))) {
+    editors.delete(other)
+    await editor.close()
+  }
+  if (before && !fresh) {
+    editors.set(name, before) // as the one used last
+    return before
+  }
   if (fresh === 'browser') await before?.close()
   const again = fresh === 'browser' ? null : before?.context
   const context = again ?? (await browser.newContext({ viewport: VIEW, acceptDownloads: true, locale: 'en-US' }))
@@ -45,26 +60,36 @@ async function forget(page, url) {
   await between.close()
 }
 
+async function leave(asked, editor) {
+  editors.delete(nameOf(asked))
+  await editor.close()
+}
+
 async function run(asked) {
   const [file, name] = asked.scenario.split('.')
   const scenarios = await import(`./scenarios/${file}.mjs`)
+  if (seen && seen !== editors.get(nameOf(asked))) await seen.freeze().catch(() => {}) // it may have been closed
   const editor = await editorOf(asked)
+  await editor.freeze(false)
+  seen = editor
   editor.troubles.length = 0
+  editor.judgeNow = () => say('judge')
   try {
     const found = await scenarios[name](editor, asked.given ?? {})
     if (editor.troubles.length) throw new Error(`The console has errors:\n${editor.troubles.join('\n')}`)
+    if (editor.spent) await leave(asked, editor)
     return { ok: true, found: found ?? null }
   } catch (error) {
     const picture = asked.picture && (await editor.page.screenshot({ path: asked.picture }).then(() => asked.picture, () => null))
-    await editor.close()
-    editors.delete(`${asked.url} ${asked.renderer} ${asked.palette ?? 'dark'}`)
+    await editor.stop().catch(() => {})
+    await leave(asked, editor)
     return { ok: false, error: [error.stack, ...editor.troubles].join('\n'), picture }
   }
 }
 
 for await (const line of createInterface({ input: process.stdin })) {
   const answer = await run(JSON.parse(line)).catch((error) => ({ ok: false, error: error.stack, picture: null })) // no editor
-  process.stdout.write(JSON.stringify(answer) + '\n')
+  say(answer)
 }
 await browser.close()
 await rm(profile, { recursive: true, force: true })

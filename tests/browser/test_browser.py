@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from driver import KEY, Browser, Play
+from driver import HELD_S, KEY, Browser, Play
 from PIL import Image
 from support.process import PACK_FOLDER
 from support.server import ComfyUI
@@ -63,13 +63,16 @@ MARKUP = ScriptedVerdict(
 
 everywhere = pytest.mark.at("everywhere")
 oldest_canvas, oldest_vue = pytest.mark.at("oldest canvas"), pytest.mark.at("oldest vue")
-newest_canvas = pytest.mark.at("newest canvas")
+newest_canvas, both_canvases = pytest.mark.at("newest canvas"), pytest.mark.at("oldest canvas", "newest canvas")
 
 
 @everywhere
-def test_waiting_turns_into_the_verdict_which_stays(play: Play, sandbox: Sandbox) -> None:
-    sandbox.latency = 1.2
+def test_waiting_turns_into_the_verdict_which_stays(play: Play, held: None) -> None:
     play("verdict.waits_and_shows", HAND)
+
+
+def test_the_example_app_shows_its_verdict_in_app_mode(play: Play) -> None:
+    play("app_mode.shows_its_verdict", PASSES, fresh=True)
 
 
 @newest_canvas
@@ -96,18 +99,24 @@ def test_a_verdict_survives_a_reload_and_is_in_no_workflow(play: Play, sandbox: 
     assert len(sandbox.evaluations) == submitted + 1
 
 
-def test_a_refresh_while_judging_shows_what_comes_out(play: Play, sandbox: Sandbox) -> None:
-    sandbox.latency = 8
+def test_a_refresh_while_judging_shows_what_comes_out(play: Play, held: None) -> None:
     play("panel.survives_a_refresh_while_judging", PASSES)
 
 
-def test_a_verdict_is_there_in_another_browser_and_after_a_restart(play: Play, remembering: ComfyUI) -> None:
+def test_a_verdict_is_there_in_another_browser_and_after_a_restart(
+    play: Play, remembering: ComfyUI, sandbox: Sandbox
+) -> None:
     own = remembering
     workflow = play("panel.is_there_in_another_browser", HAND, on=own)
     given = {"workflow": workflow, "outcome": "failed"}
     play("panel.shows_what_another_browser_saw", on=own, given=given, fresh="browser")
+    sandbox.latency = HELD_S
+    play("panel.waits_for_a_server", HAND, on=own)
     own.stop()
     own.start()
+    submitted = len(sandbox.evaluations)
+    play("panel.says_that_the_server_was_restarted", on=own)
+    assert len(sandbox.evaluations) == submitted, "what was under way is picked up"
     play("panel.shows_what_another_browser_saw", on=own, given=given, fresh="browser")
 
 
@@ -120,22 +129,22 @@ def test_a_random_seed_makes_nothing_out_of_date(play: Play) -> None:
     play("panel.stays_current_with_a_random_seed", PASSES)
 
 
-@newest_canvas
+@both_canvases
 def test_a_workflow_that_was_cleared_is_restored(play: Play) -> None:
     play("panel.is_restored_after_clearing", HAND)
 
 
 @oldest_vue
-def test_a_verdict_is_never_shown_in_another_tabs_workflow(play: Play) -> None:
+def test_a_verdict_is_never_shown_in_another_tabs_workflow(play: Play, held: None) -> None:
     play("tabs.keep_their_own_verdicts", HAND, fresh=True)
 
 
 @newest_canvas
-def test_a_verdict_in_another_tabs_subgraph_is_there_when_it_is_opened(play: Play) -> None:
+def test_a_verdict_in_another_tabs_subgraph_is_there_when_it_is_opened(play: Play, held: None) -> None:
     play("tabs.catch_up_in_subgraphs", HAND, fresh=True)
 
 
-@newest_canvas
+@both_canvases
 def test_duplicated_tabs_keep_their_own_verdicts(play: Play, sandbox: Sandbox) -> None:
     play("tabs.duplicates_keep_their_own", HAND, PASSES, fresh=True)
 
@@ -173,8 +182,7 @@ def test_an_error_is_on_the_node_with_its_code_and_stays(play: Play, sandbox: Sa
 
 
 @newest_canvas
-def test_cancel_is_on_the_node(play: Play, sandbox: Sandbox) -> None:
-    sandbox.latency = 30
+def test_cancel_is_on_the_node(play: Play, held: None) -> None:
     play("verdict.says_that_it_was_cancelled")
 
 
@@ -191,6 +199,11 @@ def test_a_judge_that_is_off_says_so_and_nothing_else(play: Play) -> None:
 @newest_canvas
 def test_every_image_of_a_loops_attempts_can_be_opened_and_says_what_it_cost(play: Play) -> None:
     play("panel.shows_a_loop_of_batches")
+
+
+@newest_canvas
+def test_the_winner_of_very_many_attempts_is_in_sight(play: Play) -> None:
+    play("panel.holds_many_attempts")
 
 
 @everywhere
@@ -245,8 +258,7 @@ def test_every_action_works_by_keyboard_in_an_order_that_makes_sense(play: Play)
 
 @newest_canvas
 def test_hundreds_of_panels_take_no_long_task(play: Play) -> None:
-    tasks = play("access.stays_smooth", given={"count": 60}, fresh=True)
-    assert all(took < 150 for _, took in tasks), "on a machine that is busy with tests"
+    assert play("access.stays_smooth", given={"count": 60}) < 50
 
 
 @oldest_canvas
@@ -314,17 +326,14 @@ def test_history_lists_finds_rates_and_exports(play: Play) -> None:
     play("pages.history_lists", HAND, given={"prompt": prompt})
 
 
-@pytest.mark.timing
-def test_ten_thousand_rows_stay_smooth(browser: Browser, server: ComfyUI) -> None:
-    """A frame of scrolling stays far below what anybody would notice, on a machine that is busy with tests."""
-    count = 10_000
+def test_of_thousands_of_rows_only_those_in_sight_are_in_the_page(browser: Browser, server: ComfyUI) -> None:
+    count = 3_000
     price = Decimal("0.10")
     rows = (f"row {n}" for n in range(count))
     requests = [Request(row, "org:x", price, "standard", "rows", generation_prompt=row) for row in rows]
     with Journal.open(None, server.base / "user" / "__runflow_evaluate") as journal:
         journal.begin(requests, Limits(count, 10 * count))
-    seen = browser.run("pages.history_of_thousands", server.url, "canvas", given={"count": count})
-    assert seen["perFrame"] < 100
+    browser.run("pages.history_of_thousands", server.url, "canvas", given={"count": count})
 
 
 def test_settings_take_a_key_and_never_give_it_back(play: Play, keyless: ComfyUI) -> None:

@@ -25,33 +25,27 @@ def names(sockets: dict[str, Any]) -> list[str]:
     return sorted(each["name"] for each in sockets.values())
 
 
-@pytest.mark.parametrize(("language", "renderer"), [("ja", "vue")])
-def test_the_panel_and_the_history_speak_it(
+@pytest.mark.parametrize(("language", "renderer"), [("zh", "canvas"), ("ja", "vue")])
+def test_nodes_settings_panel_and_history_speak_it(
     browser: Browser, server: ComfyUI, sandbox: Sandbox, renderer: str, language: str
 ) -> None:
+    """On frontend 1.32 too, which by itself forgets the texts of packs in every language but English."""
     sandbox.add_verdict(ScriptedVerdict(score=0.92, strengths=["soft light"]))
     said = words(language, "main")["runflow"]
-    given = {
-        "language": language,
+    panel = {
         "idle": said["plan"]["price"].format(price="0.10"),
         "passed": said["panel"]["passed"],
         "more": said["panel"]["more"],
         "strengths": said["details"]["strengths"],
         "ago": AGO[language],
     }
-    browser.run("languages.shows_a_verdict", server.url, renderer, given=given)
-
-
-def test_nodes_and_settings_speak_it(browser: Browser, server: ComfyUI) -> None:
-    """On frontend 1.32 too, which by itself forgets the texts of packs in every language but English."""
-    given = {"languages": [nodes_and_settings(language) for language in ("zh", "ja")]}
-    browser.run("languages.names_nodes_and_settings", server.url, "canvas", given=given)
+    given = {"language": language, "node": nodes_and_settings(language), "panel": panel}
+    browser.run("languages.speaks", server.url, renderer, given=given)
 
 
 def nodes_and_settings(language: str) -> dict[str, Any]:
     node = words(language, "nodeDefs")["RunflowEvaluateImage"]
     return {
-        "language": language,
         "title": node["display_name"],
         "inputs": names(node["inputs"]),
         "outputs": names(node["outputs"]),

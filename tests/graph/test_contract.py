@@ -34,7 +34,7 @@ CONTRACT: dict[str, tuple[str, str, str, str]] = {
         "Evaluation Options",
         "",
         "input_attributes:STRING run_id:STRING client_ref:STRING job_class:STRING callback_url:STRING timeout_s:INT "
-        "reuse:BOOLEAN upload:COMBO preflight:COMBO",
+        "reuse:BOOLEAN upload:COMBO preflight:COMBO wait:BOOLEAN",
         "options:RUNFLOW_OPTIONS",
     ),
     "RunflowShowVerdict": ("Show Verdict", "evaluation:RUNFLOW_EVALUATION", "", ""),
@@ -63,16 +63,17 @@ CONTRACT: dict[str, tuple[str, str, str, str]] = {
         "prompt:STRING seed:INT",
         "",
         "loop:RUNFLOW_LOOP current_prompt:STRING current_seed:INT attempt:INT previous_issues:STRING "
-        "original_prompt:STRING",
+        "original_prompt:STRING best_so_far:IMAGE repair_prompt:STRING",
     ),
     "RunflowRegenerateEnd": (
         "Regenerate Until Passed: End",
         "loop:RUNFLOW_LOOP image:IMAGE",
         "evaluation:RUNFLOW_EVALUATION max_attempts:INT next_prompt:COMBO next_seed:COMBO stop_on_pass:BOOLEAN "
-        "keep_attempts:BOOLEAN",
+        "keep_attempts:BOOLEAN passes_wanted:INT give_up_after:INT",
         "best_image:IMAGE passed:BOOLEAN score:FLOAT issues:STRING final_prompt:STRING final_seed:INT attempts:INT "
-        "best_evaluation:RUNFLOW_EVALUATION attempt_images:IMAGE",
+        "best_evaluation:RUNFLOW_EVALUATION attempt_images:IMAGE passed_images:IMAGE",
     ),
+    "RunflowRepairSwitch": ("Generate or Repair", "attempt:INT", "generate:* repair:* repair_from:INT", "output:*"),
     "RunflowVerdictSwitch": ("Quality Switch", "passed:BOOLEAN", "on_pass:* on_fail:*", "output:*"),
     "RunflowSplitByVerdict": (
         "Split Passed / Failed",
@@ -94,6 +95,13 @@ CONTRACT: dict[str, tuple[str, str, str, str]] = {
         "filename_prefix:STRING title:STRING audience:COMBO language:COMBO",
         "card:IMAGE",
     ),
+    "RunflowExamplePhoto": ("Example Photo", "photo:COMBO", "", "image:IMAGE"),
+    "RunflowSaveJudged": (
+        "Save Judged Images",
+        "image:IMAGE evaluation:RUNFLOW_EVALUATION",
+        "filename_prefix:STRING folders:COMBO what:COMBO sidecar:BOOLEAN",
+        "",
+    ),
 }
 CHOICES = {
     ("RunflowEvaluateImage", "judge"): ("auto", ["auto", "runflow", "local", "off", "model", "person"]),
@@ -106,6 +114,8 @@ CHOICES = {
     ("RunflowRegenerateEnd", "next_seed"): ("increment", ["increment", "random", "keep"]),
     ("RunflowVerdictCard", "audience"): ("internal", ["internal", "client"]),
     ("RunflowVerdictCard", "language"): ("auto", ["auto", "en", "zh", "ja"]),
+    ("RunflowSaveJudged", "folders"): ("together", ["together", "by_verdict"]),
+    ("RunflowSaveJudged", "what"): ("all", ["all", "passed", "failed"]),
 }
 DEFAULTS = {
     ("RunflowEvaluateImage", "min_score"): 0.0,
@@ -113,6 +123,7 @@ DEFAULTS = {
     ("RunflowEvaluationOptions", "job_class"): "standard",
     ("RunflowEvaluationOptions", "timeout_s"): 600,
     ("RunflowEvaluationOptions", "reuse"): True,
+    ("RunflowEvaluationOptions", "wait"): True,
     ("RunflowReferenceImage", "kind"): "identity",
     ("RunflowEvaluationDetails", "index"): 0,
     ("RunflowGetEvaluation", "wait"): True,
@@ -120,10 +131,13 @@ DEFAULTS = {
     ("RunflowRegenerateEnd", "max_attempts"): 3,
     ("RunflowRegenerateEnd", "stop_on_pass"): True,
     ("RunflowRegenerateEnd", "keep_attempts"): False,
+    ("RunflowRegenerateEnd", "passes_wanted"): 1,
+    ("RunflowRegenerateEnd", "give_up_after"): 0,
+    ("RunflowRepairSwitch", "repair_from"): 2,
 }
 INTERNAL = {"RunflowRegenerateAttempt"}
 """No part of the contract: it stands in for Start while a loop runs, and is in no saved workflow."""
-OUTPUT_NODES = {"RunflowShowVerdict", "RunflowSendFeedback", "RunflowVerdictCard"}
+OUTPUT_NODES = {"RunflowShowVerdict", "RunflowSendFeedback", "RunflowVerdictCard", "RunflowSaveJudged"}
 
 
 def typed(inputs: dict[str, list[Any]]) -> str:

@@ -98,8 +98,8 @@ def test_only_what_passes_is_upscaled(comfyui: ComfyUI, name: str, runs: bool) -
 
 def test_the_dark_photograph_of_part_1_fails_as_it_says(comfyui: ComfyUI) -> None:
     prompt = example(comfyui, "first_verdict")
-    (loader,) = (info for info in prompt.values() if info["class_type"] == "LoadImage")
-    loader["inputs"]["image"] = "chelsea_underexposed.jpg"
+    (photo,) = (info for info in prompt.values() if info["class_type"] == "RunflowExamplePhoto")
+    photo["inputs"]["photo"] = "chelsea_underexposed.jpg"
     (verdict,) = comfyui.run(prompt).outputs["3"]["runflow"]
     assert verdict["verdict"] == "failed" and verdict["issues"][0].startswith("underexposed")
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from PIL import Image
 from support.chat import ChatServer, answer_with, said
+from support.events import EventLog
 from support.pictures import picture
 from support.prompts import evaluate, load_image, node, options, show
 from support.server import ComfyUI, PromptFailed, checkout
@@ -142,6 +143,13 @@ class Page:
         return self.server.request("POST", ASK, {"id": self.question["id"], **body})
 
 
+def why_it_ended(server: ComfyUI, page: Page) -> str:
+    """What every page was told when the question ended."""
+    told = (event.data for event in server.events("runflow-evaluate.ask"))
+    (why,) = [data["why"] for data in told if data["phase"] == "closed" and data["id"] == page.question["id"]]
+    return str(why)
+
+
 def test_a_person_rejects_with_a_reason_and_a_better_prompt(server: ComfyUI) -> None:
     prompt_id = server.post(gate(photo(server), judge="person", generation_prompt="a hand"))
     page = Page(server, prompt_id)
@@ -153,8 +161,7 @@ def test_a_person_rejects_with_a_reason_and_a_better_prompt(server: ComfyUI) -> 
     assert (got["judge"], got["judged_by"], got["verdict"]) == ("person", "you", "failed")
     assert got["issues"] == ["six fingers"]
     assert got["improved_prompt"] == "a hand with five fingers"
-    closed = [event.data for event in server.events("runflow-evaluate.ask") if event.data["phase"] == "closed"]
-    assert {"id": page.question["id"], "phase": "closed"} in closed
+    assert why_it_ended(server, page) == ""
 
 
 def test_the_first_answer_counts_and_a_late_one_is_told_so(server: ComfyUI) -> None:
@@ -186,9 +193,31 @@ def test_a_person_who_does_not_answer_in_time_has_not_judged(server: ComfyUI) ->
         **options("4", timeout_s=2),
     }
     prompt_id = server.post(prompt)
-    Page(server, prompt_id).see()
+    page = Page(server, prompt_id)
+    page.see()
     got = verdict(server.wait(prompt_id))
     assert (got["verdict"], got["passed"], got["error"]) == ("unknown", False, "NOBODY_ANSWERED")
+    assert why_it_ended(server, page) == "NOBODY_ANSWERED"
+
+
+def test_the_question_of_a_tab_that_is_closed_goes_to_the_one_that_is_left(server: ComfyUI) -> None:
+    def told(log: EventLog | None, phase: str) -> list[Any]:
+        assert log is not None
+        events = log.select("runflow-evaluate.ask", None, None)
+        return [each.data for each in events if each.data["phase"] == phase and each.data["id"] == question]
+
+    first = EventLog(server.url, "closed-soon")
+    first.open()
+    server.queue_prompt(gate(photo(server), judge="person"), client_id="closed-soon")
+    assert first.wait(lambda: bool(first.select("runflow-evaluate.ask", None, None)), 30)
+    question = first.select("runflow-evaluate.ask", None, None)[-1].data["id"]
+    server.request("POST", ASK, {"id": question, "seen": True, "client": "closed-soon"})
+    left = server.events_log
+    assert left is not None and not told(left, "open")
+    first.close()
+    assert left.wait(lambda: bool(told(left, "open")), 30)
+    assert server.request("POST", ASK, {"id": question, "index": 0, "accepted": True}) == {"open": 0}
+    assert left.wait(lambda: [each["why"] for each in told(left, "closed")] == [""], 30)
 
 
 def test_a_headless_run_ends_unknown_after_a_moment(server: ComfyUI) -> None:
@@ -202,6 +231,7 @@ def test_cancel_takes_the_question_away(server: ComfyUI) -> None:
     page.see()
     server.interrupt()
     assert server.wait(prompt_id, timeout=10, check=False).interrupted
+    assert why_it_ended(server, page) == "CANCELLED"
     with pytest.raises(Exception, match="answered or ended already"):
         page.say(accept_all=True)
 
@@ -265,3 +295,17 @@ def test_an_encoder_that_cannot_see_says_so_by_name(server: ComfyUI) -> None:
     }
     with pytest.raises(PromptFailed, match=r"MODEL_CANNOT_SEE.*text encoder l cannot see images"):
         server.run(prompt)
+
+
+@writes_text
+def test_a_full_gpu_is_unknown_with_advice_and_follows_if_not_judged(server: ComfyUI) -> None:
+    prompt = {
+        **gate(photo(server), judge="model", generation_prompt="a man", judge_model=["6", 0]),
+        **node("5", "TestModelWithoutMemory"),
+        **node("6", "RunflowJudgeModel", clip=["5", 0]),
+    }
+    with pytest.raises(PromptFailed, match=r"MODEL_OUT_OF_MEMORY.*not enough memory for qwen3vl_tiny.*smaller"):
+        server.run(prompt)
+    prompt["2"]["inputs"]["if_not_judged"] = "fail"
+    got = verdict(server.run(prompt))
+    assert (got["verdict"], got["passed"], got["error"]) == ("unknown", False, "MODEL_OUT_OF_MEMORY")

@@ -155,14 +155,24 @@ def test_a_restart_after_completion_pays_nothing(server: ComfyUI, since: Since) 
     assert since.bills == 1
 
 
+@pytest.fixture(scope="module")
+def idle_exit_s(own_server: ComfyUI) -> float:
+    """How long this ComfyUI takes to end when nothing is under way: on a busy machine, seconds of its own."""
+    if not own_server.running:
+        own_server.start()
+    return own_server.stop()
+
+
 @pytest.mark.timing
 @pytest.mark.parametrize("fault", [Fault("POST", SUBMIT, "hang", times=None), Fault("GET", READ, "hang", times=None)])
-def test_exit_does_not_wait_for_the_network(server: ComfyUI, sandbox: Sandbox, fault: Fault) -> None:
+def test_exit_does_not_wait_for_the_network(
+    idle_exit_s: float, server: ComfyUI, sandbox: Sandbox, fault: Fault
+) -> None:
     sandbox.add_fault(fault)
     asked = len(sandbox.wait_for_requests(fault.method, fault.path, 0))
     server.post(gate(server, count=5))
     sandbox.wait_for_requests(fault.method, fault.path, asked + 3)
-    assert server.stop(LESS_THAN_ANY_HANG_S) < EXIT_S
+    assert server.stop(LESS_THAN_ANY_HANG_S) - idle_exit_s < EXIT_S
 
 
 def test_evaluations_go_on_beside_a_node_that_blocks(server: ComfyUI, sandbox: Sandbox) -> None:

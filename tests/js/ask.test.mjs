@@ -7,6 +7,7 @@ let answers
 let hear
 let replace
 let now
+let noted
 const settled = () => new Promise((go) => setTimeout(go))
 const root = () => document.querySelector('.rf-ask')
 const shown = () => Boolean(root()) && !root().hidden
@@ -47,7 +48,9 @@ beforeEach(async () => {
   open({ extensionManager: { toast: { add: () => {} } } }, api)
   vi.resetModules()
   const app = await import('../../js/lib/comfy/app.mjs')
-  app.open({ extensionManager: { toast: { add: () => {} } } }, api)
+  noted = []
+  const add = ({ detail }) => noted.push(detail)
+  app.open({ extensionManager: { toast: { add } } }, api)
   const page = await import('../../js/lib/ask/page.mjs')
   hear = page.hear
   replace = page.replace
@@ -149,4 +152,37 @@ test('what ended while the page was not connected goes, what came meanwhile stay
   hear(question('q2'))
   replace([], ['q1'])
   assert.match(root().querySelector('img').getAttribute('src'), /q2/)
+})
+
+test('a key that is held down answers one image, not the next ones', async () => {
+  answers = [{ open: 1 }]
+  hear(question('q1', 2))
+  press('a')
+  await settled()
+  press('a', { repeat: true })
+  await settled()
+  assert.equal(sent.length, 2)
+  assert.equal(shown(), true)
+})
+
+test('a question that goes away says why, but not the one that was answered here', async () => {
+  for (const why of ['', 'CANCELLED', 'NOBODY_ANSWERED', undefined]) {
+    hear(question(`q ${why}`))
+    hear({ id: `q ${why}`, phase: 'closed', why })
+  }
+  assert.deepEqual(noted, ['gone answered', 'gone cancelled', 'gone late', 'gone'])
+  hear(question('q1'))
+  press('a')
+  hear({ id: 'q1', phase: 'closed', why: '' })
+  await settled()
+  assert.equal(noted.length, 4)
+})
+
+test('a page that has the question says so again when it is offered again', () => {
+  hear(question('q1'))
+  hear(question('q1'))
+  assert.deepEqual(
+    sent.map(({ seen }) => seen),
+    [true, true]
+  )
 })

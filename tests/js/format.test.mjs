@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'vitest'
-import { ago, score, seconds, sum } from '../../js/lib/format.mjs'
+import { ago, judgedBy, score, seconds, sum } from '../../js/lib/format.mjs'
 import { speak, t } from '../../js/lib/text.mjs'
 
 test('credits are added exactly', () => {
@@ -35,4 +35,20 @@ test('texts and times are in the person’s language, where there is one, else i
     assert.equal(t('a.b'), 'x {n}')
     assert.match(ago(0, 7200_000), /2 hr?\.? ago/)
   }
+})
+
+test('a model is named with where it is, the other judges by what they are', () => {
+  const judge = {
+    model: 'a model',
+    model_named: '{name} here',
+    model_at: '{name} at {host}',
+    person: 'you'
+  }
+  speak({ en: { runflow: { judge } } }, 'en')
+  const model = (judged_by) => judgedBy({ judge: 'model', judged_by })
+  assert.equal(model('llava:7b on this machine'), 'llava:7b here')
+  assert.equal(model('llava:7b at models.example.org'), 'llava:7b at models.example.org')
+  assert.equal(model(''), 'a model')
+  assert.equal(judgedBy({ judge: 'person', judged_by: 'you' }), 'you')
+  assert.equal(judgedBy({ judge: 'of a later version' }), '')
 })

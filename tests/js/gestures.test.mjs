@@ -3,6 +3,7 @@ import { afterEach, beforeEach, test } from 'vitest'
 import { open } from '../../js/lib/comfy/app.mjs'
 import { inputIndex, linkInto, sourceOf } from '../../js/lib/comfy/links.mjs'
 import { checkQuality, imageOf, loopParts, regenerate } from '../../js/lib/gestures/insert.mjs'
+import { repair, repairParts } from '../../js/lib/gestures/repair.mjs'
 import { attemptOffer, promptWrites, takeAttempt } from '../../js/lib/gestures/take_attempt.mjs'
 import { Graph, generated, looped } from './graph.mjs'
 
@@ -156,6 +157,27 @@ test('a Primitive’s value goes to Start, and Start to what it fed', () => {
   const { end } = regenerate(loopParts(sampler), creator(graph))
   const start = at(end, 'loop')
   assert.deepEqual([at(start, 'prompt'), at(encode, 'text')], [text, start])
+})
+
+test('“repair” runs the same sampler on the best image, with less denoise', () => {
+  const { graph, sampler, decode } = generated()
+  assert.equal(repairParts(sampler), null, 'without a VAE there is nothing to encode with')
+  const vae = graph.put('VAELoader')
+  const empty = graph.put('EmptyLatentImage')
+  graph.connect(vae, 0, decode, 'vae')
+  graph.connect(empty, 0, sampler, 'latent_image')
+  sampler.widget('denoise').value = 0.9
+  const { end, said: trouble } = repair(repairParts(sampler), creator(graph))
+  const start = at(end, 'loop')
+  const [latent, denoise] = [at(sampler, 'latent_image'), at(sampler, 'denoise')]
+  assert.deepEqual([trouble, latent.type, denoise.type], ['', 'RunflowRepairSwitch', latent.type])
+  assert.deepEqual([at(latent, 'attempt'), at(denoise, 'attempt')], [start, start])
+  const encode = at(latent, 'repair')
+  assert.deepEqual([at(latent, 'generate'), at(encode, 'vae')], [empty, vae])
+  assert.equal(linkInto(encode, inputIndex(encode, 'pixels')).origin_slot, 6, 'best_so_far')
+  const values = ['generate', 'repair'].map((name) => at(denoise, name).widget('value').value)
+  assert.deepEqual(values, [0.9, 0.5])
+  assert.equal(repairParts(sampler), null, 'not in a loop')
 })
 
 const attempt = (number, more = {}) => ({

@@ -31,7 +31,9 @@ const OURS = {
       'current_seed:INT',
       'attempt:INT',
       'previous_issues:STRING',
-      'original_prompt:STRING'
+      'original_prompt:STRING',
+      'best_so_far:IMAGE',
+      'repair_prompt:STRING'
     ],
     widgets: { prompt: '', seed: 0, control_after_generate: 'fixed' }
   },
@@ -44,10 +46,18 @@ const OURS = {
   KSampler: {
     inputs: ['positive:CONDITIONING', 'negative:CONDITIONING', 'latent_image:LATENT'],
     outputs: ['LATENT:LATENT'],
-    widgets: { seed: 0, control_after_generate: 'fixed' }
+    widgets: { seed: 0, control_after_generate: 'fixed', denoise: 1 }
   },
+  RunflowRepairSwitch: {
+    inputs: ['attempt:INT', 'generate:*', 'repair:*'],
+    outputs: ['output:*'],
+    widgets: { repair_from: 2 }
+  },
+  VAELoader: { outputs: ['VAE:VAE'] },
+  VAEEncode: { inputs: ['pixels:IMAGE', 'vae:VAE'], outputs: ['LATENT:LATENT'] },
+  PrimitiveFloat: { outputs: ['FLOAT:FLOAT'], widgets: { value: 0 } },
   EmptyLatentImage: { outputs: ['LATENT:LATENT'], widgets: { batch_size: 1 } },
-  VAEDecode: { inputs: ['samples:LATENT'], outputs: ['IMAGE:IMAGE'] },
+  VAEDecode: { inputs: ['samples:LATENT', 'vae:VAE'], outputs: ['IMAGE:IMAGE'] },
   LoadImage: { outputs: ['IMAGE:IMAGE'], widgets: { image: 'example.png' } },
   PreviewImage: { inputs: ['images:IMAGE'], output: true },
   SaveImage: { inputs: ['images:IMAGE'], output: true },

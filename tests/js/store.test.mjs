@@ -73,12 +73,27 @@ test('waiting ends with what comes next, and with the end of its prompt', () => 
 test('what waits and is not known to a server that was restarted says so', () => {
   const store = new Store()
   store.put([state({ phase: 'waiting', prompt: 'lost' })])
-  store.replace('w', [])
+  store.replace('w', [], store.waitingIn('w'))
   const { phase, code } = shown(store, 'm').state
   assert.deepEqual([phase, code], ['stopped', 'RESTARTED'])
   store.put([state({ phase: 'waiting', prompt: 'ended' })])
-  store.replace('w', [state({ prompt: 'ended', identity: 'new' })])
+  store.replace('w', [state({ prompt: 'ended', identity: 'new' })], store.waitingIn('w'))
   assert.equal(shown(store, 'm').state.phase, 'done')
+})
+
+test('what was queued while the server was asked waits, whatever the answer does not know', () => {
+  const store = new Store()
+  const waited = store.waitingIn('w')
+  store.put([state({ phase: 'waiting', prompt: 'queued meanwhile' })])
+  store.replace('w', [], waited)
+  assert.equal(shown(store, 'm').state.phase, 'waiting')
+})
+
+test('an answer that is older than the end of a prompt leaves nothing waiting', () => {
+  const store = new Store()
+  store.ended('over')
+  store.put([state({ phase: 'waiting', prompt: 'over' })])
+  assert.equal(shown(store, 'm').state, null)
 })
 
 test('an error stays until something else is known of the same node', () => {

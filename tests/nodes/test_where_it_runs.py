@@ -7,21 +7,53 @@ import json
 import shutil
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.evaluators import judge, make_evaluator
+from support.pictures import picture
 from support.process import free_port
 from support.server import ComfyUI
 
+from runflow_api.evaluation.question import Options
+from runflow_api.sandbox.app import Sandbox
+
 NGINX = shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/bin:/opt/homebrew/bin")
 HOSTS = "my.box, *.proxy.example"
+COLLECTED_WITHIN_S = 60
+"""It takes a moment; only a collector that does nothing takes so long."""
 
 
 @pytest.fixture(scope="module")
-def server(comfyui_factory: Callable[..., ComfyUI]) -> ComfyUI:
-    return comfyui_factory(env={"RUNFLOW_WEB_HOSTS": HOSTS}, args=("--listen", "0.0.0.0"))
+def sandbox() -> Iterator[Sandbox]:
+    with Sandbox(latency=0.0) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def server(
+    comfyui_factory: Callable[..., ComfyUI], sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory
+) -> ComfyUI:
+    """What was submitted before it started is to be collected."""
+    base = tmp_path_factory.mktemp("comfyui")
+    private = base / "user" / "__runflow_evaluate"
+    private.mkdir(parents=True)
+    (private / "config.json").write_text('{"collect_at_start": true}')
+    evaluator = make_evaluator(sandbox, private)
+    judge(evaluator, picture(90), options=Options(wait=False))
+    evaluator.close()
+    env = {"RUNFLOW_WEB_HOSTS": HOSTS, "RUNFLOW_BASE_URL": sandbox.url, "RUNFLOW_API_KEY": sandbox.api_key}
+    return comfyui_factory(base=base, env=env, args=("--listen", "0.0.0.0"))
+
+
+def test_what_was_under_way_is_collected_when_comfyui_starts(server: ComfyUI, sandbox: Sandbox) -> None:
+    give_up = time.monotonic() + COLLECTED_WITHIN_S
+    while (row := server.request("GET", "/runflow-evaluate/history")["rows"][0])["outcome"] == "open":
+        assert time.monotonic() < give_up, server.tail()
+        time.sleep(0.1)
+    assert (row["outcome"], len(sandbox.bills), len(sandbox.evaluations)) == ("passed", 1, 1)
 
 
 def ask(port: int, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any]:

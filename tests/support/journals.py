@@ -12,6 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from runflow_api.journal.journal import Journal, Limits, Request, Row
+from support import postgres
 
 ROOT = Path(__file__).resolve().parents[2]
 KEY, OTHER_KEY, ORG = "rf_live_key_number_one_0001", "rf_live_key_number_two_0002", "org-1"
@@ -20,7 +21,8 @@ NOON = 20_000 * 86_400 + 43_200.0
 PLENTY = Limits(per_prompt=100_000, per_day=100_000)
 VERDICT = {"id": "ev-1", "status_code": "completed", "overall_passed": True, "weighted_pass_rate": 0.9, "cost": "0.5"}
 SERVER = os.environ.get("RUNFLOW_TEST_JOURNAL_URL", "")
-STORES = ["file", "memory", *(["server"] if SERVER else [])]
+"""A database that is there already; otherwise the tests start one, if its programs are installed."""
+STORES = ["file", "memory", "server"]
 posix = pytest.mark.skipif(os.name == "nt", reason="POSIX rights and signals")
 
 
@@ -36,13 +38,16 @@ def emptied(store: str) -> str | None:
     """The URL of a shared store, with no journal in it."""
     if store == "file":
         return None
-    engine = sa.create_engine(SERVER)
+    if not SERVER and postgres.programs() is None:
+        pytest.skip(postgres.NOT_HERE)
+    server = SERVER or postgres.running().url("postgres")
+    engine = sa.create_engine(server)
     with engine.begin() as connection:
         for table in sa.inspect(connection).get_table_names():
             if table.startswith("runflow_"):
                 connection.execute(sa.text(f"DROP TABLE {table}"))
     engine.dispose()
-    return SERVER
+    return server
 
 
 def ask(name: str = "a", **changes: Any) -> Request:

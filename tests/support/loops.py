@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -14,6 +16,8 @@ from runflow_api.sandbox.app import Sandbox, ScriptedVerdict
 from .events import History
 from .prompts import Prompt, evaluate, node
 from .server import ComfyUI, PromptFailed
+
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 def start(prompt: str, seed: int = 7, node_id: str = "1") -> Prompt:
@@ -51,6 +55,15 @@ def loop(prompt: str, seed: int = 7, **settings: Any) -> Prompt:
     return {**start(prompt, seed), **generate(), **judge, **end(**settings), **records()}
 
 
+def repairing(prompt: str, seed: int = 7, generate_with: Mapping[str, Any] = NOTHING, **settings: Any) -> Prompt:
+    """The same with a body that makes a new image at attempt 1 and changes the best one from attempt 2 on."""
+    repair = node("5", "TestRepair", image=["1", 6], prompt=["1", 7], seed=["1", 2])
+    chosen = node("6", "RunflowRepairSwitch", attempt=["1", 3], generate=["2", 0], repair=["5", 0])
+    judge = evaluate("3", ["6", 0], generation_prompt=["1", 1])
+    body = {**generate(**generate_with), **repair, **chosen, **judge}
+    return {**start(prompt, seed), **body, **end(**{"image": ["6", 0], **settings}), **records()}
+
+
 class Since:
     """What happened from here on: runs of test nodes, submissions, bills."""
 
@@ -68,6 +81,11 @@ class Since:
     @property
     def generated(self) -> list[tuple[str, int]]:
         return [(run["prompt"], run["seed"]) for run in self.runs("generate")]
+
+    @property
+    def repaired(self) -> list[tuple[str, str, int]]:
+        """(pixels of the image that it began with, what was to be changed, seed) of each repair."""
+        return [(run["image"], run["prompt"], run["seed"]) for run in self.runs("repair")]
 
     @property
     def recorded(self) -> dict[str, Any]:
@@ -90,12 +108,19 @@ def verdicts(sandbox: Sandbox, *scripted: ScriptedVerdict) -> None:
         sandbox.add_verdict(each)
 
 
-def failed(score: float = 0.3, improved: str | None = None, issue: str = "six fingers") -> ScriptedVerdict:
-    return ScriptedVerdict(passed=False, score=score, issues=[issue], improved_prompt=improved)
+def failed(
+    score: float = 0.3, improved: str | None = None, issue: str = "six fingers", **lines: bool
+) -> ScriptedVerdict:
+    """``lines``: what each judge says."""
+    return ScriptedVerdict(passed=False, score=score, issues=[issue], improved_prompt=improved, judges=judges_of(lines))
 
 
-def passed(score: float = 0.9) -> ScriptedVerdict:
-    return ScriptedVerdict(passed=True, score=score)
+def passed(score: float = 0.9, **lines: bool) -> ScriptedVerdict:
+    return ScriptedVerdict(passed=True, score=score, judges=judges_of(lines))
+
+
+def judges_of(lines: Mapping[str, bool]) -> list[dict[str, Any]]:
+    return [{"name": name, "passed": passed} for name, passed in lines.items()]
 
 
 def summary(history: History) -> dict[str, Any]:

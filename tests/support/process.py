@@ -21,7 +21,7 @@ import urllib.error
 import urllib.request
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +96,7 @@ class Server:
             copy_pack(self.pack, self.base / "custom_nodes" / PACK_FOLDER)
         for folder in self.extra_nodes:
             shutil.copytree(folder, self.base / "custom_nodes" / folder.name, dirs_exist_ok=True)
-        with free_port() as self.port:
+        with nullcontext(self.port) if self.port else free_port() as self.port:  # a page that was open finds it again
             self._spawn()
             self._wait_until_it_answers()
 

@@ -93,7 +93,7 @@ class ComfyUI(Server):
             if time.monotonic() > give_up:
                 self.cancel(prompt_id)
                 raise TimeoutError(f"The prompt did not end within {timeout} s.\n{self.tail()}")
-            self.events_log.wait(lambda: self._ended(prompt_id), min(LOOK_INTERVAL, timeout))
+            self.events_log.wait(lambda: self.ended(prompt_id), min(LOOK_INTERVAL, timeout))
         if check and history.status != "success":
             raise PromptFailed(_failure(history), history)
         return history
@@ -105,10 +105,11 @@ class ComfyUI(Server):
             return None
         assert self.events_log is not None
         # Events are sent before or just after the entry is written, but may still be on their way to us.
-        self.events_log.wait(lambda: self._ended(prompt_id), LAST_EVENT_TIMEOUT)
+        self.events_log.wait(lambda: self.ended(prompt_id), LAST_EVENT_TIMEOUT)
         return History(prompt_id, entry, self.events(prompt_id=prompt_id))
 
-    def _ended(self, prompt_id: str) -> bool:
+    def ended(self, prompt_id: str) -> bool:
+        """Whether the last event of a prompt has come."""
         return any(event.node is None for event in self.events("executing", prompt_id))
 
     def events(self, kind: str | None = None, prompt_id: str | None = None, node: str | None = None) -> list[Event]:

@@ -18,12 +18,17 @@ let isBusy = false
 /** When the question came into view, in ms: a key that was meant for something else is no answer. */
 let since = 0
 const MEANT_MS = 400
+let inView = ''
+/** @type {Notification | null} */
+let notified = null
+/** @type {Record<string, string>} why a question is gone, as the server says it: the text for it */
+const GONE = { '': 'gone_answered', CANCELLED: 'gone_cancelled', NOBODY_ANSWERED: 'gone_late' }
 
 onLanguage(draw)
 
 /** What the server says of a question: that it is open, or that it has ended. @param {any} said */
 export function hear(said) {
-  if (said?.phase === 'closed') forget(said.id)
+  if (said?.phase === 'closed') forget(said.id, said.why)
   else if (typeof said?.id === 'string' && Array.isArray(said.images)) take(said)
 }
 
@@ -38,19 +43,21 @@ export function replace(open, before) {
 
 /** @param {Question} question */
 function take(question) {
+  // Only a page that says so is waited for; it is asked again when another page that had it is closed.
+  post('ask', { id: question.id, seen: true, client: api.clientId ?? '' }).catch(failed)
   if (questions.has(question.id)) return
   questions.set(question.id, question)
   isAside = false
-  // Only a page that says so is waited for.
-  post('ask', { id: question.id, seen: true, client: api.clientId ?? '' }).catch(failed)
   notify()
   draw()
 }
 
-/** @param {string} id */
-function forget(id) {
+/** @param {string} id @param {string} [why] it ended, if the server said so */
+function forget(id, why) {
+  const isOurs = isBusy && current()?.id === id // this page's own answer ended it
   if (!questions.delete(id)) return
   trouble = ''
+  if (!isOurs) note(t(`ask.${GONE[why ?? 'unknown'] ?? 'gone'}`), 'info')
   draw()
 }
 
@@ -60,10 +67,13 @@ const indexOf = (question) => question.images.findIndex((each) => !each.answered
 
 function draw() {
   const question = current()
+  if (!question) notified?.close()
   if (!question || isAside) return hide()
   root ??= build()
   const index = indexOf(question)
   if (index < 0) return hide()
+  if (inView !== `${question.id} ${index}`) since = performance.now()
+  inView = `${question.id} ${index}`
   const address = api.apiURL(`/runflow-evaluate/ask/${encodeURIComponent(question.id)}/${index}`)
   const canNotify = globalThis.Notification?.permission === 'default'
   const waiting = questions.size - 1
@@ -87,7 +97,6 @@ function build() {
 function show(element) {
   document.body.append(element)
   element.showPopover?.()
-  since = performance.now()
   if (!isTyping()) element.focus({ preventScroll: true }) // not a button: Space and Enter answer nothing yet
 }
 
@@ -102,6 +111,7 @@ function isTyping() {
 function hide() {
   root?.remove()
   root = null
+  inView = ''
 }
 
 const acts = {
@@ -124,7 +134,8 @@ function pressed(event) {
   const typing = event.target instanceof HTMLElement && event.target.matches('textarea')
   const command = event.ctrlKey || event.metaKey
   if (typing && command && event.key === 'Enter') return acts.reject()
-  if (typing || command || event.altKey || performance.now() - since < MEANT_MS) return
+  if (typing || command || event.altKey || event.repeat) return
+  if (performance.now() - since < MEANT_MS) return
   const key = event.key.toLowerCase()
   if (key === 'a') event.shiftKey ? acts.acceptAll() : acts.accept()
   else if (key === 'r') acts.reject()
@@ -161,9 +172,8 @@ async function send(body) {
     for (const [at, each] of question.images.entries()) each.answered ||= at === index || open === 0
     if (open === 0) questions.delete(question.id)
   } catch (error) {
-    if (/** @type {any} */ (error).status === 404)
-      questions.delete(question.id) // another tab was faster
-    else failed(error)
+    if (/** @type {any} */ (error).status !== 404) failed(error)
+    else if (questions.delete(question.id)) note(t('ask.gone'), 'info') // another tab was faster
   } finally {
     isBusy = false
     draw()
@@ -179,11 +189,15 @@ function failed(error) {
 /** On the desktop, where that is allowed and the page is out of sight. */
 function notify() {
   if (!document.hidden || globalThis.Notification?.permission !== 'granted') return
-  const shown = new Notification(t('ask.title'), {
-    body: t('plan.person'),
-    tag: 'runflow-evaluate'
-  })
-  shown.onclick = () => {
+  try {
+    notified = new Notification(t('ask.title'), {
+      body: t('plan.person'),
+      tag: 'runflow-evaluate'
+    })
+  } catch (error) {
+    return console.debug('Runflow Evaluate: this browser shows no notification', error)
+  }
+  notified.onclick = () => {
     window.focus()
     isAside = false
     draw()

@@ -2,7 +2,7 @@
  * Work-arounds, each with the version of the frontend that ends it. Private names of the frontend stand here and
  * nowhere else, and each is looked for before it is used.
  */
-import { api, app, drawsElements } from './app.mjs'
+import { api, app, chain, drawsElements } from './app.mjs'
 
 /**
  * Tell which prompt was queued from where. `promptQueued` names no prompt, up to 1.58.1 at least; `api.queuePrompt`
@@ -36,18 +36,51 @@ export function hideProgressText(hasPanel) {
   }
 }
 
-/**
- * Frontend 1.32 forgets packs' texts when it loads a language: it is told them again. Ends with 1.33.
- * @param {string} language @param {Record<string, any> | undefined} texts
- */
-export async function remindOfTexts(language, texts) {
+/** A text of the pack, to see whether the frontend has any. */
+const OWN_TEXT = 'runflow.panel.idle'
+
+/** The texts that the frontend has, of itself and of packs; null where it cannot be asked. */
+function frontendTexts() {
   const vue = /** @type {any} */ (document.querySelector('#vue-app'))?.__vue_app__
-  const known = texts && vue?._context?.provides[vue.__VUE_I18N_SYMBOL__]?.global
-  if (typeof known?.mergeLocaleMessage !== 'function') return
-  for (let left = 99; left && known.locale?.value !== language; left--) {
-    await new Promise((go) => setTimeout(go, 30))
+  const found = vue?._context?.provides[vue.__VUE_I18N_SYMBOL__]?.global
+  const names = ['te', 'mergeLocaleMessage', 'setLocaleMessage']
+  return names.every((each) => typeof found?.[each] === 'function') ? found : null
+}
+
+/**
+ * Frontend 1.32 forgets packs' texts when it has loaded a language, whenever that is: it is told them again.
+ * Ends with 1.33.
+ * @param {Record<string, any>} texts of all packs, by language
+ */
+export function remindOfTexts(texts) {
+  const known = frontendTexts()
+  if (!known) return
+  const tell = (/** @type {string} */ each) => {
+    if (texts[each]?.runflow && !known.te(OWN_TEXT, each))
+      known.mergeLocaleMessage(each, texts[each])
   }
-  known.mergeLocaleMessage(language, texts)
+  const load = known.setLocaleMessage
+  known.setLocaleMessage = (/** @type {string} */ each, /** @type {any} */ messages) => {
+    load(each, messages)
+    tell(each)
+  }
+  Object.keys(texts).forEach(tell)
+}
+
+/**
+ * What the pack's nodes are called is read once, when they are defined. Where frontend 1.32 has forgotten it by then,
+ * they are named here. Ends with 1.33.
+ * @param {Record<string, any>} definitions @param {string} wanted the language
+ * @param {Promise<Record<string, any>>} reading the texts
+ */
+export async function nameNodes(definitions, wanted, reading) {
+  if (wanted === 'en' || (frontendTexts()?.te(OWN_TEXT, wanted) ?? true)) return
+  const names = (await reading)[wanted]?.nodeDefs ?? {}
+  for (const [type, definition] of Object.entries(definitions)) {
+    if (!type.startsWith('Runflow')) continue
+    definition.display_name = names[type]?.display_name ?? definition.display_name
+    definition.description = names[type]?.description ?? definition.description
+  }
 }
 
 /**
@@ -58,6 +91,17 @@ export function putBack(node, element) {
   if (!drawsElements() || element.isConnected || node.graph !== app.canvas.graph) return
   const stale = document.querySelector(`[data-node-id="${CSS.escape(String(node.id))}"] .rf-panel`)
   stale?.replaceWith(element)
+}
+
+/**
+ * A node shows what is in `ui.images` below itself, which says the same as the panel: App mode and the Jobs panel get
+ * it all the same. Vue nodes know `hideOutputImages` from 1.49; on the canvas the images are drawn as a background.
+ * All versions.
+ * @param {any} node @param {boolean} previews whether it shows previews while it runs, which are drawn there too
+ */
+export function hideOutputImages(node, previews) {
+  node.hideOutputImages = true
+  if (!previews) node.onDrawBackground = undefined
 }
 
 /** A badge in a node's title, where the editor draws those. All versions; Vue nodes draw no plain object. */
@@ -80,4 +124,42 @@ export function onSetting(id, changed) {
 /** Open ComfyUI's settings at the pack's page, where the version can, else at their beginning. */
 export function openSettings() {
   return app.extensionManager.command.execute('Comfy.ShowSettingsDialog')
+}
+
+/** @param {any} node */
+const isOurs = (node) => String(node?.comfyClass ?? node?.type).startsWith('Runflow')
+
+/**
+ * A saved link names the input it ends at by number, and inputs without a widget come before those with one: an input
+ * that a later version of the pack has shifts the numbers. Each saved node has its inputs' names and links, and those
+ * count. Frontends up to 1.49 at least mend the numbers only after the hosts of subgraphs have taken their widgets.
+ * @param {import('../types').GraphNode} node a new one: as it is loaded, its links end where its inputs are now
+ */
+export function keepLinks(node) {
+  if (!isOurs(node)) return
+  chain(node, 'onConfigure', () => {
+    for (const [slot, input] of node.inputs.entries()) {
+      const link = input.link == null ? null : node.graph?.getLink?.(input.link)
+      if (!link || String(link.target_id) !== String(node.id)) continue
+      if (link.target_slot !== slot) link.target_slot = slot
+    }
+  })
+}
+
+/**
+ * Links between pasted nodes are made by number again, and a copy can be older than the pack: the browser keeps it, and
+ * ComfyUI's node templates are copies. Ends with 1.58.
+ */
+export function keepPastedLinks() {
+  const { canvas } = app
+  const paste = canvas?._deserializeItems
+  if (typeof paste !== 'function') return
+  canvas._deserializeItems = function (/** @type {any} */ items, /** @type {any[]} */ ...given) {
+    for (const link of items?.links ?? []) {
+      const node = items.nodes?.find((/** @type {any} */ each) => each.id === link.target_id)
+      const name = node?.inputs?.[link.target_slot]?.name
+      if (name && isOurs(node)) link.target_slot = name // `connect` takes a name as well
+    }
+    return paste.call(this, items, ...given)
+  }
 }

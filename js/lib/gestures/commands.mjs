@@ -3,6 +3,8 @@ import { app, ask, chain, change, note, rootGraph } from '../comfy/app.mjs'
 import { everyNode, inputIndex, kind, outputIndex, upstream, widget } from '../comfy/links.mjs'
 import { t } from '../text.mjs'
 import { addShowVerdict, checkQuality, clear, imageOf, loopParts, regenerate } from './insert.mjs'
+import { repair, repairParts } from './repair.mjs'
+import { sayPrice } from './price.mjs'
 import { fixSeed } from './values.mjs'
 
 /** @typedef {import('../types').GraphNode} GraphNode */
@@ -35,16 +37,32 @@ const REGENERATE = {
   find: loopParts,
   make: regenerate
 }
-const ALL = [CHECK, REGENERATE]
+/** @type {Gesture} */
+const REPAIR = {
+  id: 'RunflowEvaluate.Repair',
+  name: 'gestures.repair',
+  icon: 'pi pi-wrench',
+  none: 'gestures.no_repair',
+  find: repairParts,
+  make: repair
+}
+const ALL = [CHECK, REGENERATE, REPAIR]
 
 /** What ComfyUI's command palette and toolbox get. */
-export const commands = () =>
-  ALL.map((each) => ({
+export const commands = () => [
+  ...ALL.map((each) => ({
     id: each.id,
     icon: each.icon,
     label: () => t(each.name),
     function: () => run(each, Object.values(app.canvas.selected_nodes ?? {})[0])
-  }))
+  })),
+  {
+    id: 'RunflowEvaluate.Price',
+    icon: 'pi pi-wallet',
+    label: () => t('price.ask'),
+    function: sayPrice
+  }
+]
 
 /** The right-click items of a node. @param {GraphNode} node */
 export function menuItems(node) {

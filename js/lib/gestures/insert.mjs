@@ -131,7 +131,7 @@ function wirePrompt(found, evaluate, create) {
 
 /** Lead what feeds one input to another one too. */
 /** @param {GraphNode} node @param {number} index @param {GraphNode} to @param {string} name */
-function connectAsWell(node, index, to, name) {
+export function connectAsWell(node, index, to, name) {
   const link = linkInto(node, index)
   const { graph } = node
   if (!link || !graph) return
@@ -234,7 +234,7 @@ function putBetween(start, name, current, spot, value) {
 /** @param {GraphNode} node @returns {[number, number]} */
 const beside = (node) => [node.pos[0] + node.size[0] + GAP, node.pos[1]]
 /** @param {GraphNode} node @returns {[number, number]} */
-const before = (node) => [node.pos[0] - 400 - GAP, node.pos[1]]
+export const before = (node) => [node.pos[0] - 400 - GAP, node.pos[1]]
 
 /**
  * Shift what lies to the right of a node, so that the new nodes stand in the order in which they run. Not where Vue

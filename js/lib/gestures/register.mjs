@@ -6,7 +6,9 @@ import { t } from '../text.mjs'
 
 const COMMANDS = [
   ['RunflowEvaluate.CheckQuality', 'gestures.check', 'pi pi-check-circle'],
-  ['RunflowEvaluate.Regenerate', 'gestures.regenerate', 'pi pi-refresh']
+  ['RunflowEvaluate.Regenerate', 'gestures.regenerate', 'pi pi-refresh'],
+  ['RunflowEvaluate.Repair', 'gestures.repair', 'pi pi-wrench'],
+  ['RunflowEvaluate.Price', 'price.ask', 'pi pi-wallet']
 ]
 const QUIET_MS = 300
 

@@ -186,7 +186,7 @@ function itemOf(row) {
   return {
     ...{ id: row.id, image: row.image, judge: row.judge ?? 'runflow', score: row.score },
     verdict: outcome,
-    ...{ judges: [], strengths: [], notes: [], reused: false },
+    ...{ judges: [], strengths: [], notes: [], reused: false, practice: false },
     issues: known.issues?.length ? known.issues : [why].filter(Boolean),
     improved_prompt: known.improved_prompt ?? '',
     cost: row.cost ?? '',

@@ -17,6 +17,7 @@ import { request } from '../server.mjs'
  * @property {import('../types').Feedback} feedback
  * @property {string} [prompt_id]
  * @property {string} [judge]
+ * @property {string} [judged_by]
  */
 
 /**

@@ -1,6 +1,6 @@
 /** What the history looks like: pure functions from its state to descriptions. */
 import { button, element, named } from '../dom.mjs'
-import { ago, score, seconds } from '../format.mjs'
+import { ago, judgedBy, score, seconds } from '../format.mjs'
 import { thumbnail } from '../server.mjs'
 import { has, t } from '../text.mjs'
 import { picture, SIGNS } from '../view/score.mjs'
@@ -179,7 +179,7 @@ function rowView(row, index, given, acts) {
 function cells(row) {
   const { rating } = row.feedback
   const facts = [
-    row.judge && has(`judge.${row.judge}`) && t(`judge.${row.judge}`),
+    judgedBy(row),
     row.cost && t('panel.credits', { cost: row.cost }),
     seconds(row.seconds)
   ]

@@ -40,7 +40,7 @@ export const settings = () => [
   drawn('Key'),
   of('New nodes', 'Judge', {
     type: 'combo',
-    options: ['auto', 'runflow', 'local', 'off'],
+    options: ['auto', 'runflow', 'local', 'off', 'model', 'person'],
     defaultValue: 'auto'
   }),
   of('New nodes', 'Reuse', { type: 'boolean', defaultValue: true })

@@ -64,10 +64,11 @@ let again
 export async function read(store, tries = 0) {
   clearTimeout(again)
   const workflow = workflowId()
+  const waited = store.waitingIn(workflow)
   try {
     const { panels } = await request(`panels?workflow=${encodeURIComponent(workflow)}`)
     trouble.text = ''
-    store.replace(workflow, panels)
+    store.replace(workflow, panels, waited)
   } catch (error) {
     trouble.text = t('panel.no_server', { message: /** @type {Error} */ (error).message })
     store.touch(workflow)

@@ -18,7 +18,7 @@ const MOST_ATTEMPTS = 100
 /** How many evaluations one Run may ask for, where the server does not say. */
 const LIMIT = 20
 
-/** Nodes of ComfyUI that hand on as many images as this input has. */
+/** Nodes that hand on as many images as this input has. */
 const KEEPS_COUNT = new Map([
   ['VAEDecode', 'samples'],
   ['VAEDecodeTiled', 'samples'],
@@ -34,7 +34,8 @@ const KEEPS_COUNT = new Map([
   ['ImageSharpen', 'image'],
   ['ImageBlur', 'image'],
   ['LatentUpscale', 'samples'],
-  ['LatentUpscaleBy', 'samples']
+  ['LatentUpscaleBy', 'samples'],
+  ['RunflowRepairSwitch', 'generate']
 ])
 /** Nodes of ComfyUI that make as many as their `batch_size` says. */
 const MAKES_COUNT = /^Empty(Image|Latent\w*|\w*LatentImage)$/

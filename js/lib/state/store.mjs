@@ -7,11 +7,15 @@
 
 /** A node remembers what it showed for so many different inputs. */
 const MOST = 12
+/** An answer of the server may be older than an event: so many ended prompts are remembered. */
+const MOST_ENDED = 100
 
 export class Store {
   constructor() {
     /** @type {Map<string, PanelState[]>} */
     this.states = new Map()
+    /** @type {Set<string>} */
+    this.over = new Set()
     /** @type {Set<(workflow: string) => void>} */
     this.readers = new Set()
   }
@@ -28,24 +32,22 @@ export class Store {
     for (const workflow of new Set(states.map((each) => each.workflow))) this.#changed(workflow)
   }
 
-  /**
-   * All that the server has of a workflow. What waits here and is not among it was lost: the server was restarted.
-   * @param {string} workflow @param {PanelState[]} states
-   */
-  replace(workflow, states) {
+  /** What waits in a workflow. @param {string} workflow @returns {PanelState[]} */
+  waitingIn(workflow) {
     const known = [...this.states].filter(([key]) => key.startsWith(`${workflow} `))
-    const lost = known.flatMap(([, each]) =>
-      each.filter(({ phase, prompt, node }) => {
-        const told = states.some((one) => one.prompt === prompt && one.node === node)
-        return phase === 'waiting' && !told
-      })
+    return known.flatMap(([, each]) => each.filter(({ phase }) => phase === 'waiting'))
+  }
+
+  /**
+   * All that the server has of a workflow. What waited when it was asked, waits still and is not among it was lost:
+   * the server was restarted. What was queued since then is in no such answer.
+   * @param {string} workflow @param {PanelState[]} states @param {PanelState[]} waited as `waitingIn` said it then
+   */
+  replace(workflow, states, waited) {
+    const now = this.waitingIn(workflow)
+    const lost = now.filter(
+      (each) => waited.some((one) => isOf(one, each)) && !states.some((one) => isOf(one, each))
     )
-    for (const [key, each] of known) {
-      this.states.set(
-        key,
-        each.filter(({ phase }) => phase !== 'waiting')
-      )
-    }
     this.put([...states, ...lost.map(asLost)])
     this.touch(workflow)
   }
@@ -57,6 +59,8 @@ export class Store {
 
   /** A prompt has ended: nothing of it waits any more. @param {string} prompt */
   ended(prompt) {
+    this.over.add(prompt)
+    if (this.over.size > MOST_ENDED) this.over.delete([...this.over][0])
     for (const [key, known] of this.states) {
       const left = known.filter((each) => each.prompt !== prompt || each.phase !== 'waiting')
       if (left.length === known.length) continue
@@ -73,6 +77,7 @@ export class Store {
   /** One entry for each thing that was judged; a waiting one ends with what comes next. */
   /** @param {PanelState} state */
   #insert(state) {
+    if (state.phase === 'waiting' && this.over.has(state.prompt)) return
     const key = `${state.workflow} ${state.node}`
     const others = (this.states.get(key) ?? []).filter((each) => !replaces(state, each))
     const newest = [state, ...others].sort((a, b) => b.at - a.at)
@@ -84,6 +89,9 @@ export class Store {
     for (const read of this.readers) read(workflow)
   }
 }
+
+/** Whether both are of one node in one prompt. @param {PanelState} a @param {PanelState} b */
+const isOf = (a, b) => a.prompt === b.prompt && a.node === b.node
 
 /** @param {PanelState} state @returns {PanelState} */
 const asLost = (state) => ({

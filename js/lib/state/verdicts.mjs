@@ -24,6 +24,7 @@ export function clean(list) {
     id: text(each.id) || null,
     image: text(each.image),
     judge: text(each.judge),
+    practice: each.practice === true,
     verdict: OUTCOMES.includes(each.verdict) ? each.verdict : 'unknown',
     score: number(each.score),
     issues: texts(each.issues),
@@ -76,6 +77,7 @@ export function summary(list) {
     seconds: list.length ? Math.max(...list.map((each) => each.seconds ?? 0)) : null,
     passed: count('passed'),
     judge: JUDGES.find((judge) => list.some((each) => each.judge === judge)) ?? '',
+    practice: list.some((each) => each.practice),
     notes: [...new Set(list.flatMap((each) => each.notes))],
     reused: list.length > 0 && list.every((each) => each.reused),
     worst: list.reduce((found, each, index) => (rank(each) < rank(list[found]) ? index : found), 0)
@@ -113,7 +115,12 @@ function attemptOf(sent, number, verdicts) {
   const [id] = texts(sent.evaluation_ids)
   const [made] = clean([{ ...sent, id, image: images[0], judge: id ? 'runflow' : '' }])
   const seed = digits(sent.seed_digits ?? sent.seed)
-  const whole = { ...made, number, prompt: text(sent.prompt), seed, images }
+  const changes = {
+    repairs: Number(sent.repairs) || 0,
+    lost: texts(sent.lost),
+    gained: texts(sent.gained)
+  }
+  const whole = { ...made, number, prompt: text(sent.prompt), seed, images, ...changes }
   // Of the attempt that came out the node sent everything, of the others a line for each image.
   const own = verdicts.length ? verdicts : clean(sent.members)
   const items = own.map((one) => ({

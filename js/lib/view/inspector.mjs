@@ -4,12 +4,12 @@
  * history and the loops show it.
  */
 import { button, element } from '../dom.mjs'
-import { score } from '../format.mjs'
+import { judgedBy, score } from '../format.mjs'
 import { thumbnail } from '../server.mjs'
 import { t } from '../text.mjs'
 import { compare } from './compare.mjs'
 import { COPIES, factsOf } from './facts.mjs'
-import { matrix } from './matrix.mjs'
+import { changesOf, matrix } from './matrix.mjs'
 import { ratingView } from './rating.mjs'
 import { costAndTime, pill, SIGNS } from './score.mjs'
 import { strip } from './strip.mjs'
@@ -214,10 +214,13 @@ function good(item, more) {
 /** @param {Given} given @param {Item} item @param {Acts} acts */
 function attempt({ loop, offer }, item, acts) {
   const before = loop?.attempts[(item.number ?? 1) - 2]
+  const { repairs = 0, lost = [], gained = [] } = item
+  const changes = [repairs > 0 && t('loop.repairs', { n: repairs }), ...changesOf({ lost, gained })]
   return section(
     'attempt',
     t('loop.seed', { seed: item.seed }),
     changedPrompt(before?.prompt ?? '', item.prompt ?? ''),
+    changes.filter(Boolean).map((line) => element('p', {}, line)),
     offer &&
       !offer.not &&
       element(
@@ -287,8 +290,7 @@ function rating({ more, ui, loop, picked }, item, acts) {
 
 /** @param {Given} given @param {Item} item @param {Acts} acts */
 function footer({ more, ui }, item, acts) {
-  const by = item.judge && t(`judge.${item.judge}`)
-  const facts = [by, ...costAndTime(item), more?.action, more?.reason].filter(Boolean)
+  const facts = [judgedBy(item), ...costAndTime(item), more?.action, more?.reason].filter(Boolean)
   return element(
     'footer.rf-foot',
     { key: 'foot' },

@@ -12,6 +12,13 @@ export function judgesOf(item) {
   return known?.judges?.length ? known.judges : item.judges
 }
 
+/** What an attempt gained and lost, in words. @param {{lost: string[], gained: string[]}} attempt */
+export function changesOf({ lost, gained }) {
+  const say = (/** @type {string} */ key, /** @type {string[]} */ lines) =>
+    lines.length ? [t(key, { lines: lines.join(', ') })] : []
+  return [...say('loop.lost', lost), ...say('loop.gained', gained)]
+}
+
 /**
  * @param {Item[]} items one for each attempt
  * @param {number} selected
@@ -22,7 +29,10 @@ export function matrix(items, selected, choose) {
     (item) => new Map(judgesOf(item).map((judge) => [judge.name, judge.passed]))
   )
   const names = [...new Set(all.flatMap((each) => [...each.keys()]))]
-  if (!names.length) return element('p.rf-quiet', {}, t('details.loading'))
+  if (!names.length) {
+    const reads = items.some(({ id }) => id !== null && !knownOf(id))
+    return element('p.rf-quiet', {}, t(reads ? 'details.loading' : 'loop.no_judges'))
+  }
   const head = items.map((item, index) =>
     element(
       'th',

@@ -2,7 +2,7 @@
 import { listen as listenForQuestions, readOpenOnce } from '../ask/listen.mjs'
 import { api, app, chain, drawsElements, reveal, rootGraph } from '../comfy/app.mjs'
 import { badge, hideProgressText, openSettings, putBack } from '../comfy/compat.mjs'
-import { onOpened, workflowId } from '../comfy/tabs.mjs'
+import { onOpened, tabOf, workflowId } from '../comfy/tabs.mjs'
 import { patch } from '../dom.mjs'
 import { score } from '../format.mjs'
 import { onStatus, status } from '../server.mjs'
@@ -13,8 +13,9 @@ import { plan } from '../state/plan.mjs'
 import { shownOf, Store } from '../state/store.mjs'
 import { onLanguage } from '../text.mjs'
 import { say } from './live.mjs'
-import { contentOf, outcomeOf, panelView, spoken } from './panel.mjs'
+import { briefPrice, contentOf, outcomeOf, panelView, spoken } from './panel.mjs'
 import { SIGNS } from './score.mjs'
+import { showSelected } from './strip.mjs'
 
 /** @typedef {import('../types').GraphNode} GraphNode */
 /**
@@ -31,10 +32,18 @@ import { SIGNS } from './score.mjs'
 /** What is drawn in one go, in ms: the page stays smooth with hundreds of panels. */
 const SLICE_MS = 12
 const SECOND_MS = 1000
-/** Zoomed out further than this, a panel says its outcome and nothing else. */
-const FAR = 0.42
+/** Zoomed out further than this, a panel says its outcome and nothing else; than that, a badge in the title says it. */
+const FAR = 0.55
+const TINY = 0.3
 const ZOOMED_MS = 120
-const COLOURS = { passed: '#0b6b31', failed: '#9b1c1c', unknown: '#6b4a00', waiting: '#15448f' }
+const COLOURS = {
+  passed: '#0b6b31',
+  failed: '#9b1c1c',
+  unknown: '#6b4a00',
+  stopped: '#6b4a00',
+  waiting: '#15448f',
+  idle: '#3a3a3a'
+}
 
 /** @type {Map<GraphNode, Panel>} */
 const panels = new Map()
@@ -82,7 +91,7 @@ export const adoptHost = (host) => addBadge(host, () => worstInside(host))
 
 /** Whether a panel can be read where it is now. @param {GraphNode} node */
 const isLegible = ({ flags }) =>
-  !flags?.collapsed && (drawsElements() || app.canvas.ds.scale >= FAR)
+  !flags?.collapsed && (drawsElements() || app.canvas.ds.scale >= TINY)
 
 /** @param {Panel} panel */
 function forget(panel) {
@@ -90,14 +99,19 @@ function forget(panel) {
   waiting.delete(panel)
 }
 
-/** A workflow was opened: read what its nodes showed, if it has any of ours. */
+/** @type {{tab: unknown, workflow: string}} the one whose nodes' states were read: events tell what comes after */
+let opened = { tab: null, workflow: '' }
+
+/** A workflow was opened: read what its nodes showed, if it has any of ours. Undo opens the one that is open. */
 export function restore() {
   sweep()
-  if (panels.size) {
-    read(store)
-    readOpenOnce()
-  }
   draw()
+  if (!panels.size) return
+  readOpenOnce()
+  const now = { tab: tabOf(), workflow: workflowId() }
+  if (now.tab === opened.tab && now.workflow === opened.workflow) return
+  opened = now
+  read(store)
 }
 
 /** Undo and other tabs leave nodes behind that nobody removed: `LGraph.clear` told no subgraph's before 1.58. */
@@ -198,13 +212,14 @@ function show(panel) {
   element.dataset.outdated = String(given.outdated)
   element.dataset.size = panel.size
   patch(element, panelView(given, actsOf(panel)))
+  showSelected(element)
   const said = spoken(given)
   if (panel.said && said !== panel.said && panel.size === 'whole')
     say(`${panel.node.title}: ${said}`)
   panel.said = said
   if (outcome === 'waiting') waiting.add(panel)
   else waiting.delete(panel)
-  if (opened?.panel === panel) import('./popover.mjs').then(({ refresh }) => refresh())
+  if (inspectedNow?.panel === panel) import('./popover.mjs').then(({ refresh }) => refresh())
 }
 
 /** From far away only the outcome can be read. */
@@ -244,7 +259,7 @@ const panelOf = (id) =>
 // --- what is pressed --------------------------------------------------------------------------------
 
 /** @type {{panel: Panel, subject: import('./popover.mjs').Subject} | null} */
-let opened = null
+let inspectedNow = null
 
 /** @param {Panel} panel @returns {import('./panel.mjs').Acts} */
 function actsOf(panel) {
@@ -293,7 +308,7 @@ async function openDetails(panel) {
       /** @type {HTMLElement | null} */ (panel.element.querySelector('[data-focus="action"]')),
     chosen: (/** @type {number} */ index) => actsOf(panel).choose(index, false)
   }
-  opened = { panel, subject }
+  inspectedNow = { panel, subject }
   inspect(subject, Math.max(0, panel.selected), panel.element.getBoundingClientRect())
 }
 
@@ -312,6 +327,7 @@ const unjudged = (message) => ({
   id: null,
   image: '',
   judge: '',
+  practice: false,
   verdict: 'unknown',
   score: null,
   issues: [message],
@@ -347,18 +363,20 @@ function addBadge(node, read) {
     const bgColor = COLOURS[/** @type {keyof typeof COLOURS} */ (outcome)]
     if (!given || !bgColor) return empty
     const { sum } = contentOf(given.state)
-    const reached =
-      given.state?.phase === 'done' && sum.score !== null ? ` ${score(sum.score)}` : ''
-    return badge({ text: `${SIGNS[outcome]}${reached}`, fgColor: '#fff', bgColor })
+    const reached = given.state?.phase === 'done' && sum.score !== null && score(sum.score)
+    const price = (node.flags?.collapsed || node.subgraph) && briefPrice(given.plan)
+    const text = [`${SIGNS[outcome]}${reached ? ` ${reached}` : ''}`, price].filter(Boolean)
+    return badge({ text: text.join(' · '), fgColor: '#fff', bgColor })
   })
 }
 
-/** What did worst inside a subgraph. @param {GraphNode} host */
+/** What did worst inside a subgraph, with the price of its Evaluate where it has one. @param {GraphNode} host */
 function worstInside(host) {
-  const inside = [...panels.values()].filter(
-    ({ node, given }) => node.graph === host.subgraph && given?.state
-  )
-  const order = ['failed', 'unknown', 'waiting', 'passed']
-  const rank = (/** @type {Panel} */ { given }) => (given ? order.indexOf(outcomeOf(given)) : 9)
-  return inside.sort((a, b) => rank(a) - rank(b))[0]?.given ?? null
+  const order = ['failed', 'stopped', 'unknown', 'waiting', 'passed', 'idle']
+  const inside = [...panels.values()]
+    .filter(({ node }) => node.graph === host.subgraph)
+    .flatMap(({ given }) => given ?? [])
+    .sort((a, b) => order.indexOf(outcomeOf(a)) - order.indexOf(outcomeOf(b)))
+  const priced = inside.filter(({ size, plan: own }) => size === 'line' && own?.price)
+  return inside.length ? { ...inside[0], plan: priced.length === 1 ? priced[0].plan : null } : null
 }

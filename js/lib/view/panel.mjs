@@ -6,6 +6,7 @@ import { button, element } from '../dom.mjs'
 import { ago, score, seconds } from '../format.mjs'
 import { clean, cleanLoop, summary } from '../state/verdicts.mjs'
 import { has, t } from '../text.mjs'
+import { changesOf } from './matrix.mjs'
 import { costAndTime, meter, pill } from './score.mjs'
 import { strip } from './strip.mjs'
 
@@ -54,20 +55,16 @@ export function outcomeOf({ state }) {
 export function panelView(given, acts) {
   const content = contentOf(given.state)
   const outcome = outcomeOf(given)
-  const head = [
-    pill(outcome, titleOf(given, content)),
-    scoreOf(given, content),
-    chips(given, content).map((each) => element('span.rf-chip', {}, each))
-  ]
-  if (given.size === 'line') {
-    return [
-      element('div.rf-head', {}, head, lineOf(given, content), actionOf(given, content, acts))
-    ]
-  }
+  const head = [pill(outcome, titleOf(given, content)), scoreOf(given, content)]
+  const about = chips(given, content).map((each) => element('span.rf-chip', { title: each }, each))
+  const action = actionOf(given, content, acts)
+  if (given.size === 'line')
+    return [element('div.rf-head', {}, head, about, lineOf(given, content), action)]
   const least = given.state?.min_score ?? 0
+  const reached = meter(given.state?.phase === 'done' ? content.sum.score : null, least)
   return [
-    element('div.rf-head', {}, head, element('span.rf-space'), actionOf(given, content, acts)),
-    meter(given.state?.phase === 'done' ? content.sum.score : null, least),
+    element('div.rf-head', {}, head, element('span.rf-space'), action),
+    element('div.rf-bar-row', {}, reached, about),
     middle(given, content, acts),
     foot(given, content, acts)
   ]
@@ -96,30 +93,29 @@ function titleOf({ state }, { sum, verdicts }) {
 }
 
 /** @param {Given} given @param {Content} content */
-function scoreOf({ state, size }, { sum, verdicts }) {
+function scoreOf({ state }, { sum }) {
   if (state?.phase !== 'done' || sum.score === null) return null
-  const lowest = verdicts.length > 1 && size === 'whole'
-  return element(
-    'span.rf-score',
-    { 'data-outcome': sum.outcome },
-    score(sum.score),
-    lowest && element('small', {}, ` ${t('panel.lowest', { all: verdicts.length })}`)
-  )
+  return element('span.rf-score', { 'data-outcome': sum.outcome }, score(sum.score))
 }
 
 /** @param {Given} given @param {Content} content */
-function chips({ state, outdated, picked, size, now }, { sum, loop }) {
+function chips({ state, outdated, picked, size, now }, { sum, loop, verdicts }) {
   if (state?.phase !== 'done') return []
   const known = ['local', 'preflight', 'model', 'person'].includes(sum.judge)
   const local = sum.judge === 'local' && size === 'line'
   const judge = local ? t('panel.local_line') : t(`panel.${sum.judge}`)
   const earlier = size === 'whole' && now - state.at * 1000 > EARLIER_MS
+  const lowest = size === 'whole' && verdicts.length > 1 && sum.score !== null
   return [
     outdated && t('panel.outdated'),
+    lowest && t('panel.lowest', { all: verdicts.length }),
+    sum.practice && t('panel.practice'),
     known && judge,
     picked && loop?.winner.images.includes(picked) && t('panel.yours'),
     earlier && ago(state.at * 1000, now)
-  ].filter(Boolean)
+  ]
+    .filter(Boolean)
+    .slice(0, size === 'line' ? 1 : undefined)
 }
 
 /** @param {Given} given @param {Content} content @param {Acts} acts */
@@ -204,7 +200,7 @@ function linesOf(given, { sum, verdicts, loop }) {
   if (sum.judge === 'off') return [t('plan.off')]
   const worst = verdicts[sum.worst]
   const own = worst?.issues.length ? worst.issues : (worst?.strengths ?? [])
-  return [...(loop?.warnings ?? []), ...own]
+  return [...(loop?.warnings ?? []), ...(loop ? changesOf(loop.winner) : []), ...own]
 }
 
 /** How it was judged, apart from what is wrong. @param {Given} given @param {Content} content */
@@ -238,6 +234,14 @@ const waitingText = (code) => (has(`waiting.${code}`) ? t(`waiting.${code}`) : c
 
 /** @param {Given} given */
 const planText = ({ plan }) => (plan ? t(plan.text, plan.values) : '')
+
+/** What the next Run costs, or that nothing will run, where there is room for a few words. @param {Given['plan']} plan */
+export function briefPrice(plan) {
+  if (!plan || (!plan.warns && !plan.price)) return ''
+  if (plan.warns || plan.images === null) return t(plan.text, plan.values)
+  const bound = plan.open || plan.attempts > 1 ? '≤ ' : ''
+  return bound + t('panel.credits', { cost: plan.most })
+}
 
 /** Time and credits, of a loop those of all attempts, notes where the strip takes their line; what the next Run does. */
 /** @param {Given} given @param {Content} content @param {Acts} acts */

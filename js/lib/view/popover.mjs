@@ -4,8 +4,8 @@ import { knownOf, load, onEvaluations, rate } from '../state/evaluations.mjs'
 import { onLanguage, t } from '../text.mjs'
 import { inspectorView } from './inspector.mjs'
 import { say } from './live.mjs'
+import { showSelected } from './strip.mjs'
 
-const WIDTH = 440
 const GAP = 8
 const COPIED_MS = 2000
 
@@ -26,6 +26,8 @@ let subject = null
 let index = 0
 /** @type {DOMRect | null} what it stands beside */
 let anchor = null
+/** Its upper edge is never below this while it is open: it goes up to have room, and not down again. */
+let highest = Infinity
 /** @type {string | null} the evaluation that was read last */
 let read = null
 /** @type {import('./inspector.mjs').Given['ui']} */
@@ -43,6 +45,7 @@ export function inspect(wanted, at, beside) {
   root.hidden = false
   if (root.showPopover && !root.matches(':popover-open')) root.showPopover()
   anchor = beside
+  highest = Infinity
   refresh()
   const close = root.querySelector('[data-focus="close"]')
   if (close instanceof HTMLElement) close.focus({ preventScroll: true })
@@ -76,6 +79,7 @@ export function refresh() {
     inspectorView({ ...found, index, more: knownOf(item.id), offer, ui }, acts(found.items))
   )
   root.dataset.large = String(ui.large)
+  showSelected(root)
   place()
 }
 
@@ -138,6 +142,9 @@ function build() {
   document.body.append(made)
   keepInside(made)
   made.addEventListener('keydown', (event) => event.key === 'Escape' && close())
+  // An image that was read, a judge that was opened: it grows without being drawn anew.
+  new ResizeObserver(place).observe(made)
+  window.addEventListener('resize', place)
   onEvaluations(refresh)
   onLanguage(() => {
     made.setAttribute('aria-label', t('panel.details'))
@@ -148,11 +155,12 @@ function build() {
 
 /** Beside it, where there is more room, and never outside the window, also when it grows. */
 function place() {
-  if (!root || !anchor) return
+  if (!root || root.hidden || !anchor) return
   const { innerWidth, innerHeight } = window
-  const right = anchor.right + GAP + WIDTH <= innerWidth
-  const left = right ? anchor.right + GAP : Math.max(GAP, anchor.left - GAP - WIDTH)
-  const top = Math.max(GAP, Math.min(anchor.top, innerHeight - root.offsetHeight - GAP))
-  root.style.left = `${Math.min(left, innerWidth - WIDTH - GAP)}px`
-  root.style.top = `${top}px`
+  const { offsetWidth: width, offsetHeight: height } = root
+  const right = anchor.right + GAP + width <= innerWidth
+  const left = right ? anchor.right + GAP : anchor.left - GAP - width
+  highest = Math.min(highest, anchor.top, innerHeight - height - GAP)
+  root.style.left = `${Math.max(GAP, Math.min(left, innerWidth - width - GAP))}px`
+  root.style.top = `${Math.max(GAP, highest)}px`
 }

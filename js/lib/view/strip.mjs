@@ -26,6 +26,8 @@ export function strip({ items, selected, winner = 0, picked = '', choose }) {
       'aria-label': label,
       'aria-orientation': 'horizontal',
       key: 'strip',
+      'data-capture-wheel': 'true',
+      onwheel: onWheel,
       onkeydown: (/** @type {KeyboardEvent} */ event) =>
         onKey(event, items.length, selected, choose)
     },
@@ -71,6 +73,34 @@ function option(item, index, { selected, winner, picked, choose }) {
   )
 }
 
+/** The wheel goes along it, as far as there is something to see. @param {WheelEvent} event */
+function onWheel(event) {
+  const list = /** @type {HTMLElement} */ (event.currentTarget)
+  const before = list.scrollLeft
+  if (event.ctrlKey || event.metaKey) return
+  list.scrollLeft += event.deltaY || event.deltaX
+  if (list.scrollLeft === before) return
+  event.preventDefault()
+  event.stopPropagation()
+}
+
+/** @type {WeakMap<Element, string>} what each strip was scrolled to last */
+const shown = new WeakMap()
+
+/** Bring what is selected into sight, once: what a person scrolls afterwards stays. @param {Element} root */
+export function showSelected(root) {
+  for (const list of root.querySelectorAll('.rf-strip')) {
+    const [first] = list.children
+    const option = list.querySelector('[aria-selected="true"]')
+    if (!(option instanceof HTMLElement && first instanceof HTMLElement)) continue
+    const which = `${option.dataset.index} of ${list.childElementCount}`
+    if (shown.get(list) === which || !list.clientWidth) continue
+    shown.set(list, which)
+    const middle = option.offsetLeft - first.offsetLeft + option.offsetWidth / 2
+    list.scrollLeft = middle - list.clientWidth / 2
+  }
+}
+
 /** @param {KeyboardEvent} event @param {number} count @param {number} selected @param {any} choose */
 function onKey(event, count, selected, choose) {
   if (event.key === 'Enter' || event.key === ' ') {
@@ -87,5 +117,4 @@ function onKey(event, count, selected, choose) {
   const option = list.querySelector(`[data-index="${to}"]`)
   if (!(option instanceof HTMLElement)) return
   option.focus({ preventScroll: true })
-  option.scrollIntoView({ block: 'nearest', inline: 'nearest' })
 }

@@ -5,23 +5,32 @@ import { expect } from '../editor.mjs'
 import { generated, judged, unique } from '../workflows.mjs'
 
 const OURS = ['.rf-panel', '.rf-inspector', '.rf-page']
-const PALETTES = ['dark', 'light', 'solarized', 'arc', 'nord', 'github']
+const PALETTES = ['light', 'solarized', 'arc', 'nord', 'github']
 /** What is about whole pages, and not about parts of one. */
 const NOT_OURS = ['region', 'landmark-unique', 'page-has-heading-one']
 
 const source = await readFile(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8')
 
-async function violations(editor) {
-  await editor.page.evaluate(source)
-  return editor.in(async ([roots, off]) => {
+/** Of those rules, or of all. */
+async function violations(editor, only = null) {
+  return editor.in(async ([roots, off, wanted]) => {
     const include = roots.filter((each) => [...document.querySelectorAll(each)].some((one) => one.checkVisibility())).map((each) => [each])
     const rules = Object.fromEntries(off.map((each) => [each, { enabled: false }]))
-    const found = await window.axe.run({ include }, { rules, resultTypes: ['violations'] })
+    const asked = wanted ? { runOnly: wanted } : { rules }
+    const found = await window.axe.run({ include }, { ...asked, resultTypes: ['violations'] })
     return found.violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html, failureSummary }) => `${html.slice(0, 120)} ${failureSummary.slice(0, 160)}`).slice(0, 3).join(' | ')}`)
-  }, [OURS, NOT_OURS])
+  }, [OURS, NOT_OURS, only])
 }
 
-/** Panels, inspector and history, in all palettes. */
+/** In that palette, as soon as it is seen: each has another ground. */
+async function paint(editor, palette) {
+  const ground = () => editor.in(() => getComputedStyle(document.querySelector('.rf-panel')).backgroundColor)
+  const before = await ground()
+  await editor.in((each) => window.app.extensionManager.setting.set('Comfy.ColorPalette', each), palette)
+  await editor.page.waitForFunction((old) => getComputedStyle(document.querySelector('.rf-panel')).backgroundColor !== old, before)
+}
+
+/** Panels, inspector and history, in all palettes: of these only the colours differ. */
 export async function has_no_violation(editor) {
   await editor.load(generated(unique('looked at'), { evaluate: true, batch: 2 }))
   await editor.runToTheEnd()
@@ -30,13 +39,15 @@ export async function has_no_violation(editor) {
   const inspector = await editor.details(6, 'failed')
   await inspector.locator('.rf-judge').first().waitFor()
   await inspector.getByRole('button', { name: 'No, the verdict is wrong' }).click()
+  await editor.page.evaluate(source)
+  const all = await violations(editor)
+  expect(all.length === 0, 'no violation', all)
   for (const palette of PALETTES) {
-    await editor.in((each) => window.app.extensionManager.setting.set('Comfy.ColorPalette', each), palette)
-    await editor.page.waitForTimeout(500)
-    const found = await violations(editor)
+    await paint(editor, palette)
+    const found = await violations(editor, ['color-contrast'])
     expect(found.length === 0, `no violation in ${palette}`, found)
   }
-  await editor.in((each) => window.app.extensionManager.setting.set('Comfy.ColorPalette', each), editor.palette)
+  await paint(editor, editor.palette)
   await inspector.getByRole('button', { name: 'Close' }).click()
   await editor.command('Workspace.ToggleSidebarTab.runflow-evaluate')
   const small = await editor.in(() => [...document.querySelectorAll('.rf-panel :is(button, [role=option]), .rf-inspector button')].filter((each) => each.checkVisibility() && (each.offsetWidth < 24 || each.offsetHeight < 24)).map((each) => each.outerHTML.slice(0, 80)))
@@ -74,7 +85,7 @@ export async function works_by_keyboard(editor) {
   expect(regions[0]?.includes('Failed'), 'a screen reader is told', regions)
 }
 
-/** 100 Evaluate with 100 Show Verdict: no task of ours over 50 ms, less its share on a busy machine. */
+/** Many Evaluate, each with a Show Verdict; a task that is long on a busy machine only is not long three times. */
 export async function stays_smooth(editor, { count }) {
   const nodes = []
   const links = []
@@ -85,19 +96,35 @@ export async function stays_smooth(editor, { count }) {
   }
   await editor.load({ ...judged('many'), nodes, links, last_node_id: 3 * count, last_link_id: 2 * count })
   await editor.page.waitForFunction((all) => document.querySelectorAll('.rf-panel[data-outcome]').length >= all, count)
-  await editor.page.waitForTimeout(1500)
+  await editor.frames(20)
+  const rounds = []
+  for (let round = 0; round < 3; round++) rounds.push(await longest(editor))
+  return Math.min(...rounds)
+}
+
+/** Milliseconds of the longest task of the pack's own timers after a change of the graph, with what awaits it. */
+function longest(editor) {
   return editor.in(async () => {
-    const tasks = []
-    const measure = (name, act) => {
-      const began = performance.now()
-      act()
-      tasks.push([name, performance.now() - began])
-    }
+    let [most, ran] = [0, 0]
     const original = window.setTimeout
-    window.setTimeout = (act, ms, ...given) => original((...args) => (typeof act === 'function' ? measure(String(act.name || 'anonymous'), () => act(...args)) : undefined), ms, ...given)
+    const measured = (act) => (...args) => {
+      const [began, { port1, port2 }] = [performance.now(), new MessageChannel()]
+      port1.onmessage = () => {
+        most = Math.max(most, performance.now() - began)
+        port1.close()
+      }
+      port2.postMessage('the task is over')
+      ran++
+      act(...args)
+    }
+    window.setTimeout = (act, ...given) => original(/runflow/i.test(new Error().stack) ? measured(act) : act, ...given)
     window.comfyAPI.api.api.dispatchCustomEvent('graphChanged')
-    await new Promise((go) => original(go, 3000))
+    for (let before = -1; before !== ran;) {
+      before = ran
+      await new Promise((go) => original(go, 200))
+    }
     window.setTimeout = original
-    return tasks.sort((a, b) => b[1] - a[1]).slice(0, 5)
+    if (!ran) throw new Error('nothing was drawn')
+    return most
   })
 }

@@ -3,8 +3,6 @@ import { expect, SOON_MS } from '../editor.mjs'
 
 /** What a frontend says by itself when a workflow names a model to download and there is no network. */
 const NO_NETWORK = /Error fetching file size|Failed to fetch|ERR_INTERNET_DISCONNECTED|ERR_NAME_NOT_RESOLVED|huggingface\.co/
-/** A dialog about a missing model comes with the workflow. */
-const BRIEFLY_MS = 600
 const MODEL = 'v1-5-pruned-emaonly-fp16.safetensors'
 
 function forgive(editor) {
@@ -33,17 +31,16 @@ async function change(editor, changes) {
   }, changes)
 }
 
-/** `misses`: whether the editor is to name a model that is not there; else it is looked for only briefly. */
-export async function opens(editor, { workflow, misses }) {
-  await open(editor, workflow)
-  const closed = await closeMissing(editor, misses ? SOON_MS : BRIEFLY_MS)
+/** `misses`: whether the editor is to name a model that is not there. */
+export async function opens(editor, { workflow, misses, changes = {} }) {
+  await open(editor, workflow, changes)
+  expect((await closeMissing(editor, misses)) === misses, misses ? 'it names the model' : 'it misses no model')
   await lies_well(editor)
-  return closed
 }
 
 export async function opens_inside(editor, { workflow }) {
   await open(editor, workflow)
-  await closeMissing(editor)
+  await closeMissing(editor, JSON.stringify(workflow).includes(MODEL))
   await editor.in(() => {
     const host = window.app.graph.nodes.find((node) => node.subgraph)
     window.app.canvas.openSubgraph(host.subgraph, host)
@@ -67,11 +64,11 @@ async function lies_well(editor) {
   expect(!note || note.needs <= note.has + 2, 'the whole note can be read', note)
 }
 
-/** Where a dialog or a toast names the missing checkpoint: close it, and say so. */
-async function closeMissing(editor, timeout = 4000) {
+/** Where a dialog or a toast names the missing checkpoint: close it, and say so; it is waited for where it is to come. */
+async function closeMissing(editor, misses) {
   const named = editor.page.locator('[role=dialog], [role=alert], .p-toast').filter({ hasText: MODEL }).first()
-  const seen = await named.waitFor({ timeout }).then(() => true, () => false)
-  await editor.page.keyboard.press('Escape')
+  const seen = misses ? await named.waitFor({ timeout: SOON_MS }).then(() => true, () => false) : await named.isVisible()
+  if (seen) await editor.page.keyboard.press('Escape')
   forgive(editor)
   return seen
 }
@@ -92,8 +89,7 @@ const overlaps = (editor) => editor.in(() => {
 })
 
 export async function runs(editor, { workflow, changes, misses }) {
-  await open(editor, workflow, changes)
-  if (misses) await closeMissing(editor)
+  await opens(editor, { workflow, misses, changes })
   const ended = await editor.runToTheEnd()
   expect(ended === 'execution_success', 'it runs', ended)
   await editor.frames(20)
@@ -123,7 +119,18 @@ async function add(editor, name) {
 
 const prompt = (editor) => editor.in(async () => Object.values((await window.app.graphToPrompt()).output))
 
-export async function adds_the_gate(editor, { image, wish }) {
+/** Of which output the image came: what was executed shows a picture. */
+async function shown(editor) {
+  await editor.in(() => {
+    window.seen = new Set()
+    window.comfyAPI.api.api.addEventListener('executed', ({ detail }) => detail.output?.images?.length && window.seen.add(String(detail.display_node ?? detail.node)))
+  })
+  const ended = await editor.runToTheEnd()
+  expect(ended === 'execution_success', 'it runs', ended)
+  return editor.in(() => window.app.graph.nodes.filter((node) => node.type === 'PreviewImage' && window.seen.has(String(node.id))).map((node) => node.title))
+}
+
+export async function adds_the_gate(editor, { image, wishes }) {
   const found = await add(editor, 'Quality gate')
   await editor.in(([file]) => {
     const { graph } = window.app
@@ -136,14 +143,14 @@ export async function adds_the_gate(editor, { image, wish }) {
     passed.title = 'passed'
     failed.title = 'failed'
   }, [image])
-  await change(editor, { 'Quality gate': { evaluation_instructions: wish } })
-  const asked = (await prompt(editor)).find((each) => each.class_type === 'RunflowEvaluateImage')
-  expect(asked.inputs.evaluation_instructions === wish, 'what is set on the node is asked', asked.inputs)
-  const ended = await editor.runToTheEnd()
-  expect(ended === 'execution_success', 'it runs', ended)
-  await editor.frames(10)
-  const shown = await editor.in(() => window.app.graph.nodes.filter((node) => node.type === 'PreviewImage' && window.app.nodeOutputs?.[node.id]?.images?.length).map((node) => node.title))
-  return { ...found, shown }
+  const sides = []
+  for (const wish of wishes) {
+    await change(editor, { 'Quality gate': { evaluation_instructions: wish } })
+    const asked = (await prompt(editor)).find((each) => each.class_type === 'RunflowEvaluateImage')
+    expect(asked.inputs.evaluation_instructions === wish, 'what is set on the node is asked', asked.inputs)
+    sides.push(await shown(editor))
+  }
+  return { ...found, shown: sides }
 }
 
 export async function adds_text_to_image(editor, { changes }) {
@@ -156,7 +163,8 @@ export async function adds_text_to_image(editor, { changes }) {
     host.connect(0, save, 0)
   })
   await change(editor, { 'Text to image until it passes': changes })
-  await closeMissing(editor)
+  await editor.frames(20)
+  await closeMissing(editor, false)
   const seeds = []
   for (const round of [1, 2]) {
     const ended = await editor.runToTheEnd()
@@ -194,7 +202,7 @@ export async function shows_templates(editor, { names }) {
 /** Of these nodes, after a run, in the middle of a picture of that ratio of width and height. */
 export async function pictures(editor, { workflow, ids, runs, path, ratio }) {
   await open(editor, workflow)
-  await closeMissing(editor)
+  await closeMissing(editor, JSON.stringify(workflow).includes(MODEL))
   if (runs) await editor.runToTheEnd()
   const clip = await editor.in(([wanted, wide]) => {
     const { canvas, graph } = window.app
@@ -216,7 +224,7 @@ export async function pictures(editor, { workflow, ids, runs, path, ratio }) {
     return { x: box.left + bar[0], y: box.top + bar[1], width: width * scale, height: height * scale }
   }, [ids, ratio])
   await editor.page.waitForFunction((wanted) => wanted.map((id) => window.app.graph.getNodeById(id)).every((node) => {
-    return !window.app.nodeOutputs?.[node.id]?.images?.length || node.imgs?.every((each) => each.complete)
+    return node.hideOutputImages || !window.app.nodeOutputs?.[node.id]?.images?.length || node.imgs?.every((each) => each.complete)
   }), ids)
   await editor.frames(10)
   await editor.page.waitForFunction(() => [...document.querySelectorAll('.rf-strip img')].every((each) => each.complete))

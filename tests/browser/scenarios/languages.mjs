@@ -2,40 +2,33 @@
 import { expect } from '../editor.mjs'
 import { judged, unique } from '../workflows.mjs'
 
-/** Does `act` with the editor in each language, and leaves it in English. */
-async function speaking(editor, languages, act) {
-  const choose = (chosen) => editor.context.request.post(`${editor.url}/settings/Comfy.Locale`, { data: JSON.stringify(chosen), headers: { 'Content-Type': 'application/json' } })
-  const visit = async (chosen) => {
-    await choose(chosen)
-    await editor.visit()
-  }
-  try {
-    for (const language of languages) {
-      await visit(language)
-      await act(language)
-    }
-  } finally {
-    await visit('en')
-  }
+/** Open the editor in that language. The next scenario gets a page of its own, in English. */
+async function speak(editor, language) {
+  editor.spent = true
+  editor.language = language
+  await editor.visit()
 }
 
-export async function shows_a_verdict(editor, { language, idle, passed, more, strengths, ago }) {
-  await speaking(editor, [language], async () => {
-    await editor.load(judged(unique('words')))
-    await (await editor.panelThat(2, 'idle')).getByText(idle).first().waitFor()
-    await editor.runToTheEnd()
-    const panel = await editor.panelThat(3, 'passed')
-    await panel.locator('.rf-pill', { hasText: passed }).first().waitFor()
-    await panel.getByRole('button', { name: more }).click()
-    const inspector = editor.page.locator('.rf-inspector')
-    await inspector.getByText(strengths, { exact: true }).first().waitFor()
-    await editor.page.keyboard.press('Escape')
-    await editor.command('Workspace.ToggleSidebarTab.runflow-evaluate')
-    const row = editor.page.locator('.rf-history-row').first()
-    await row.waitFor()
-    expect(new RegExp(ago).test(await row.innerText()), 'when it was', await row.innerText())
-    await editor.command('Workspace.ToggleSidebarTab.runflow-evaluate')
-  })
+export async function speaks(editor, { language, node, panel }) {
+  await speak(editor, language)
+  await names_nodes_and_settings(editor, node)
+  await shows_a_verdict(editor, panel)
+}
+
+async function shows_a_verdict(editor, { idle, passed, more, strengths, ago }) {
+  await editor.load(judged(unique('words')))
+  await (await editor.panelThat(2, 'idle')).getByText(idle).first().waitFor()
+  await editor.runToTheEnd()
+  const panel = await editor.panelThat(3, 'passed')
+  await panel.locator('.rf-pill', { hasText: passed }).first().waitFor()
+  await panel.getByRole('button', { name: more }).click()
+  const inspector = editor.page.locator('.rf-inspector')
+  await inspector.getByText(strengths, { exact: true }).first().waitFor()
+  await editor.page.keyboard.press('Escape')
+  await editor.command('Workspace.ToggleSidebarTab.runflow-evaluate')
+  const row = editor.page.locator('.rf-history-row').first()
+  await row.waitFor()
+  expect(new RegExp(ago).test(await row.innerText()), 'when it was', await row.innerText())
 }
 
 /** Another language needs no reload, and a variant of one that the pack has is that one. */
@@ -50,19 +43,16 @@ export async function changes_at_once(editor, { steps }) {
   await editor.in(() => window.app.extensionManager.setting.set('Comfy.Locale', 'en'))
 }
 
-export async function names_nodes_and_settings(editor, { languages }) {
-  await speaking(editor, languages.map(({ language }) => language), async (spoken) => {
-    const { title, inputs, outputs, settings } = languages.find(({ language }) => language === spoken)
-    const node = await editor.in(() => {
-      const made = window.LiteGraph.createNode('RunflowEvaluateImage')
-      const names = (sockets) => sockets.map((each) => each.localized_name).sort()
-      return { title: made.title, inputs: names(made.inputs), outputs: names(made.outputs) }
-    })
-    expect(node.title === title, 'its title', node)
-    expect(`${node.inputs}` === `${inputs}` && `${node.outputs}` === `${outputs}`, 'its inputs and outputs', node)
-    await editor.command('Comfy.ShowSettingsDialog')
-    await editor.page.getByText('Runflow Evaluate', { exact: true }).first().click()
-    for (const wanted of settings) await editor.page.getByText(wanted, { exact: true }).first().waitFor()
-    await editor.page.keyboard.press('Escape')
+async function names_nodes_and_settings(editor, { title, inputs, outputs, settings }) {
+  const node = await editor.in(() => {
+    const made = window.LiteGraph.createNode('RunflowEvaluateImage')
+    const names = (sockets) => sockets.map((each) => each.localized_name).sort()
+    return { title: made.title, inputs: names(made.inputs), outputs: names(made.outputs) }
   })
+  expect(node.title === title, 'its title', node)
+  expect(`${node.inputs}` === `${inputs}` && `${node.outputs}` === `${outputs}`, 'its inputs and outputs', node)
+  await editor.command('Comfy.ShowSettingsDialog')
+  await editor.page.getByText('Runflow Evaluate', { exact: true }).first().click()
+  for (const wanted of settings) await editor.page.getByText(wanted, { exact: true }).first().waitFor()
+  await editor.page.keyboard.press('Escape')
 }

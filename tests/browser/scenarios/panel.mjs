@@ -1,5 +1,5 @@
 /** Whose verdict a panel shows: of what was judged, in the tab where it was queued, after whatever happened. */
-import { expect } from '../editor.mjs'
+import { Editor, expect } from '../editor.mjs'
 import { generated, judged, unique } from '../workflows.mjs'
 
 const text = async (panel) => (await panel.innerText()).replaceAll('\n', '|')
@@ -32,6 +32,7 @@ export async function survives_a_refresh_while_judging(editor) {
   await editor.panelThat(2, 'waiting')
   await editor.reload()
   await editor.panelThat(2, 'waiting')
+  editor.judgeNow()
   await editor.panelThat(3, 'passed')
   const panel = await editor.panelThat(2, 'passed')
   expect((await text(panel)).includes('0.92'), 'the new verdict', await text(panel))
@@ -185,6 +186,39 @@ export async function shows_a_loop_of_batches(editor) {
   expect((await text(unjudged)).includes('Not judged'), 'a loop without a judge says so', await text(unjudged))
 }
 
+/** What is selected in a strip can be seen there. */
+async function isInSight(root, what) {
+  const found = await root.locator('.rf-strip').evaluate((list) => {
+    const [outer, inner] = [list, list.querySelector('[aria-selected="true"]')].map((each) => each.getBoundingClientRect())
+    return { scrolled: list.scrollLeft, isIn: inner.left >= outer.left && inner.right <= outer.right }
+  })
+  expect(found.scrolled > 0 && found.isIn, `${what} is in sight`, found)
+}
+
+/** The attempt that came out of 64 is in sight, on the node and in the inspector; the wheel goes along the strip. */
+export async function holds_many_attempts(editor) {
+  const end = await loop(editor)
+  const winners = [verdict('', 'passed')]
+  const attempts = Array.from({ length: 64 }, (_, n) => attempt(n + 1, n === 11 ? 'passed' : 'failed', n === 11 ? winners : [verdict('', 'failed')]))
+  await send(editor, end, { verdicts: winners, loop: { attempts, winner: 12, start: '', reason: 'passed', warnings: [] } })
+  const panel = await editor.panelThat(end, 'passed')
+  await isInSight(panel, 'the winner')
+  const strip = panel.locator('.rf-strip')
+  const before = await strip.evaluate((each) => each.scrollLeft)
+  const zoom = await editor.in(() => window.app.canvas.ds.scale)
+  await strip.hover()
+  await editor.page.mouse.wheel(0, 200)
+  await editor.frames()
+  expect((await strip.evaluate((each) => each.scrollLeft)) > before, 'the wheel goes along the strip')
+  expect((await editor.in(() => window.app.canvas.ds.scale)) === zoom, 'and does not zoom')
+  const inspector = await editor.details(end, 'passed')
+  await isInSight(inspector, 'the winner in the inspector')
+  await inspector.getByText('Judges by attempt', { exact: true }).first().click()
+  const spilt = await inspector.locator('.rf-inside').evaluate((each) => each.scrollWidth - each.clientWidth)
+  expect(spilt <= 0, 'the matrix scrolls by itself', spilt)
+  await editor.page.keyboard.press('Escape')
+}
+
 /** 64 images, 40 judges, issues of 2,000 characters: nothing overflows, and what matters is near (N7). */
 export async function holds_very_much(editor) {
   await editor.load(judged(unique('much')))
@@ -192,10 +226,11 @@ export async function holds_very_much(editor) {
   const box = () => panel.evaluate((each) => [each.offsetHeight, each.offsetWidth, each.scrollHeight - each.clientHeight].join())
   const before = await box()
   const judges = Array.from({ length: 40 }, (_, n) => ({ name: `judge ${n}`, passed: n % 2 > 0, reasoning: 'r'.repeat(2000), issues: [`issue ${n} ${'x'.repeat(2000)}`] }))
-  const images = Array.from({ length: 64 }, (_, n) => verdict('', n ? 'passed' : 'failed', { issues: ['word '.repeat(400), 'y'.repeat(2000)], judges, improved_prompt: 'better '.repeat(200) }))
+  const images = Array.from({ length: 64 }, (_, n) => verdict('', n === 50 ? 'failed' : 'passed', { issues: ['word '.repeat(400), 'y'.repeat(2000)], judges, improved_prompt: 'better '.repeat(200) }))
   await send(editor, 3, { verdicts: images })
   await editor.panelThat(3, 'failed')
   expect((await box()) === before, 'the panel keeps its size, and nothing spills', [before, await box()])
+  await isInSight(panel, 'the image that did worst')
   const inspector = await editor.details(3, 'failed')
   const where = await inspector.evaluate((root) => {
     const inside = root.querySelector('.rf-inside')
@@ -227,7 +262,7 @@ export async function keeps_what_a_person_does(editor) {
   for (let round = 0; round < 4; round++) {
     await send(editor, 2, { phase: 'waiting', prompt: 'p', code: 'judging', numbers: { elapsed: round, judged: 0, of: 2 } })
     await editor.in(() => window.comfyAPI.api.api.dispatchCustomEvent('graphChanged'))
-    await editor.page.waitForTimeout(350)
+    await editor.frames()
   }
   const kept = await reason.evaluate((each) => [each.value, each.selectionStart, each.selectionEnd, document.activeElement === each].join())
   expect(kept === 'because the ha,3,7,true', 'what was typed, and where', kept)
@@ -272,6 +307,7 @@ export async function leaks_nothing_at_undo(editor) {
   const made = () => editor.in(() => window.runflowPanels?.() ?? document.querySelectorAll('.rf-panel').length)
   await editor.frames(10)
   const before = await made()
+  editor.requests.length = 0
   for (let round = 0; round < 20; round++) {
     await editor.in(() => {
       const { graph, extensionManager } = window.app
@@ -282,29 +318,44 @@ export async function leaks_nothing_at_undo(editor) {
   }
   await editor.frames(20)
   expect((await made()) <= before, 'no panel more', [before, await made()])
-  editor.requests.length = 0
-  await editor.undo()
-  await editor.page.waitForTimeout(300)
   const asked = editor.requests.filter((each) => each.includes('runflow'))
-  expect(asked.length <= 2, 'no request more', asked)
+  expect(asked.length === 0, 'no request more', asked)
   editor.troubles.splice(0, Infinity, ...editor.troubles.filter((each) => !each.includes('cleanup event listeners'))) // frontend 1.32's own
 }
 
 /** Texts and style that cannot be read leave the panels working (S1); a route that hangs does too (M5). */
 export async function goes_on_without_texts(editor) {
-  await editor.page.route('**/i18n', (route) => route.abort())
-  await editor.page.route('**/runflow.css', (route) => route.abort())
-  await editor.page.route('**/runflow-evaluate/status', () => {}) // never answers
-  await editor.visit()
-  await editor.load(judged(unique('textless')))
-  await editor.runToTheEnd()
-  const panel = await editor.panelThat(3, 'failed')
+  const { context, url, renderer, palette } = editor
+  const without = await Editor.open(context, url, renderer, palette, async (page) => {
+    const devtools = await context.newCDPSession(page) // a route of Playwright's would hold up every request
+    devtools.on('Fetch.requestPaused', ({ requestId, request }) => {
+      if (request.url.includes('status')) return // never answers
+      devtools.send('Fetch.failRequest', { requestId, errorReason: 'Failed' }).catch(() => {})
+    })
+    const patterns = ['*/i18n', '*/runflow.css', '*/runflow-evaluate/status*'].map((urlPattern) => ({ urlPattern }))
+    await devtools.send('Fetch.enable', { patterns })
+  })
+  await without.load(judged(unique('textless')))
+  await without.runToTheEnd()
+  const panel = await without.panelThat(3, 'failed')
   expect((await text(panel)).includes('0.41'), 'the verdict is there', await text(panel))
-  await editor.page.unroute('**/i18n')
-  await editor.page.unroute('**/runflow.css')
-  await editor.page.unroute('**/runflow-evaluate/status')
-  editor.troubles.length = 0
-  await editor.visit()
+  await without.page.close()
+}
+
+/** ComfyUI is started again while it judges: the page says so and goes on (U4). */
+export async function waits_for_a_server(editor) {
+  await editor.load(judged(unique('restarted')))
+  await editor.run()
+  await editor.panelThat(2, 'waiting')
+}
+
+export async function says_that_the_server_was_restarted(editor) {
+  const panel = await editor.panelThat(2, 'stopped')
+  await panel.getByText('ComfyUI was restarted').waitFor()
+  editor.troubles.length = 0 // what the editor says of the time without a server
+  editor.judgeNow()
+  await editor.runToTheEnd()
+  await editor.panelThat(3, 'failed')
 }
 
 /** Far away and collapsed, what came out can still be told (N6). */
@@ -322,10 +373,11 @@ export async function can_be_told_from_far_away(editor) {
   const sizes = await panel.evaluate((each) => ['.rf-pill', '.rf-score'].map((part) => each.querySelector(part).getBoundingClientRect().height))
   expect(Math.min(...sizes) >= 10, 'outcome and score are readable', sizes)
   await editor.fit()
-  await editor.in(() => window.app.graph.getNodeById(3).collapse())
+  const collapse = () => editor.in(() => [2, 3].forEach((id) => void window.app.graph.getNodeById(id).collapse()))
+  await collapse()
   await editor.frames(5)
   const badge = await editor.in(() => window.app.graph.getNodeById(3).badges.map((each) => (typeof each === 'function' ? each() : each).text).filter(Boolean))
-  expect(badge.some((each) => each.includes('✕ 0.41')), 'the badge says it', badge)
-  await editor.in(() => window.app.graph.getNodeById(3).collapse())
+  expect(badge.some((each) => each.includes('✕ 0.41') && each.includes('0.10 credits')), 'the badge says it, and what the next Run costs', badge)
+  await collapse()
   await editor.frames(5)
 }

@@ -1,5 +1,6 @@
 /** One picture of each state, for the documentation. */
 import { byHand, generated, judged } from '../workflows.mjs'
+import { closeGreetings, inAppMode } from './app_mode.mjs'
 
 const PROMPT = 'a cat looking into the camera, soft window light'
 const AROUND = 24
@@ -179,6 +180,11 @@ const states = {
     const box = await editor.page.getByRole('dialog').first().boundingBox()
     await editor.in(() => document.activeElement.blur())
     return box
+  },
+  async app(editor) {
+    await inAppMode(editor)
+    await closeGreetings(editor.page)
+    return undefined
   },
   async templates(editor) {
     await editor.page.keyboard.press('Escape')

@@ -4,18 +4,18 @@ import { judged, unique } from '../workflows.mjs'
 
 const outcomes = (editor) => editor.in(() => [...document.querySelectorAll('.rf-panel')].map((each) => each.dataset.outcome))
 const tab = (editor, file) => editor.in((each) => window.app.loadGraphData(JSON.parse(each)), file)
-const ending = (editor) => editor.in(() => new Promise((resolve) => window.comfyAPI.api.api.addEventListener('execution_success', resolve, { once: true })))
 const note = (editor) => editor.in(() => window.app.extensionManager.workflow.activeWorkflow.changeTracker.checkState())
 
 export async function keep_their_own_verdicts(editor) {
   const theirs = judged(unique('in a tab'))
   await editor.load(theirs)
   await editor.panelThat(2, 'idle')
-  const ended = ending(editor)
+  const { ended } = await editor.ending()
   await editor.run()
   await editor.load(judged(unique('in another')))
   await editor.panelThat(2, 'idle')
-  await ended
+  editor.judgeNow()
+  await ended()
   await editor.frames(20)
   const here = await outcomes(editor)
   expect(here.length > 0 && here.every((each) => each === 'idle'), 'this workflow was not judged', here)
@@ -31,11 +31,12 @@ export async function duplicates_keep_their_own(editor) {
   await note(editor)
   await editor.command('Comfy.DuplicateWorkflow')
   await editor.widget(2, 'generation_prompt', unique('copy'))
-  const ended = ending(editor)
+  const { ended } = await editor.ending()
   await editor.run()
   await note(editor)
   await editor.command('Workspace.PreviousOpenedWorkflow')
-  await ended
+  editor.judgeNow()
+  await ended()
   await editor.frames(20)
   const panel = await editor.panelThat(3, 'failed')
   expect(!(await panel.innerText()).includes('out of date'), 'the original shows its own', await panel.innerText())
@@ -48,10 +49,11 @@ export async function catch_up_in_subgraphs(editor) {
   await editor.in(() => void window.app.graph.convertToSubgraph(new Set([2, 3].map((id) => window.app.graph.getNodeById(id)))))
   await editor.frames()
   const theirs = await editor.serialized()
-  const ended = ending(editor)
+  const { ended } = await editor.ending()
   await editor.run()
   await editor.load(judged(unique('beside it')))
-  await ended
+  editor.judgeNow()
+  await ended()
   await tab(editor, theirs)
   await editor.in(() => {
     const host = window.app.graph.nodes.find((node) => node.subgraph)

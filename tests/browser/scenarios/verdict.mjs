@@ -12,13 +12,16 @@ export async function waits_and_shows(editor) {
   const [line, panel] = [await editor.panelThat(2, 'idle'), await editor.panelThat(3, 'idle')]
   await line.getByText('0.10 credits per image').first().waitFor()
   const before = [await height(line), await height(panel)]
+  const { ended } = await editor.ending()
   await editor.run()
   const waiting = await editor.panelThat(2, 'waiting')
   await waiting.getByRole('button', { name: 'Cancel' }).waitFor()
   const own = await editor.in(() => window.app.graph.getNodeById(2).widgets.map((each) => each.name))
   expect(own.filter((each) => each.includes('preview')).length === 0, 'nothing says the same in English', own)
+  editor.judgeNow()
+  await ended()
+  await editor.frames() // a finished job clears the frontend's own widgets
   for (const id of [2, 3]) await editor.panelThat(id, 'failed')
-  await editor.page.waitForTimeout(400) // a finished job clears the frontend's own widgets
   expect((await text(await editor.panelThat(3, 'failed'))).includes('0.41'), 'the score stays', await text(panel))
   expect((await text(panel)).includes('0.10 credits'), 'the cost is shown', await text(panel))
   for (const issue of ['six fingers', 'the cup floats']) expect((await text(panel)).includes(issue), issue, await text(panel))
@@ -168,9 +171,11 @@ async function addsAndUndoes(editor) {
 
 export async function says_that_it_was_cancelled(editor) {
   await editor.load(judged(unique('cancelled')))
+  const { ended } = await editor.ending()
   await editor.run()
   const panel = await editor.panelThat(2, 'waiting')
   await panel.getByRole('button', { name: 'Cancel' }).click()
+  expect((await ended()) === 'execution_interrupted', 'it ends')
   const stopped = await editor.panelThat(2, 'stopped')
   expect((await text(stopped)).includes('Cancelled'), 'it says so', await text(stopped))
   await addsAndUndoes(editor)

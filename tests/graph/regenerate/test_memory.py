@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from support.loops import Since, failed, loop, summary, verdicts
+from support.loops import Since, failed, repairing, summary, verdicts
 from support.prompts import example
 from support.server import ComfyUI
 
@@ -25,21 +25,20 @@ FREED_WITHIN_S = 30
 SETTLES_IN_S = 3
 
 
-def test_twelve_large_attempts_leave_no_more_memory_behind_than_three(
+def test_thirty_large_repairs_leave_no_more_memory_behind_than_three(
     server: ComfyUI, sandbox: Sandbox, prompt: str
 ) -> None:
     def left_behind(attempts: int, at_most: int | None = None) -> dict[str, int]:
         verdicts(sandbox, *(failed(0.01 * number) for number in range(attempts)))
-        graph = loop(f"{prompt}, {attempts}", max_attempts=attempts)
-        graph["2"]["inputs"]["width"] = 2048
+        graph = repairing(f"{prompt}, {attempts}", max_attempts=attempts, generate_with={"width": 2048})
         server.run(graph, timeout=300)
         server.free()
         return freed(server, at_most)
 
     three = left_behind(3)
-    twelve = left_behind(12, three["process"] + 2 * LARGE)
-    assert twelve["tensors"] < LARGE
-    assert twelve["process"] - three["process"] < 2 * LARGE, (three, twelve)
+    thirty = left_behind(30, three["process"] + 2 * LARGE)
+    assert thirty["tensors"] < LARGE
+    assert thirty["process"] - three["process"] < 2 * LARGE, (three, thirty)
 
 
 def freed(server: ComfyUI, at_most: int | None = None) -> dict[str, int]:

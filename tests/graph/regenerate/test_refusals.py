@@ -73,7 +73,7 @@ def half_a_switch(prompt: str) -> Prompt:
 
 
 def too_many_attempts(prompt: str) -> Prompt:
-    return {**loop(prompt, max_attempts=["5", 0]), **node("5", "PrimitiveInt", value=21)}
+    return {**loop(prompt, max_attempts=["5", 0]), **node("5", "PrimitiveInt", value=101)}
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def too_many_attempts(prompt: str) -> Prompt:
         (split_before_end, "[INVALID_INPUT] image: comes through node 5, Split Passed / Failed, which sends nothing"),
         (split_evaluation, "[INVALID_INPUT] evaluation: comes through node 5, Split Passed / Failed"),
         (half_a_switch, "[INVALID_INPUT] image: comes through node 5, a Quality Switch that sends nothing on"),
-        (too_many_attempts, "[INVALID_INPUT] max_attempts: 21 is not between 1 and 20"),
+        (too_many_attempts, "[INVALID_INPUT] max_attempts: 101 is not between 1 and 100"),
     ],
 )
 def test_a_loop_that_cannot_work_is_refused_before_anything_is_generated(

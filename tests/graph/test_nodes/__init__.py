@@ -52,6 +52,22 @@ class TestGenerate:
         return (torch.stack([picture(width, prompt, seed, index) for index in range(batch)]),)
 
 
+class TestRepair:
+    """An image made from another one, as an edit model makes it: it depends on that, on the text and on the seed."""
+
+    INPUT_TYPES = classmethod(
+        lambda cls: {
+            "required": {"image": ("IMAGE",), "prompt": ("STRING", {}), "seed": ("INT", {"max": 2**64 - 1})},
+        }
+    )
+    RETURN_TYPES, FUNCTION, CATEGORY = ("IMAGE",), "run", "testing"
+
+    def run(self, image, prompt, seed):
+        begun_with = _described(image)["pixels"]
+        record_event("repair", image=begun_with, prompt=prompt, seed=seed)
+        return (torch.stack([picture(each.shape[1], begun_with, prompt, seed, n) for n, each in enumerate(image)]),)
+
+
 class TestRecord:
     """An output node that notes the value it got; images by a hash of their pixels."""
 
@@ -279,7 +295,8 @@ async def memory(request: web.Request) -> web.Response:
 
 
 KINDS = (
-    TestGenerate, TestRecord, TestRaise, TestBlock, TestNothing, TestChoose, TestSleep, TestList, TestStrings, TestJoin,
+    TestGenerate, TestRepair, TestRecord, TestRaise, TestBlock, TestNothing, TestChoose, TestSleep, TestList,
+    TestStrings, TestJoin,
     TestShowText, TestCount, TestForOpen, TestForClose,
 )  # fmt: skip
 NODE_CLASS_MAPPINGS = {kind.__name__: kind for kind in KINDS}

@@ -52,6 +52,22 @@ class TestTinyVisionModel:
         return (clip,)
 
 
+class TestModelWithoutMemory:
+    """The same model on a GPU that is full: its layers raise what torch raises there."""
+
+    INPUT_TYPES = classmethod(lambda cls: {"required": {}})
+    RETURN_TYPES, FUNCTION, CATEGORY = ("CLIP",), "run", "testing"
+
+    def run(self):
+        (clip,) = TestTinyVisionModel().run(1)
+
+        def full(*_):
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+        getattr(clip.cond_stage_model, NAME).transformer.model.layers[0].register_forward_pre_hook(full)
+        return (clip,)
+
+
 class TestBlindTextEncoder:
     """One of the many that neither see nor write: CLIP-L, with random weights."""
 
@@ -64,4 +80,6 @@ class TestBlindTextEncoder:
         return (comfy.sd.CLIP(SimpleNamespace(params={}, clip=sd1_clip.SD1ClipModel, tokenizer=sd1_clip.SD1Tokenizer)),)
 
 
-NODE_CLASS_MAPPINGS = {each.__name__: each for each in (TestTinyVisionModel, TestBlindTextEncoder)}
+NODE_CLASS_MAPPINGS = {
+    each.__name__: each for each in (TestTinyVisionModel, TestModelWithoutMemory, TestBlindTextEncoder)
+}

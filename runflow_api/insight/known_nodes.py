@@ -74,6 +74,12 @@ HOLDERS: dict[str, tuple[str, int]] = {
     "DF_Text_Box": ("Text", 0), "Text Prompt (JPS)": ("text", 0), "RunflowRegenerateStart": ("prompt", 5),
 }  # fmt: skip
 """The input that holds the text, and the output that gives it."""
+HOLDERS_OF_AN_ATTEMPT = {
+    ("RunflowRegenerateStart", 1): "prompt", ("RunflowRegenerateStart", 2): "seed",
+    ("RunflowRegenerateAttempt", 1): "prompt", ("RunflowRegenerateAttempt", 2): "seed",
+    ("RunflowRegenerateAttempt", 5): "original",
+}  # fmt: skip
+"""What a loop's nodes give while it runs: in a saved graph nothing tells which attempt was saved."""
 PASSED_ON = {
     "ShowText|pysssss": "text", "easy showAnything": "anything", "Display Any (rgthree)": "source",
     "PreviewAny": "source",

@@ -16,6 +16,7 @@ from PIL import ExifTags, Image
 
 from .known_nodes import (
     HOLDERS,
+    HOLDERS_OF_AN_ATTEMPT,
     JOINERS,
     OUTPUTS_OF_SIDES,
     OWN_SIDE_REPLACES,
@@ -55,7 +56,7 @@ class UntoldError(Exception):
 def of_image(image: Image.Image) -> tuple[str, str]:
     """(prompt, "") or ("", why there is none). ``image`` is open and loaded."""
     why_not = UNSAVED
-    for text in _saved_texts(image):
+    for text in saved_texts(image):
         prompt, reason = _of_text(text)
         if prompt:
             return prompt, ""
@@ -65,11 +66,11 @@ def of_image(image: Image.Image) -> tuple[str, str]:
 
 def of_graph(graph: Any) -> tuple[str, str]:
     """The positive prompt of a graph in the API's form, or ("", the reason why there is none)."""
-    if not _is_graph(graph) or len(graph) > MAX_NODES:
+    if not is_graph(graph) or len(graph) > MAX_NODES:
         return "", UNSAVED
     nodes = {str(name): node for name, node in graph.items() if isinstance(node, dict)}
     try:
-        found = _Graph(nodes).prompts()
+        found = Graph(nodes).prompts()
     except UntoldError as error:
         return "", str(error)
     except ComputedTextError:
@@ -88,7 +89,7 @@ _STEPS = re.compile(r"^Steps: \d+", re.MULTILINE)
 _NEGATIVE = re.compile(r"^Negative prompt:", re.MULTILINE)
 
 
-def _saved_texts(image: Image.Image) -> Iterator[str]:
+def saved_texts(image: Image.Image) -> Iterator[str]:
     """Everything in the metadata that may hold a prompt, ComfyUI's own place first."""
     chunks = getattr(image, "text", None) or image.info
     for name in ("prompt", "parameters", "invokeai_metadata", "Comment", "comment"):
@@ -121,9 +122,14 @@ def _user_comment(value: bytes) -> str:
     return (text if coding in (b"ASCII\0\0\0", bytes(8)) else value).decode("utf-8", "replace")
 
 
+def without_label(text: str) -> str:
+    """JSON as some savers put it into EXIF, without the name before it."""
+    return re.sub(r"^(prompt|workflow)\s*:\s*(?=\{)", "", text, flags=re.IGNORECASE)
+
+
 def _of_text(text: str) -> tuple[str, str]:
     """Of one saved text: (prompt, ""), ("", the reason) or, if it has nothing to do with prompts, ("", "")."""
-    text = re.sub(r"^(prompt|workflow)\s*:\s*(?=\{)", "", text, flags=re.IGNORECASE)
+    text = without_label(text)
     if text.lstrip().startswith("{"):
         try:
             return _of_json(json.loads(text))
@@ -142,10 +148,10 @@ def _of_json(saved: Any) -> tuple[str, str]:
     """ComfyUI's graph, by itself or under "prompt"; otherwise the plain texts of SwarmUI, InvokeAI and Fooocus."""
     if not isinstance(saved, dict):
         return "", ""
-    if _is_graph(saved):
+    if is_graph(saved):
         return of_graph(saved)
     inner = saved.get("prompt")
-    if _is_graph(inner):
+    if is_graph(inner):
         return of_graph(inner)
     swarm = saved.get("sui_image_params")
     candidates = (swarm.get("prompt") if isinstance(swarm, dict) else None, saved.get("positive_prompt"), inner)
@@ -155,23 +161,27 @@ def _of_json(saved: Any) -> tuple[str, str]:
     return (given, "") if given.strip() else ("", EMPTY)
 
 
-def _is_graph(value: Any) -> bool:
+def is_graph(value: Any) -> bool:
     return isinstance(value, dict) and any(isinstance(node, dict) and "class_type" in node for node in value.values())
 
 
 # --- a graph ------------------------------------------------------------------------------------------
 
 
-class _Graph:
-    """Follows prompts through a graph. A side is True for the positive one and False for the negative one."""
+class Graph:
+    """Follows prompts through a graph. A side is True for the positive one and False for the negative one.
 
-    def __init__(self, nodes: Mapping[str, Node]) -> None:
+    ``is_running``: the graph is the one that runs, so that a loop's nodes give the values of this attempt.
+    """
+
+    def __init__(self, nodes: Mapping[str, Node], *, is_running: bool = False) -> None:
         self._nodes = nodes
+        self._is_running = is_running
         self._seen: set[tuple[str, int, bool]] = set()
         self._used: dict[str, set[tuple[int, bool]]] = {}
         for name in nodes:
             for key, value in self._inputs(name).items():
-                link = _link(value)
+                link = link_of(value)
                 if link and key in (*POSITIVES, *NEGATIVES):
                     self._used.setdefault(link[0], set()).add((link[1], key in POSITIVES))
 
@@ -181,15 +191,20 @@ class _Graph:
         for name in self._nodes:
             inputs, kind = self._inputs(name), self._kind(name)
             is_sampler = any(word in kind for word in ("Sampler", "sampler", "Guider", "Detailer"))
-            if not is_sampler and not (_link(inputs.get("model")) and _link(inputs.get("positive"))):
-                continue
-            links = [link for key in STARTS if (link := _link(inputs.get(key)))]
-            self._seen = set()
-            for link in links:
-                found += self._conditioning(link, True)
-            if is_sampler and not links:
-                for link in _links(inputs, PIPES):
-                    found += self._pipe(link, True)
+            if is_sampler or (link_of(inputs.get("model")) and link_of(inputs.get("positive"))):
+                found += self.prompts_of(name, may_have_pipes=is_sampler)
+        return found
+
+    def prompts_of(self, name: str, *, may_have_pipes: bool = True) -> list[str]:
+        """The positive texts of one sampler or guider. Raises as ``prompts`` does."""
+        inputs, found = self._inputs(name), list[str]()
+        links = [link for key in STARTS if (link := link_of(inputs.get(key)))]
+        self._seen = set()
+        for link in links:
+            found += self._conditioning(link, True)
+        if may_have_pipes and not links:
+            for link in links_of(inputs, PIPES):
+                found += self._pipe(link, True)
         return found
 
     def _inputs(self, name: str) -> Mapping[str, Any]:
@@ -221,7 +236,7 @@ class _Graph:
             return [""]
         if "switch" in inputs and ("on_true" in inputs or "on_false" in inputs):
             return self._switched(inputs, side)
-        pipes = _links(inputs, PIPES)
+        pipes = links_of(inputs, PIPES)
         if _has_sides(inputs) or (pipes and not _conditionings(inputs)):
             given = self._side_of_output(name, slot, side)
             return self._side(inputs, given) if not pipes else self._pipe(link, given)
@@ -231,7 +246,7 @@ class _Graph:
     def _switched(self, inputs: Mapping[str, Any], side: bool) -> list[str]:
         if not isinstance(inputs["switch"], bool):
             raise UntoldError(COMPUTED)
-        link = _link(inputs.get("on_true" if inputs["switch"] else "on_false"))
+        link = link_of(inputs.get("on_true" if inputs["switch"] else "on_false"))
         return self._conditioning(link, side) if link else []
 
     def _side_of_output(self, name: str, slot: int, side: bool) -> bool:
@@ -254,7 +269,7 @@ class _Graph:
     def _side(self, inputs: Mapping[str, Any], side: bool) -> list[str]:
         """What a node got for one of its sides: a conditioning, or a text that it encodes itself."""
         value = next((inputs[key] for key in (POSITIVES if side else NEGATIVES) if key in inputs), None)
-        link = _link(value)
+        link = link_of(value)
         if link and self._is_encoder(link[0]):
             return self._conditioning(link, side)
         return [self._value(value)] if value is not None else []
@@ -262,7 +277,7 @@ class _Graph:
     def _is_encoder(self, name: str) -> bool:
         """Whether a node gives a conditioning, as far as its inputs and its name tell, and not a text."""
         inputs = self._inputs(name)
-        of_conditionings = _has_sides(inputs) or _conditionings(inputs) or _links(inputs, (*PIPES, "clip", "model"))
+        of_conditionings = _has_sides(inputs) or _conditionings(inputs) or links_of(inputs, (*PIPES, "clip", "model"))
         return bool(of_conditionings) or any(word in self._kind(name) for word in ("Encode", "Conditioning", "ZeroOut"))
 
     def _pipe(self, link: Link, side: bool) -> list[str]:
@@ -274,7 +289,7 @@ class _Graph:
             return []
         inputs = self._inputs(name)
         own = self._side(inputs, side)
-        upstream = _links(inputs, PIPES) + _links(inputs, (key for key in inputs if re.fullmatch(r"ctx_\d+", key)))
+        upstream = links_of(inputs, PIPES) + links_of(inputs, (key for key in inputs if re.fullmatch(r"ctx_\d+", key)))
         if not upstream or (own and self._kind(name) in OWN_SIDE_REPLACES):
             if not own and not _has_sides(inputs):
                 return self._own_texts(inputs, required=True)
@@ -289,7 +304,7 @@ class _Graph:
         if several:
             distinct = {text.strip(): text for text in reversed(several) if text.strip()}
             return ["\n".join(reversed(distinct.values()))]
-        name = next((key for key in TEXTS if isinstance(inputs.get(key), str) or _link(inputs.get(key))), None)
+        name = next((key for key in TEXTS if isinstance(inputs.get(key), str) or link_of(inputs.get(key))), None)
         if name is not None:
             return [held_text(name, self._value(inputs[name]), inputs)]
         if required:
@@ -299,7 +314,7 @@ class _Graph:
     def _value(self, value: Any, depth: int = 0) -> str:
         if isinstance(value, str):
             return value
-        link = _link(value)
+        link = link_of(value)
         if link is None:
             raise ComputedTextError
         return self._text(link, depth + 1)
@@ -311,12 +326,14 @@ class _Graph:
         inputs, kind = self._inputs(link[0]), self._kind(link[0])
         if kind in JOINERS:
             return join(
-                kind, {key: self._value(value, depth) if _link(value) else value for key, value in inputs.items()}
+                kind, {key: self._value(value, depth) if link_of(value) else value for key, value in inputs.items()}
             )
         if kind in PASSED_ON:
             return self._value(inputs.get(PASSED_ON[kind]), depth)
         if "switch" in inputs and isinstance(inputs["switch"], bool):
             return self._value(inputs.get("on_true" if inputs["switch"] else "on_false"), depth)
+        if self._is_running and (kind, link[1]) in HOLDERS_OF_AN_ATTEMPT:
+            return self._value(inputs.get(HOLDERS_OF_AN_ATTEMPT[kind, link[1]]), depth)
         if kind in HOLDERS:
             name, slot = HOLDERS[kind]
             if link[1] != slot:
@@ -327,14 +344,19 @@ class _Graph:
         raise ComputedTextError
 
 
-def _link(value: Any) -> Link | None:
-    if isinstance(value, list) and len(value) == 2 and isinstance(value[0], str | int) and type(value[1]) is int:
+def link_of(value: Any) -> Link | None:
+    if (
+        isinstance(value, list | tuple)
+        and len(value) == 2
+        and isinstance(value[0], str | int)
+        and type(value[1]) is int
+    ):
         return str(value[0]), value[1]
     return None
 
 
-def _links(inputs: Mapping[str, Any], names: Iterable[str]) -> list[Link]:
-    return [link for name in names if (link := _link(inputs.get(name)))]
+def links_of(inputs: Mapping[str, Any], names: Iterable[str]) -> list[Link]:
+    return [link for name in names if (link := link_of(inputs.get(name)))]
 
 
 def _has_sides(inputs: Mapping[str, Any]) -> bool:
@@ -342,4 +364,4 @@ def _has_sides(inputs: Mapping[str, Any]) -> bool:
 
 
 def _conditionings(inputs: Mapping[str, Any]) -> list[Link]:
-    return _links(inputs, (name for name in inputs if name.startswith(("conditioning", "cond", "positive"))))
+    return links_of(inputs, (name for name in inputs if name.startswith(("conditioning", "cond", "positive"))))

@@ -9,6 +9,7 @@ say which of its frames was judged.
 from __future__ import annotations
 
 import glob
+import io
 import os
 import re
 import struct
@@ -23,8 +24,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError, features
 
-from ..errors import InvalidInputError
-from . import saved_prompt
+from .errors import InvalidInputError
+from .evaluation import saved_verdict
+from .evaluation.saved_verdict import SavedVerdict
+from .insight import image_settings, saved_prompt
+from .journal.image_settings import UNKNOWN, ImageSettings
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -54,26 +58,33 @@ REDUCED = "reduced from 16 to 8 bits per channel, as Load Image does it"
 class Picture:
     """One file. ``pixels`` (H, W, 3) uint8; ``prompt`` "" if none was found.
 
-    ``notes`` say in words what was changed while reading, ``no_prompt`` why there is no prompt.
+    ``notes`` say in words what was changed while reading, ``no_prompt`` why there is no prompt, ``saved`` what the
+    file says about its own verdict.
     """
 
     pixels: Pixels
     prompt: str = ""
     no_prompt: str = ""
     notes: tuple[str, ...] = ()
+    saved: SavedVerdict | None = None
+    image_settings: ImageSettings = UNKNOWN
 
 
 class AnimationError(InvalidInputError):
     """The file has several frames, and nobody could say which of them was judged."""
 
 
-def read(path: Path) -> Picture:
-    """Read one image. Raises ``InvalidInputError`` that names the file and what is wrong with it."""
+def read(path: Path, data: bytes | None = None) -> Picture:
+    """Read one image, or ``data`` as if it were in that file.
+
+    Raises ``InvalidInputError`` that names the file and what is wrong with it.
+    """
     try:
-        if (size := path.stat().st_size) > MAX_FILE_BYTES:
+        size = path.stat().st_size if data is None else len(data)
+        if size > MAX_FILE_BYTES:
             raise _refused(path, f"has {size} bytes, at most {MAX_FILE_BYTES} are read.")
-        with Image.open(path, formats=FORMATS) as image:
-            return _picture(path, image)
+        with Image.open(path if data is None else io.BytesIO(data), formats=FORMATS) as image:
+            return _picture(path, image, data)
     except InvalidInputError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -86,7 +97,17 @@ def read(path: Path) -> Picture:
         raise _refused(path, f"cannot be read, it is damaged or incomplete ({_short(error)}).") from error
 
 
-def _picture(path: Path, image: Image.Image) -> Picture:
+def evaluation_id(given: str) -> str:
+    """The id that ``given`` is, or that the file of that name says of its verdict. Raises ``InvalidInputError``."""
+    if not os.path.isfile(given):
+        return given
+    saved = read(Path(given)).saved
+    if saved is None or not saved.evaluation_id:
+        raise InvalidInputError(given, "does not say which evaluation judged it. Save Judged Images writes that.")
+    return saved.evaluation_id
+
+
+def _picture(path: Path, image: Image.Image, data: bytes | None) -> Picture:
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise _refused(path, _too_large(f" {width}×{height}"))
@@ -96,8 +117,9 @@ def _picture(path: Path, image: Image.Image) -> Picture:
         raise AnimationError(str(path), what)
     image.load()
     prompt, why_not = saved_prompt.of_image(image)
-    notes = (REDUCED,) if _has_16_bits(path, image) else ()
-    return Picture(_as_load_image(path, image), prompt, why_not, notes)
+    notes = (REDUCED,) if _has_16_bits(path, image, data) else ()
+    saved = saved_verdict.parse(image.info.get(saved_verdict.CHUNK))
+    return Picture(_as_load_image(path, image), prompt, why_not, notes, saved, image_settings.of_image(image))
 
 
 def _as_load_image(path: Path, image: Image.Image) -> Pixels:
@@ -117,12 +139,14 @@ def _sixteen_to_eight_bits(value: Any) -> Any:
     return value * (1 / 255)
 
 
-def _has_16_bits(path: Path, image: Image.Image) -> bool:
+def _has_16_bits(path: Path, image: Image.Image, data: bytes | None) -> bool:
     """Pillow cuts 16-bit colour to 8 without a word, so the file itself is asked."""
     if image.format != "PNG":
         return image.mode in _GREY_16
-    with path.open("rb") as file:
-        return file.read(_PNG_DEPTH_AT + 1)[_PNG_DEPTH_AT:] == b"\x10"
+    if data is None:
+        with path.open("rb") as file:
+            data = file.read(_PNG_DEPTH_AT + 1)
+    return data[_PNG_DEPTH_AT : _PNG_DEPTH_AT + 1] == b"\x10"
 
 
 def _refused(path: Path, what: str) -> InvalidInputError:

@@ -2,27 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 
-
-def _load() -> ModuleType:
-    """The module by its file: importing its package needs ComfyUI."""
-    file = Path(__file__).parents[2] / "nodes" / "regenerate" / "graph.py"
-    spec = importlib.util.spec_from_file_location("loop_under_test", file)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
-
-
-loop = _load()
+from runflow_api.prompt import graph as loop
 
 
 def graph(**nodes: dict[str, Any]) -> dict[str, Any]:

@@ -124,6 +124,12 @@ def start_outputs_behind(graph: Graph, body: Body, name: str) -> set[int]:
     return read | ({source[1]} if source[0] == body.start else set())
 
 
+def start_outputs_read(graph: Graph, body: Body) -> set[int]:
+    """Which outputs of the start anything of the body, or its end, reads."""
+    readers = (graph[node] for node in (*body.nodes, body.end))
+    return {socket for reader in readers for _, (source, socket) in links(reader) if source == body.start}
+
+
 def links_read(graph: Graph, body: Body, name: str, chooses: Callable[[str], bool]) -> set[Link]:
     """The links of the body that the end's input ``name`` reads at every attempt, whichever of its inputs a node that
     ``chooses`` takes."""
@@ -148,6 +154,19 @@ def repetitions(body: Body, inner: Mapping[str, Body], attempts: Callable[[str],
             if node in times:
                 times[node] *= attempts(end)
     return times
+
+
+def boundary_pairs(graph: Graph, starts: Collection[str], ends: Collection[str]) -> Iterator[tuple[str, str]]:
+    """(start, end) of loops that name no partner (ComfyUI's own, 0.38): an end closes the innermost open start."""
+    before = {node: upstream(graph, [node]) for node in (*starts, *ends)}
+    depth = {node: len(found) for node, found in before.items()}
+    still_open = set(starts)
+    for end in sorted(ends, key=depth.__getitem__):
+        inside = [start for start in still_open if start in before[end]]
+        if inside:
+            start = max(inside, key=depth.__getitem__)
+            still_open.remove(start)
+            yield start, end
 
 
 def is_torn_by(body: Body, other: Body) -> bool:

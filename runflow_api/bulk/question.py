@@ -1,0 +1,142 @@
+"""What is asked about one row of a manifest: its image, its question, and how it is sent."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from .. import image_files
+from ..errors import InvalidInputError
+from ..evaluation.question import ImageUrl, Options, Question, Reference, check_image_url
+from ..images import Picture
+from .manifest import BROKEN, Manifest, ManifestRow
+
+PASSED_ON = ("https://", "runflow://", "data:")
+"""Addresses that Runflow reads by itself: nothing of them is fetched here."""
+REFERENCES_KEPT = 16
+OF_THE_QUESTION = ("generation_prompt", "evaluation_instructions", "task_type", "task_description")
+OF_THE_OPTIONS = ("run_id", "client_ref", "job_class", "callback_url")
+
+
+class UnusableRowError(InvalidInputError):
+    """A row that cannot be asked about; others can."""
+
+
+@dataclass(frozen=True, eq=False)
+class RowJob:
+    """One row as it is judged; ``pixels`` is how many its image has, 0 for an address."""
+
+    image: Picture | ImageUrl
+    question: Question
+    options: Options
+    pixels: int = 0
+
+
+@dataclass(eq=False)
+class RowReader:
+    """Makes of rows what is to be judged. ``question`` and ``options`` hold for rows that do not say otherwise.
+
+    Blocks, and may be used by several threads.
+    """
+
+    manifest: Manifest
+    question: Question = field(default_factory=Question)
+    options: Options = field(default_factory=Options)
+    _references: OrderedDict[str, Reference] = field(default_factory=OrderedDict)
+
+    def read(self, row: ManifestRow) -> RowJob:
+        """Read the image of ``row`` and what is asked about it. Raises ``UnusableRowError``."""
+        try:
+            return self._job_of(row.values)
+        except InvalidInputError as error:
+            raise UnusableRowError(error.field, error.message.removeprefix(f"{error.field}: ")) from error
+
+    def _job_of(self, values: Mapping[str, Any]) -> RowJob:
+        if BROKEN in values:
+            raise InvalidInputError("manifest", f"{values[BROKEN]}.")
+        given: dict[str, Any] = _texts(values, OF_THE_QUESTION)
+        question = replace(self.question, **given)
+        if _is_given(values.get("references")):
+            question = replace(question, references=self._references_of(values["references"]))
+        given = _texts(values, OF_THE_OPTIONS)
+        options = replace(self.options, **given)
+        if _is_given(values.get("input_attributes")):
+            options = replace(options, input_attributes=_as_json(values["input_attributes"]))
+        question.check()
+        return self._with_image(_text("image", values.get("image")), question, options)
+
+    def _with_image(self, image: str, question: Question, options: Options) -> RowJob:
+        if not image.strip():
+            raise InvalidInputError("image", "is empty: a row names an image.")
+        if image.startswith(PASSED_ON):
+            check_image_url("image", image)
+            return RowJob(ImageUrl(image), question, options)
+        found = self._read_image(image)
+        if found.prompt and not question.generation_prompt:
+            question = replace(question, generation_prompt=found.prompt)
+        return RowJob(Picture(found.pixels), question, options, found.pixels.shape[0] * found.pixels.shape[1])
+
+    def _read_image(self, image: str) -> image_files.Picture:
+        files, inside = self.manifest.place(image)
+        if "file" in (files.protocol if isinstance(files.protocol, tuple) else (files.protocol,)):
+            return image_files.read(Path(inside))
+        try:
+            size = files.size(inside)
+            if size is not None and size > image_files.MAX_FILE_BYTES:
+                raise InvalidInputError(image, f"has {size} bytes, at most {image_files.MAX_FILE_BYTES} are read.")
+            data = files.cat_file(inside)
+        except FileNotFoundError as error:
+            raise InvalidInputError(image, "there is no such file.") from error
+        except InvalidInputError:
+            raise
+        except Exception as error:  # every file system has its own
+            raise InvalidInputError(
+                image, f"cannot be read ({type(error).__name__}).", code="IMAGE_UNREADABLE"
+            ) from error
+        return image_files.read(Path(os.path.basename(inside)), data)
+
+    def _references_of(self, given: Any) -> tuple[Reference, ...]:
+        if isinstance(given, str):
+            try:
+                given = json.loads(given) if given.lstrip().startswith(("[", "{")) else [given]
+            except ValueError as error:
+                raise InvalidInputError("references", "is not JSON.") from error
+        listed = [given] if isinstance(given, Mapping) else list(given)
+        return tuple(self._reference(f"references[{number}]", each) for number, each in enumerate(listed, 1))
+
+    def _reference(self, name: str, given: Any) -> Reference:
+        about = given if isinstance(given, Mapping) else {"url": given}
+        url = _text(name, about.get("url"))
+        known = self._references.get(url)
+        if known is None:
+            is_address = url.startswith(PASSED_ON)
+            known = Reference(url=url) if is_address else Reference(pixels=self._read_image(url).pixels)
+            while len(self._references) >= REFERENCES_KEPT:
+                self._references.popitem(last=False)
+            self._references[url] = known
+        kind, description = about.get("kind") or "identity", about.get("description") or ""
+        return replace(known, kind=_text(f"{name}.kind", kind), description=_text(f"{name}.description", description))
+
+
+def _texts(values: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: _text(name, values[name]) for name in names if _is_given(values.get(name))}
+
+
+def _is_given(value: Any) -> bool:
+    """A cell that is empty, or not a number at all, says nothing."""
+    return value is not None and value != "" and value == value
+
+
+def _text(name: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise InvalidInputError(name, f"{str(value)[:60]} is not text.")
+    return value
+
+
+def _as_json(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

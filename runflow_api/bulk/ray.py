@@ -1,0 +1,178 @@
+"""Judging on Ray: which machine does what is Ray's work, what is paid once is the journal's.
+
+In a pipeline of your own::
+
+    import ray
+    from runflow_api.bulk.ray import RunflowJudge
+
+    rows = ray.data.read_parquet("s3://bucket/manifest")
+    judged = rows.map_batches(RunflowJudge, batch_format="pyarrow", batch_size=64, concurrency=4)
+
+Settings and key are those of each machine, from its environment or its files: a key does not travel through Ray, whose
+dashboard shows what does. Machines share what they know through the journal on PostgreSQL (``RUNFLOW_JOURNAL_URL``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from .. import background, errors
+from ..evaluation import lookup
+from ..evaluation.evaluator import Evaluator
+from ..evaluation.question import JudgeChoice, Options, Question
+from ..evaluation.verdict import UNKNOWN, Policy, Subject, Verdict
+from ..settings import config, locations
+from . import extras
+from .manifest import SUFFIXES, Manifest, ManifestRow
+from .question import RowReader
+from .run import NO_LIMIT, BulkRun, Settings
+from .verdicts import record_of, schema
+
+BATCH = 64
+ON_THIS_MACHINE = "local"
+RESULTS = "verdicts"
+"""The folder below the output: Ray names the files in it."""
+
+
+class RunflowJudge:
+    """Judges batches of rows; one evaluator in each actor.
+
+    A batch is a ``pyarrow.Table`` with a column ``image`` and any of ``manifest.FIELDS``; what comes back has its
+    columns and those of a part of ``bulk``. ``base`` is where relative paths begin. ``wait`` false submits and does not
+    wait: ``RunflowCollect`` gets those verdicts. A batch that an actor had begun when it died is given to another:
+    nothing is lost, and nothing paid twice.
+    """
+
+    def __init__(
+        self,
+        *,
+        judge: JudgeChoice = "auto",
+        min_score: float = 0.0,
+        question: Question | None = None,
+        options: Options | None = None,
+        base: str = ".",
+        wait: bool = True,
+        token: str = "ray",
+        in_flight: int = BATCH,
+        directory: str | None = None,
+    ) -> None:
+        self._evaluator = evaluator_of_this_machine(directory)
+        self._asker = RowReader(Manifest.at(base), question or Question(), options or Options())
+        self._settings = Settings(judge, Policy(min_score, "fail"), in_flight, wait=wait)
+        self._token = token
+
+    def __call__(self, batch: Any) -> Any:
+        rows = [ManifestRow(number, values) for number, values in enumerate(batch.to_pylist())]
+        work = BulkRun(self._evaluator, self._asker, self._settings, self._token)
+        verdicts = background.start(work.judge_rows(rows)).result()
+        if work.stopped is not None:
+            raise work.stopped
+        return _joined(batch, [record_of(row, verdict) for row, verdict in zip(rows, verdicts, strict=True) if verdict])
+
+
+class RunflowCollect:
+    """Gets the verdicts of what ``RunflowJudge`` has submitted, by their evaluation ids. Reading costs nothing."""
+
+    def __init__(self, *, min_score: float = 0.0, timeout_s: int = 600, directory: str | None = None) -> None:
+        self._evaluator = evaluator_of_this_machine(directory)
+        self._policy = Policy(min_score, "fail")
+        self._timeout_s = timeout_s
+
+    def __call__(self, batch: Any) -> Any:
+        records = batch.to_pylist()
+        pending = [record for record in records if _is_pending(record)]
+        ids = list(dict.fromkeys(record["evaluation_id"] for record in pending))
+        found: dict[str, Verdict] = {}
+        for start in range(0, len(ids), lookup.MAX_IDS):
+            some = ids[start : start + lookup.MAX_IDS]
+            reading = lookup.evaluations(self._evaluator, some, self._policy, timeout_s=self._timeout_s)
+            found |= dict(zip(some, background.start(reading).result(), strict=True))
+        return _joined(batch, [_collected(record, found) for record in records])
+
+
+def _is_pending(record: Mapping[str, Any]) -> bool:
+    return bool(record["evaluation_id"]) and record["verdict"] == str(UNKNOWN) and not record["code"]
+
+
+def _collected(record: Mapping[str, Any], found: Mapping[str, Verdict]) -> dict[str, Any]:
+    if not _is_pending(record):
+        return {name: record[name] for name in _COLUMNS}
+    subject = Subject(record["generation_prompt"] or "", record["pixel_hash"] or "")
+    verdict = replace(found[record["evaluation_id"]], subject=subject, reused=record["reused"])
+    return record_of(ManifestRow(record["row"], {"image": record["image"]}), verdict)
+
+
+def _joined(batch: Any, records: Sequence[Mapping[str, Any]]) -> Any:
+    """The columns of the batch that are not ours, and ours."""
+    arrow = extras.load("pyarrow", "bulk")
+    ours = arrow.Table.from_pylist(list(records), schema=schema(arrow))
+    for name in batch.column_names:
+        if name not in ours.column_names:
+            ours = ours.append_column(batch.schema.field(name), batch.column(name))
+    return ours
+
+
+_COLUMNS = (
+    "row", "image", "verdict", "passed", "score", "issues", "improved_prompt", "judge", "evaluation_id", "cost",
+    "seconds", "reused", "code", "message", "generation_prompt", "pixel_hash", "judged_at",
+)  # fmt: skip
+
+
+def evaluator_of_this_machine(directory: str | None = None) -> Evaluator:
+    """With the settings of the machine it runs on; ``directory`` is its private one, if that is not the usual."""
+    settings = config.load(locations.settings_directory(None))
+    settings = settings.model_copy(update={"max_evaluations_per_prompt": NO_LIMIT})
+    return Evaluator(settings, Path(directory) if directory else locations.journal_directory(None))
+
+
+# --- the whole manifest -------------------------------------------------------------------------------
+
+
+def run(address: str, work: BulkRun, output: str, *, workers: int = 2) -> int:
+    """Judge a whole manifest on the cluster at ``address`` (``local``: on this machine only); the number of rows.
+
+    Two passes, which Ray lets overlap: submit, then collect. Raises ``ConfigurationError`` if the machines of a
+    cluster would not share a journal.
+    """
+    ray = extras.load("ray", "ray")
+    extras.load("ray.data", "ray")
+    if address != ON_THIS_MACHINE and not work.evaluator.config.has_shared_journal:
+        raise errors.ConfigurationError(
+            "The machines of a cluster need one journal: without it each of them would pay for the same question.",
+            code="JOURNAL_NOT_SHARED",
+            cost="Nothing was sent and nothing was paid.",
+            advice="Set RUNFLOW_JOURNAL_URL to a PostgreSQL that all of them reach.",
+        )
+    if not ray.is_initialized():
+        ray.init(address=None if address == ON_THIS_MACHINE else address, include_dashboard=False)
+    settings, reader = work.settings, work.reader
+    judging = {
+        "judge": settings.judge, "min_score": settings.policy.min_score, "question": reader.question,
+        "options": reader.options, "base": work.manifest.base, "wait": False, "token": work.token,
+    }  # fmt: skip
+    collecting = {"min_score": settings.policy.min_score, "timeout_s": reader.options.timeout_s}
+    rows = _dataset(ray, work.manifest)
+    actors = {"batch_format": "pyarrow", "batch_size": BATCH, "concurrency": workers, "num_cpus": 0.5}
+    judged = rows.map_batches(RunflowJudge, fn_constructor_kwargs=judging, **actors)
+    collected = judged.map_batches(RunflowCollect, fn_constructor_kwargs=collecting, **actors)
+    place = f"{output.rstrip('/')}/{RESULTS}"
+    files, inside = extras.filesystem(place)
+    if files.exists(inside):
+        files.rm(inside, recursive=True)
+    collected.write_parquet(place)
+    return int(ray.data.read_parquet(place).count())
+
+
+def _dataset(ray: Any, manifest: Manifest) -> Any:
+    """What Ray reads by itself, from wherever its machines reach."""
+    readers = {
+        ".parquet": ray.data.read_parquet, ".pq": ray.data.read_parquet, ".csv": ray.data.read_csv,
+        ".jsonl": ray.data.read_json, ".ndjson": ray.data.read_json,
+    }  # fmt: skip
+    suffixes = {next(each for each in SUFFIXES if name.lower().endswith(each)) for name in manifest.addresses}
+    if len(suffixes) != 1:
+        raise errors.InvalidInputError(manifest.path, "mixes formats: on Ray all files of a manifest have one.")
+    return readers[suffixes.pop()](manifest.addresses)

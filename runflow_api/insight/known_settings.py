@@ -1,0 +1,108 @@
+"""What is known of single nodes: what a slot gives, which node names a sampler, which one puts LoRAs on a model.
+
+From ComfyUI's own ``nodes.py`` and ``comfy_extras``, and from Efficiency, Impact, rgthree, Easy-Use, Comfyroll, KJNodes
+and GGUF. What is not listed is followed only where its inputs leave no doubt, and is unknown otherwise.
+"""
+
+from __future__ import annotations
+
+# --- images and latents -----------------------------------------------------------------------------------
+
+IMAGES = (
+    "input_image", "image", "images", "IMAGE", "img", "pixels", "samples", "latent", "latent_image", "latents",
+    "LATENT", "latent_samples", "samples_to", "samples_from", "samples1", "samples2", "image1", "image2", "image_1",
+    "image_2", "images_1", "images_2", "destination", "source", "optional_latent", "opt_image", "x0_output",
+    "upscaled_image", "image_pass",
+)  # fmt: skip
+"""Inputs through which an image, or the latent that it was decoded from, comes."""
+KEEPS_SIZE = {
+    "VAEDecode", "VAEDecodeTiled", "SaveImage", "PreviewImage", "LatentFromBatch", "RepeatLatentBatch", "Reroute",
+    "RunflowEvaluateImage", "RunflowSplitByVerdict", "RunflowPickBest", "ImageBatch", "LatentBatch",
+    "RebatchImages", "RebatchLatents", "ImageFromBatch", "Image Save", "VAEDecodeAudio", "Save Image (Image Saver)",
+}  # fmt: skip
+"""Nodes between a sampler and the image that change nothing about its size."""
+REPAIRS = ("Detailer", "FaceRestore", "ReActor", "reactor", "FaceSwap")
+"""Nodes with these in their names sample or paint parts of an image anew: what made it is behind them."""
+LATENT_SIZES = (("width", "height"), ("empty_latent_width", "empty_latent_height"))
+
+# --- values -------------------------------------------------------------------------------------------------
+
+VALUE_NODES: dict[str, dict[int, str]] = {
+    "PrimitiveInt": {0: "value"}, "PrimitiveFloat": {0: "value"}, "PrimitiveString": {0: "value"},
+    "INTConstant": {0: "value"}, "FloatConstant": {0: "value"}, "StringConstant": {0: "string"},
+    "Seed (rgthree)": {0: "seed"}, "easy seed": {0: "seed"}, "easy globalSeed": {0: "value"}, "CR Seed": {0: "seed"},
+    "ttN seed": {0: "seed"}, "easy int": {0: "value"}, "easy float": {0: "value"}, "Int": {0: "Number"},
+    "Int Literal": {0: "int"}, "Float Literal": {0: "float"}, "CR Integer Multiple": {}, "Width/Height Literal": {},
+    "JWInteger": {0: "value"}, "JWFloat": {0: "value"}, "ImpactInt": {0: "value"}, "ImpactFloat": {0: "value"},
+    "SeedGenerator": {}, "Seed Generator": {}, "PixelwiseFloat": {}, "Seed": {0: "seed", 1: "seed", 3: "seed"},
+    "SeedNode": {0: "seed"},
+    "easy ckptNames": {0: "ckpt_name"}, "Sampler Selector": {0: "sampler_name"},
+    "Scheduler Selector": {0: "scheduler"}, "CR LoRA Name": {}, "ImpactSwitch": {},
+    "KSampler Config (rgthree)": {0: "steps_total", 2: "cfg", 3: "sampler_name", 4: "scheduler"},
+    "Checkpoint Selector": {0: "ckpt_name"}, "Checkpoint Name Selector": {0: "ckpt_name"},
+    "RandomNoise": {0: "noise_seed"}, "RunflowRegenerateStart": {}, "RunflowRegenerateAttempt": {},
+}  # fmt: skip
+"""Nodes that hold a value, and the input that each of their outputs gives on."""
+PLAIN = ("value", "Value", "int", "float", "seed", "number", "Number", "string", "text")
+"""The only input of a node that does nothing but hold a value has one of these names."""
+
+# --- pipes --------------------------------------------------------------------------------------------------
+
+_BASIC = ("model", "clip", "vae", "positive", "negative")
+_CONTEXT = ("", "model", "clip", "vae", "positive", "negative", "latent", "images", "seed")
+_BIG = (*_CONTEXT, "steps", "step_refiner", "cfg", "ckpt_name", "sampler", "scheduler", "clip_width", "clip_height")
+_EASY = ("", "model", "positive", "negative", "latent", "vae", "clip", "images", "seed")
+PIPE_OUTPUTS: dict[str, tuple[str, ...]] = {
+    "FromBasicPipe": _BASIC, "FromBasicPipe_v2": ("", *_BASIC), "EditBasicPipe": (),
+    "FromDetailerPipe": _BASIC, "FromDetailerPipe_v2": ("", *_BASIC),
+    "Context (rgthree)": _CONTEXT, "Context Switch (rgthree)": _CONTEXT, "Context Merge (rgthree)": _CONTEXT,
+    "Context Big (rgthree)": _BIG, "Context Switch Big (rgthree)": _BIG, "Context Merge Big (rgthree)": _BIG,
+    "easy pipeOut": _EASY,
+}  # fmt: skip
+"""Which field of a pipe each output of these gives; "" is the pipe itself."""
+PIPES = ("pipe", "basic_pipe", "detailer_pipe", "base_ctx", "context", "sdxl_tuple", "sdxl_pipe")
+
+FIELDS: dict[str, tuple[str, ...]] = {
+    "model": ("model", "model_opt", "optional_model", "base_model"),
+    "latent": ("latent_image", "latent", "samples", "optional_latent"),
+    "sampler": ("sampler_name", "sampler"),
+    "scheduler": ("scheduler",),
+    "steps": ("steps", "steps_total"),
+    "cfg": ("cfg",),
+    "seed": ("seed", "noise_seed"),
+    "images": ("images", "image", "upscaled_image"),
+    "ckpt_name": ("ckpt_name", "base_ckpt_name"),
+}
+"""The inputs that may hold each field of a sampler or pipe, the first one that is there."""
+
+# --- samplers and schedules ---------------------------------------------------------------------------------
+
+SAMPLER_NODES = {
+    "SamplerDPMPP_3M_SDE": "dpmpp_3m_sde", "SamplerDPMPP_2M_SDE": "dpmpp_2m_sde", "SamplerDPMPP_SDE": "dpmpp_sde",
+    "SamplerDPMPP_2S_Ancestral": "dpmpp_2s_ancestral", "SamplerEulerAncestral": "euler_ancestral",
+    "SamplerEulerAncestralCFGPP": "euler_ancestral_cfg_pp", "SamplerLMS": "lms", "SamplerER_SDE": "er_sde",
+    "SamplerSASolver": "sa_solver", "SamplerDPMAdaptative": "dpm_adaptive",
+}  # fmt: skip
+"""ComfyUI's nodes for one sampler with its own options."""
+SCHEDULE_NODES = {
+    "KarrasScheduler": "karras", "ExponentialScheduler": "exponential", "PolyexponentialScheduler": "polyexponential",
+    "LaplaceScheduler": "laplace", "BetaSamplingScheduler": "beta", "VPScheduler": "vp",
+    "SDTurboScheduler": "sd_turbo", "AlignYourStepsScheduler": "align_your_steps", "GITSScheduler": "gits",
+    "LTXVScheduler": "ltxv", "Flux2Scheduler": "flux2", "OptimalStepsScheduler": "optimal_steps",
+}  # fmt: skip
+SCHEDULE_CHANGERS = {"SplitSigmas", "SplitSigmasDenoise", "FlipSigmas", "SetFirstSigma", "ExtendIntermediateSigmas"}
+
+# --- models -------------------------------------------------------------------------------------------------
+
+CHECKPOINTS = ("ckpt_name", "unet_name", "base_ckpt_name", "diffusion_model_name")
+"""Inputs that name the model, whatever the loader."""
+LOADERS_BY_OTHER_NAMES = {
+    "DiffusersLoader": "model_path", "NunchakuFluxDiTLoader": "model_path", "NunchakuQwenImageDiTLoader": "model_name",
+    "WanVideoModelLoader": "model", "HyVideoModelLoader": "model", "LoadDiffusionModel": "model_name",
+    "DiffusionModelLoaderKJ": "model_name", "MultiGPUUnetLoader": "unet_name",
+}  # fmt: skip
+TAGS = {"LoraTagLoader": "text", "ImpactWildcardEncode": "populated_text"}
+"""Nodes that put the LoRAs of a text's ``<lora:name:weight>`` on a model."""
+NO_LORA = ("None", "none", "", "NONE")
+MERGES = ("Merge", "merge")
+"""A model that was put together from several has no one checkpoint."""

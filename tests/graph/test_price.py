@@ -1,0 +1,226 @@
+"""What a prompt is said to spend, held against what the sandbox then bills: never less, and equal if nothing is said
+of "at most"."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from support.loops import end, failed, nested, start
+from support.pictures import picture
+from support.prompts import Prompt, evaluate, load_image, node, options, reference, show
+from support.server import ComfyUI, PromptFailed
+
+from runflow_api import images
+from runflow_api.sandbox.app import Sandbox
+
+ROOT = Path(__file__).resolve().parents[2]
+PRICE = "0.10"
+_seeds = itertools.count(70_000)
+
+
+def photo(server: ComfyUI, flat: bool = False) -> str:
+    seed = next(_seeds)
+    name = f"price-{seed}.png"
+    made = Image.new("RGB", (64, 64), "red") if flat else Image.fromarray(images.to_pixels(picture(seed)))
+    made.save(server.base / "input" / name)
+    return name
+
+
+def gate(name: str, **inputs: Any) -> Prompt:
+    return {**load_image("1", name), **evaluate("2", ["1", 0], **inputs), **show("3", ["2", 4])}
+
+
+def known(server: ComfyUI, **inputs: Any) -> Prompt:
+    prompt = gate(photo(server))
+    server.run(prompt)
+    return {**prompt, **evaluate("2", ["1", 0], **inputs)}
+
+
+def twice(server: ComfyUI, **inputs: Any) -> Prompt:
+    return {**gate(photo(server)), **evaluate("4", ["1", 0], **inputs), **show("5", ["4", 4])}
+
+
+def flat_images(count: int) -> Prompt:
+    """Which preflight would not let through."""
+    return {
+        **node("1", "EmptyImage", width=64, height=64, batch_size=count, color=next(_seeds)),
+        **evaluate("2", ["1", 0], options=["8", 0]),
+        **show("3", ["2", 4]),
+        **options("8", preflight="off"),
+    }
+
+
+def plain_loop(**settings: Any) -> Prompt:
+    """A loop of ComfyUI's own nodes: two images for each attempt, of which every second one is equal."""
+    return {
+        **start("a cat", next(_seeds)),
+        **node("2", "EmptyImage", width=64, height=64, batch_size=2, color=["1", 2]),
+        **evaluate("3", ["2", 0], options=["8", 0]),
+        **options("8", preflight="off"),
+        **end(**settings),
+        **node("5", "PreviewImage", images=["4", 0]),
+    }
+
+
+def behind_a_switch(server: ComfyUI) -> Prompt:
+    judged = {**load_image("1", photo(server)), **evaluate("2", ["1", 0])}
+    switch = node("4", "RunflowVerdictSwitch", passed=True, on_pass=["1", 0], on_fail=["2", 4])
+    return {**judged, **switch, **node("5", "PreviewAny", source=["4", 0])}
+
+
+def split(server: ComfyUI) -> Prompt:
+    both = node("6", "ImageBatch", image1=["1", 0], image2=["7", 0])
+    divided = node("8", "RunflowSplitByVerdict", image=["6", 0], evaluation=["2", 4])
+    again = {**evaluate("9", ["8", 0], evaluation_instructions="again"), **show("10", ["9", 4])}
+    return {
+        **gate(photo(server)),
+        **load_image("7", photo(server)),
+        **both,
+        **evaluate("2", ["6", 0]),
+        **divided,
+        **again,
+    }
+
+
+def references(server: ComfyUI, count: int) -> Prompt:
+    chain: Prompt = {}
+    for number in range(count):
+        before = {"references": [f"r{number - 1}", 0]} if number else {}
+        chain |= {
+            **load_image(f"i{number}", photo(server)),
+            **reference(f"r{number}", image=[f"i{number}", 0], **before),
+        }
+    return {**gate(photo(server), references=[f"r{count - 1}", 0]), **chain}
+
+
+def without(prompt: Prompt, name: str, each: str) -> Prompt:
+    prompt[name]["inputs"].pop(each)
+    return prompt
+
+
+def in_a_subgraph(server: ComfyUI) -> Prompt:
+    return {**load_image("7:1", photo(server)), **evaluate("7:8:2", ["7:1", 0]), **show("3", ["7:8:2", 4])}
+
+
+def listed(server: ComfyUI) -> Prompt:
+    parts = node("4", "RebatchImages", images=["1", 0], batch_size=1)
+    return {**flat_images(2), **parts, **evaluate("2", ["4", 0], options=["8", 0])}
+
+
+def of_another_pack(rounds: int) -> Prompt:
+    """A loop of another pack around an Evaluate, with another image at each round."""
+    return {
+        **node("20", "TestForOpen", rounds=rounds),
+        **node("1", "EmptyImage", width=64, height=64, batch_size=1, color=["20", 1]),
+        **evaluate("2", ["1", 0], options=["8", 0], evaluation_instructions=f"round {next(_seeds)}"),
+        **options("8", preflight="off"),
+        **node("21", "TestForClose", flow=["20", 0], value=["2", 1]),
+        **node("22", "PreviewAny", source=["21", 0]),
+    }
+
+
+CASES: dict[str, tuple[Callable[[ComfyUI], Prompt], str, str]] = {
+    # what, what is said of it, and the code of what is in the way
+    "a file that is new": (lambda s: gate(photo(s)), "1", ""),
+    "a file that is known": (known, "0", ""),
+    "a known file, without reuse": (lambda s: {**known(s, options=["8", 0]), **options("8", reuse=False)}, "1", ""),
+    "a known file, asked something else": (lambda s: known(s, evaluation_instructions="five fingers"), "1", ""),
+    "one question of two nodes": (twice, "1", ""),
+    "two questions about one file": (lambda s: twice(s, task_type="headshot"), "2", ""),
+    "a file of one colour": (lambda s: gate(photo(s, flat=True)), "0", ""),
+    "a prompt over a link": (
+        lambda s: {**gate(photo(s), generation_prompt=["8", 0]), **node("8", "PrimitiveString", value="a cat")}, "1", ""
+    ),
+    "in a subgraph": (in_a_subgraph, "1", ""),
+    "with options": (lambda s: {**gate(photo(s), options=["8", 0]), **options("8", client_ref="shop 7")}, "1", ""),
+    "two references": (lambda s: references(s, 2), "1", ""),
+    "five references": (lambda s: references(s, 5), "0", "INVALID_INPUT"),
+    "the local judge": (lambda s: gate(photo(s), judge="local"), "0", ""),
+    "nobody": (lambda s: gate(photo(s), judge="off"), "0", ""),
+    "no image": (lambda s: without(gate(photo(s)), "2", "image"), "0", "WILL_NOT_RUN"),
+    "nothing that shows it": (
+        lambda s: {**gate(photo(s)), **node("3", "PreviewImage", images=["1", 0])}, "0", "WILL_NOT_RUN"
+    ),
+    "no output at all": (lambda s: {**load_image("1", photo(s)), **evaluate("2", ["1", 0])}, "0", "WILL_NOT_RUN"),
+    "a file that is not there": (lambda s: gate("gone.png"), "0", "WILL_NOT_RUN"),
+    "a callback that is not allowed": (
+        lambda s: {**gate(photo(s), options=["8", 0]), **options("8", callback_url="https://a.example/x")},
+        "0",
+        "INVALID_INPUT",
+    ),
+    "a batch": (lambda s: flat_images(3), "at most 3", ""),
+    "a list": (listed, "at most 100", ""),
+    "images of another pack": (
+        lambda s: {**gate(""), **node("1", "TestGenerate", prompt="a", seed=next(_seeds), batch=3)}, "at most 100", ""
+    ),
+    "a file that is scaled first": (
+        lambda s: {
+            **load_image("7", photo(s)),
+            **node("1", "ImageScaleBy", image=["7", 0], upscale_method="area", scale_by=0.5),
+            **evaluate("2", ["1", 0]),
+            **show("3", ["2", 4]),
+        },
+        "at most 1",
+        "",
+    ),
+    "behind a switch": (behind_a_switch, "at most 1", ""),
+    "what a split lets through": (split, "at most 100", ""),
+    "a loop": (lambda s: plain_loop(max_attempts=3), "at most 6", ""),
+    "a loop with one attempt": (lambda s: plain_loop(max_attempts=1), "at most 2", ""),
+    "a loop in a loop": (lambda s: nested(f"two cats {next(_seeds)}", max_attempts=2), "at most 100", ""),
+    "a loop of another pack": (lambda _: of_another_pack(3), "at most 100", ""),
+    "a loop that repeats itself": (
+        lambda s: plain_loop(next_prompt="keep", next_seed="keep"), "0", "WILL_NOT_RUN"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES)
+def test_what_is_said_is_what_is_billed(server: ComfyUI, sandbox: Sandbox, case: str) -> None:
+    make, said, code = CASES[case]
+    if "loop" in case:
+        for number in range(12):
+            sandbox.add_verdict(failed(0.2 + number / 100, f"better {number}"))
+    prompt = make(server)
+    price = server.request("POST", "/runflow-evaluate/price", {"prompt": prompt})
+    most = "at most " if price["at_most"] else ""
+    assert (f"{most}{price['evaluations']}", code) == (said, next((p["code"] for p in price["problems"]), "")), price
+    before = len(sandbox.bills)
+    try:
+        server.run(prompt, check=False)
+    except PromptFailed:
+        assert not price["runs"]
+    billed = len(sandbox.bills) - before
+    assert billed <= price["evaluations"] if price["at_most"] else billed == price["evaluations"]
+    if not price["at_most"]:
+        assert float(price["credits"]) == pytest.approx(billed * float(PRICE))
+
+
+def test_without_comfyui_the_same_is_said(server: ComfyUI, sandbox: Sandbox, tmp_path: Path) -> None:
+    cases = {"known": known(server), "new": gate(photo(server)), "missing": without(gate(photo(server)), "2", "image")}
+    expected = {
+        name: server.request("POST", "/runflow-evaluate/price", {"prompt": prompt}) for name, prompt in cases.items()
+    }
+    assert [each["text"] for each in expected.values()] == [
+        "nothing to pay",
+        f"1 evaluation, {PRICE} credits",
+        "nothing to pay",
+    ]
+    for name, prompt in cases.items():
+        file = tmp_path / f"{name}.json"
+        file.write_text(json.dumps(prompt))
+        env = {"RUNFLOW_BASE_URL": sandbox.url, "RUNFLOW_API_KEY": sandbox.api_key, "HOME": str(tmp_path)}
+        command = [sys.executable, "runflow_api", "price", str(file), "--json", "--comfyui", str(server.base)]
+        done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+        assert done.returncode == (2 if name == "missing" else 0), done.stderr
+        told = json.loads(done.stdout)
+        assert (told["text"], told["runs"]) == (expected[name]["text"], expected[name]["runs"])
