@@ -22,7 +22,6 @@ from ..api.models import Evaluation, EvaluationStatus
 from ..errors import BudgetError
 from ..journal.begin import RESERVED_S
 from ..journal.errors import nothing_sent
-from ..journal.image_settings import VerdictContext
 from ..journal.journal import Journal, JournalError, Limits, Request, Row, RowState
 from ..journal.spool import name_for
 from ..journal.stand_in import Remembered, StandIn
@@ -32,7 +31,6 @@ from .job import Job
 from .question import request_hash
 from .reservations import Reservations
 
-NO_CONTEXT = VerdictContext()
 NOTHING_NEW = Limits(per_prompt=0, per_day=0)
 RETRY_S = 5.0
 """So long after it failed the journal is left alone, except by an evaluation that begins."""
@@ -94,9 +92,9 @@ class Bookkeeper:
             if self._journal is not None:
                 self._journal.close()
 
-    def request(
-        self, job: Job, pixel_hash: str, price: Decimal | None, context: VerdictContext = NO_CONTEXT
-    ) -> Request:
+    # --- before anything is sent ------------------------------------------------------------------
+
+    def request(self, job: Job, pixel_hash: str, price: Decimal | None) -> Request:
         """What ``begin`` and ``estimate`` take; ``price`` in credits, ``None`` if it is not known."""
         return Request(
             request_hash=request_hash(pixel_hash, job.question, job.options, self._config.base_url),
@@ -107,7 +105,6 @@ class Bookkeeper:
             reuse=job.options.reuse,
             generation_prompt=job.question.generation_prompt,
             pixel_hash=pixel_hash,
-            context=context,
         )
 
     def begin(self, requests: Sequence[Request]) -> list[Row]:
@@ -163,6 +160,8 @@ class Bookkeeper:
             with self._lock:
                 self._stand_in_with(kept).release(kept)
                 self._retry_soon()
+
+    # --- one row ----------------------------------------------------------------------------------
 
     def fix_body(self, row: Row, body: bytes) -> bytes | None:
         """Fix the bytes to send for ``row`` and give them back: ``body``, or what was fixed before.
@@ -256,6 +255,8 @@ class Bookkeeper:
         """Nobody will wait for it any more. It may have been billed, so it goes on counting."""
         self._record(Journal.abandon, row)
 
+    # --- looking back -----------------------------------------------------------------------------
+
     def find_evaluation(self, evaluation_id: str) -> Row | None:
         """The newest row of that evaluation; ``None`` if there is none, or if the journal cannot be used."""
         found = self._try_journal(Journal.find_evaluation, evaluation_id)
@@ -278,6 +279,8 @@ class Bookkeeper:
         except JournalError as error:
             log.info("%s", error)
             return None
+
+    # --- while the journal cannot be used ---------------------------------------------------------
 
     def _fail(self, error: JournalError) -> None:
         """Say what is the matter, in the log once, and leave the journal alone for a moment."""
@@ -356,6 +359,8 @@ class Bookkeeper:
         with self._lock:
             self._seen.add(rows)
 
+    # --- when it is back --------------------------------------------------------------------------
+
     def _recovered_journal(self) -> tuple[Journal, str]:
         """The journal, there and up to date with what was kept in memory, and what had to be done for that, or "".
 
@@ -421,6 +426,8 @@ class Bookkeeper:
                 except JournalError as error:
                     self._fail(error)
                     self._retry_soon()
+
+    # --- in pieces --------------------------------------------------------------------------------
 
     def _is_current(self, journal: Journal) -> bool:
         """Whether no other journal was opened in its place while it was used."""

@@ -255,7 +255,7 @@ class Evaluator:
         batch = items[0].batch
         rows = self.bookkeeper.begin(
             [
-                self.bookkeeper.request(batch.job, item.subject.pixel_hash, batch.price, item.context_for(RUNFLOW))
+                item.in_context(self.bookkeeper.request(batch.job, item.subject.pixel_hash, batch.price))
                 for item in items
             ]
         )
