@@ -89,8 +89,6 @@ class Bookkeeper:
             if self._journal is not None:
                 self._journal.close()
 
-    # --- before anything is sent ------------------------------------------------------------------
-
     def request(self, job: Job, pixel_hash: str, price: Decimal | None) -> Request:
         """What ``begin`` and ``estimate`` take; ``price`` in credits, ``None`` if it is not known."""
         return Request(
@@ -157,8 +155,6 @@ class Bookkeeper:
             with self._lock:
                 self._stand_in_with(kept).release(kept)
                 self._retry_soon()
-
-    # --- one row ----------------------------------------------------------------------------------
 
     def fix_body(self, row: Row, body: bytes) -> bytes | None:
         """Fix the bytes to send for ``row`` and give them back: ``body``, or what was fixed before.
@@ -247,8 +243,6 @@ class Bookkeeper:
         """Nobody will wait for it any more. It may have been billed, so it goes on counting."""
         self._record(Journal.abandon, row)
 
-    # --- looking back -----------------------------------------------------------------------------
-
     def find_evaluation(self, evaluation_id: str) -> Row | None:
         """The newest row of that evaluation; ``None`` if there is none, or if the journal cannot be used."""
         found = self._try_journal(Journal.find_evaluation, evaluation_id)
@@ -271,8 +265,6 @@ class Bookkeeper:
         except JournalError as error:
             log.info("%s", error)
             return None
-
-    # --- while the journal cannot be used ---------------------------------------------------------
 
     def _fail(self, error: JournalError) -> None:
         """Say what is the matter, in the log once, and leave the journal alone for a moment."""
@@ -351,8 +343,6 @@ class Bookkeeper:
         with self._lock:
             self._seen.add(rows)
 
-    # --- when it is back --------------------------------------------------------------------------
-
     def _recovered_journal(self) -> tuple[Journal, str]:
         """The journal, there and up to date with what was kept in memory, and what had to be done for that, or "".
 
@@ -418,8 +408,6 @@ class Bookkeeper:
                 except JournalError as error:
                     self._fail(error)
                     self._retry_soon()
-
-    # --- in pieces --------------------------------------------------------------------------------
 
     def _is_current(self, journal: Journal) -> bool:
         """Whether no other journal was opened in its place while it was used."""
