@@ -22,7 +22,6 @@ from ..api.models import Evaluation, EvaluationStatus
 from ..errors import BudgetError
 from ..journal.begin import RESERVED_S
 from ..journal.errors import nothing_sent
-from ..journal.image_settings import VerdictContext
 from ..journal.journal import Journal, JournalError, Limits, Request, Row, RowState
 from ..journal.spool import name_for
 from ..journal.stand_in import Remembered, StandIn
@@ -32,10 +31,12 @@ from .job import Job
 from .question import request_hash
 from .reservations import Reservations
 
-NO_CONTEXT = VerdictContext()
 NOTHING_NEW = Limits(per_prompt=0, per_day=0)
 RETRY_S = 5.0
 """So long after it failed the journal is left alone, except by an evaluation that begins."""
+
+BILLS_REMEMBERED = 100_000
+"""Far more than are waited for at a time: whoever shows a bill twice has come long after."""
 
 log = logging.getLogger("runflow_evaluate")
 P = ParamSpec("P")
@@ -91,9 +92,7 @@ class Bookkeeper:
             if self._journal is not None:
                 self._journal.close()
 
-    def request(
-        self, job: Job, pixel_hash: str, price: Decimal | None, context: VerdictContext = NO_CONTEXT
-    ) -> Request:
+    def request(self, job: Job, pixel_hash: str, price: Decimal | None) -> Request:
         """What ``begin`` and ``estimate`` take; ``price`` in credits, ``None`` if it is not known."""
         return Request(
             request_hash=request_hash(pixel_hash, job.question, job.options, self._config.base_url),
@@ -104,7 +103,6 @@ class Bookkeeper:
             reuse=job.options.reuse,
             generation_prompt=job.question.generation_prompt,
             pixel_hash=pixel_hash,
-            context=context,
         )
 
     def begin(self, requests: Sequence[Request]) -> list[Row]:
@@ -240,6 +238,8 @@ class Bookkeeper:
         )
         with self._lock:
             is_first = row.idempotency_key not in self._billed
+            if len(self._billed) >= BILLS_REMEMBERED:
+                self._billed.clear()
             self._billed.add(row.idempotency_key)
         return is_first
 
