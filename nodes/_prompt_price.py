@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-import execution
+import execution  # type: ignore[import-not-found]  # ComfyUI's, as the next one
 import numpy as np
 import torch
 
-import nodes as comfy_nodes
+import nodes as comfy_nodes  # type: ignore[import-not-found]
 
 from . import _image_batch, _runtime
 from ._schema import loop_boundary

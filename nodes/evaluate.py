@@ -166,12 +166,11 @@ class RunflowEvaluateImage(io.ComfyNode):
 def _image_settings(node: type[io.ComfyNode]) -> Any:
     """The settings that made the image, as the graph that runs tells them; in a loop those of this attempt."""
     from ..runflow_api.insight import image_settings
+    from ..runflow_api.insight.saved_prompt import link_of
 
     graph, node_id = node.hidden.dynprompt, node.hidden.unique_id
     nodes = {name: graph.get_node(name) for name in graph.all_node_ids()}
-    return image_settings.of_graph(
-        nodes, image_settings.link_of(nodes[node_id]["inputs"].get("image")), is_running=True
-    )
+    return image_settings.of_graph(nodes, link_of(nodes[node_id]["inputs"].get("image")), is_running=True)
 
 
 def _question(inputs: dict[str, Any]) -> Question:

@@ -22,7 +22,6 @@ from ..api.models import Evaluation, EvaluationStatus
 from ..errors import BudgetError
 from ..journal.begin import RESERVED_S
 from ..journal.errors import nothing_sent
-from ..journal.image_settings import VerdictContext
 from ..journal.journal import Journal, JournalError, Limits, Request, Row, RowState
 from ..journal.spool import name_for
 from ..journal.stand_in import Remembered, StandIn
@@ -32,10 +31,12 @@ from .job import Job
 from .question import request_hash
 from .reservations import Reservations
 
-NO_CONTEXT = VerdictContext()
 NOTHING_NEW = Limits(per_prompt=0, per_day=0)
 RETRY_S = 5.0
 """So long after it failed the journal is left alone, except by an evaluation that begins."""
+
+BILLS_REMEMBERED = 100_000
+"""Far more than are waited for at a time: whoever shows a bill twice has come long after."""
 
 log = logging.getLogger("runflow_evaluate")
 P = ParamSpec("P")
@@ -91,11 +92,7 @@ class Bookkeeper:
             if self._journal is not None:
                 self._journal.close()
 
-    # --- before anything is sent ------------------------------------------------------------------
-
-    def request(
-        self, job: Job, pixel_hash: str, price: Decimal | None, context: VerdictContext = NO_CONTEXT
-    ) -> Request:
+    def request(self, job: Job, pixel_hash: str, price: Decimal | None) -> Request:
         """What ``begin`` and ``estimate`` take; ``price`` in credits, ``None`` if it is not known."""
         return Request(
             request_hash=request_hash(pixel_hash, job.question, job.options, self._config.base_url),
@@ -106,7 +103,6 @@ class Bookkeeper:
             reuse=job.options.reuse,
             generation_prompt=job.question.generation_prompt,
             pixel_hash=pixel_hash,
-            context=context,
         )
 
     def begin(self, requests: Sequence[Request]) -> list[Row]:
@@ -162,8 +158,6 @@ class Bookkeeper:
             with self._lock:
                 self._stand_in_with(kept).release(kept)
                 self._retry_soon()
-
-    # --- one row ----------------------------------------------------------------------------------
 
     def fix_body(self, row: Row, body: bytes) -> bytes | None:
         """Fix the bytes to send for ``row`` and give them back: ``body``, or what was fixed before.
@@ -244,6 +238,8 @@ class Bookkeeper:
         )
         with self._lock:
             is_first = row.idempotency_key not in self._billed
+            if len(self._billed) >= BILLS_REMEMBERED:
+                self._billed.clear()
             self._billed.add(row.idempotency_key)
         return is_first
 
@@ -254,8 +250,6 @@ class Bookkeeper:
     def abandon(self, row: Row) -> None:
         """Nobody will wait for it any more. It may have been billed, so it goes on counting."""
         self._record(Journal.abandon, row)
-
-    # --- looking back -----------------------------------------------------------------------------
 
     def find_evaluation(self, evaluation_id: str) -> Row | None:
         """The newest row of that evaluation; ``None`` if there is none, or if the journal cannot be used."""
@@ -279,8 +273,6 @@ class Bookkeeper:
         except JournalError as error:
             log.info("%s", error)
             return None
-
-    # --- while the journal cannot be used ---------------------------------------------------------
 
     def _fail(self, error: JournalError) -> None:
         """Say what is the matter, in the log once, and leave the journal alone for a moment."""
@@ -359,8 +351,6 @@ class Bookkeeper:
         with self._lock:
             self._seen.add(rows)
 
-    # --- when it is back --------------------------------------------------------------------------
-
     def _recovered_journal(self) -> tuple[Journal, str]:
         """The journal, there and up to date with what was kept in memory, and what had to be done for that, or "".
 
@@ -426,8 +416,6 @@ class Bookkeeper:
                 except JournalError as error:
                     self._fail(error)
                     self._retry_soon()
-
-    # --- in pieces --------------------------------------------------------------------------------
 
     def _is_current(self, journal: Journal) -> bool:
         """Whether no other journal was opened in its place while it was used."""

@@ -13,8 +13,9 @@ from decimal import Decimal
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from ..api.models import Evaluation, EvaluationStatus, JudgeIssue, JudgeOpinion
+from ..api.models import Evaluation, EvaluationStatus, JudgeOpinion
 from ..errors import InvalidInputError, RunflowError
+from .issues import bounded, cut, distinct, issue_lines
 
 if TYPE_CHECKING:
     from .comparison import AttemptLines
@@ -43,9 +44,6 @@ LOCAL_PASSED = "pixels OK, content not judged (local judge)"
 LOCAL_FAILED = "only pixels checked, content not judged (local judge)"
 GLANCE = 60
 """Characters of an issue in a summary."""
-MOST_ISSUE_CHARACTERS = 4_000
-"""All issues of a batch as one text: a loop joins them to a prompt, which may have 10,000."""
-LONGEST_ISSUE = 1_000
 NO_SCORE = "no score was given"
 NO_VERDICT = "no verdict was given"
 
@@ -118,7 +116,7 @@ class Verdict:
         """The first issue of what did not pass, cut to a glance, and how many more there are."""
         if self.passed or self.error is not None or not self.issues:
             return []
-        first = _cut(self.issues[0], GLANCE)
+        first = cut(self.issues[0], GLANCE)
         return [first + (f" (+{len(self.issues) - 1})" if len(self.issues) > 1 else "")]
 
     @property
@@ -129,7 +127,7 @@ class Verdict:
     @property
     def defects(self) -> tuple[str, ...]:
         """What the judges found wrong with the image: ``issues`` without what the person's own rules say."""
-        return _distinct(_issue_lines(self.evaluation))
+        return distinct(issue_lines(self.evaluation))
 
     @property
     def is_practice(self) -> bool:
@@ -211,7 +209,7 @@ class BatchVerdict:
 
         Short enough to be joined to a prompt: of very many the first are named, and how many more there are.
         """
-        return "\n".join(_bounded([f"{name}{line}" for name, each in self._named() for line in each.issues]))
+        return "\n".join(bounded([f"{name}{line}" for name, each in self._named() for line in each.issues]))
 
     @property
     def notes(self) -> str:
@@ -278,7 +276,7 @@ def from_evaluation(
         outcome=outcome,
         passed=outcome == PASSED,
         score=score or 0.0,
-        issues=_distinct([*_rule_lines(evaluation, score, policy), *_issue_lines(evaluation)]),
+        issues=distinct([*_rule_lines(evaluation, score, policy), *issue_lines(evaluation)]),
         improved_prompt=improved if improved.strip() else subject.prompt,
         judge=judge,
         subject=subject,
@@ -286,7 +284,7 @@ def from_evaluation(
         cost=Decimal(0) if reused else evaluation.cost,
         seconds=seconds,
         reused=reused,
-        notes=_distinct(notes),
+        notes=distinct(notes),
         min_score=policy.min_score,
     )
 
@@ -319,7 +317,7 @@ def not_judged(
         cost=evaluation.cost if evaluation else None,
         seconds=seconds,
         error=error,
-        notes=_distinct(notes),
+        notes=distinct(notes),
     )
 
 
@@ -377,64 +375,6 @@ def _below(score: float, minimum: float) -> str:
     """ "0.80, below your 0.85", with as many digits as tell the two apart."""
     digits = next((n for n in range(2, 9) if f"{score:.{n}f}" != f"{minimum:.{n}f}"), 9)
     return f"score {score:.{digits}f}, below your {minimum:.{digits}f}"
-
-
-def _issue_lines(evaluation: Evaluation) -> Iterator[str]:
-    """Top issues, then gate failures, then the failed judges' issues in detail."""
-    yield from evaluation.top_issues
-    said = {_folded(line) for line in evaluation.top_issues}
-    for gate in evaluation.gate_failures:
-        if _folded(gate.reason or "") not in said:
-            yield _joined(gate.module or gate.output_key, gate.reason or "failed")
-    for judge in evaluation.judges:
-        if judge.passed is False:
-            yield from _judge_lines(judge, said)
-
-
-def _judge_lines(judge: JudgeOpinion, said: set[str]) -> Iterator[str]:
-    details = [_detail(issue) for issue in judge.issues]
-    for detail in details or [judge.reasoning or "failed"]:
-        if _folded(detail) not in said:
-            yield _joined(judge.name, detail)
-
-
-def _detail(issue: JudgeIssue) -> str:
-    kind = " / ".join(part for part in (issue.category, issue.subcategory) if part)
-    return issue.detail or kind or "failed"
-
-
-def _joined(name: str | None, text: str) -> str:
-    return f"{name}: {text}" if name else text
-
-
-def _folded(text: str) -> str:
-    return " ".join(text.split()).casefold().rstrip(".")
-
-
-def _distinct(lines: Iterable[str]) -> tuple[str, ...]:
-    """Each line once and on one line: a line break inside an issue would make two of it."""
-    kept: dict[str, str] = {}
-    for line in lines:
-        text = " ".join(line.split())
-        if text:
-            kept.setdefault(_folded(text), text)
-    return tuple(kept.values())
-
-
-def _cut(text: str, longest: int) -> str:
-    return text if len(text) <= longest else f"{text[: longest - 1]}…"
-
-
-def _bounded(lines: Sequence[str]) -> list[str]:
-    """The first lines that fit into ``MOST_ISSUE_CHARACTERS``, and a last one that counts the others."""
-    kept, room = list[str](), MOST_ISSUE_CHARACTERS
-    for number, line in enumerate(lines):
-        line = _cut(line, LONGEST_ISSUE)
-        room -= len(line) + 1
-        if room < 0:
-            return [*kept, f"and {len(lines) - number} more"]
-        kept.append(line)
-    return kept
 
 
 def _check(judge: JudgeOpinion) -> dict[str, Any]:

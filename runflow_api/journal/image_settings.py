@@ -27,7 +27,7 @@ class Lora:
 class ImageSettings:
     """The settings that made an image. ``None`` is *unknown*; ``loras`` () is known to be none.
 
-    ``width`` and ``height`` in pixels, ``seed`` 0 to 2⁶⁴ - 1.
+    ``width`` and ``height`` in pixels, ``seed`` 0 to 2**64 - 1.
     """
 
     checkpoint: str | None = None

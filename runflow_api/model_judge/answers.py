@@ -43,8 +43,11 @@ _RESERVATION = re.compile(
     re.IGNORECASE,
 )
 _MEANS_YES_IF = {
-    "так": re.compile(r"^\W*$|[іїєґ]", re.IGNORECASE),
-    "tak": re.compile(r"^[^áčďéěíňřšťúůýžæøåäö]*$", re.IGNORECASE),
+    "\u0442\u0430\u043a": re.compile(r"^\W*$|[\u0456\u0457\u0454\u0491]", re.IGNORECASE),
+    "tak": re.compile(
+        r"^[^\u00e1\u010d\u010f\u00e9\u011b\u00ed\u0148\u0159\u0161\u0165\u00fa\u016f\u00fd\u017e\u00e6\u00f8\u00e5\u00e4\u00f6]*$",
+        re.IGNORECASE,
+    ),
 }
 """Yes in Ukrainian and in Polish; a word that begins any sentence ("so", "thanks") in Russian, Czech and Danish."""
 

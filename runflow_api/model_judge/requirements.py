@@ -22,7 +22,7 @@ _BULLET = re.compile(
     r"^\s*(?:[•·\u30fb\u2023\u2610\u2611\u2713\u2714\u2460-\u2473]\s*|[(\uff08]?\d{1,2}[\u3001\uff0e\uff09]\s*"
     r"|(?:[-*+–—]|\(?\d{1,2}[.):])\s+)"
 )
-"""Of a list, also as it is written in Chinese, Japanese and Korean: ①, １．, （１）."""
+"""Of a list, also as it is written in Chinese, Japanese and Korean: in circles, in full width, in brackets."""
 _RULE = re.compile(r"^[-–—=_*#~.·\s]*$")
 _ANSWER = "Begin your answer with the one word yes or no, then a full stop, then one short sentence on what you see."
 

@@ -156,7 +156,9 @@ EXPLAINED = {
     ("http.client", "runflow_api/api/failed_attempts.py"),
     ("socket", "runflow_api/api/upload_address.py"),
     ("importlib", "runflow_api/__init__.py"),
+    ("importlib", "runflow_api/bulk/extras.py"),
     ("zlib", "runflow_api/journal/schema.py"),
+    ("zlib", "runflow_api/journal/migrations.py"),
     ("ctypes", "runflow_api/_files.py"),
     ("importlib", "runflow_api/_version.py"),
 }

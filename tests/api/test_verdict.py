@@ -6,12 +6,12 @@ import pytest
 
 from runflow_api.api.models import Evaluation
 from runflow_api.errors import EvaluationTimeoutError
+from runflow_api.evaluation.issues import MOST_ISSUE_CHARACTERS
 from runflow_api.evaluation.verdict import (
     FAILED,
     LOCAL,
     LOCAL_PASSED,
     MODEL,
-    MOST_ISSUE_CHARACTERS,
     NO_SCORE,
     NO_VERDICT,
     PASSED,

@@ -60,7 +60,7 @@ def count_calls(monkeypatch: pytest.MonkeyPatch, name: str) -> Counter[int]:
     return counts
 
 
-@pytest.mark.parametrize("made", ["to_pixels", "pixel_hash"])
+@pytest.mark.parametrize("made", ["_convert", "pixel_hash"])
 def test_pixels_and_hash_are_made_once_for_each_image_and_each_reference(
     sandbox: Sandbox, evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch, made: str
 ) -> None:

@@ -28,6 +28,8 @@ export async function waits_and_shows(editor) {
   const after = [await height(line), await height(panel)]
   expect(`${before}` === `${after}`, 'nothing jumps', [before, after])
   expect((await panel.getByRole('meter').getAttribute('aria-valuenow')) === '0.41', 'the bar says the score')
+  const elsewhere = await editor.in(() => `${window.app.nodeOutputs[3]?.text}`)
+  expect(elsewhere.includes('failed · 0.41'), 'App mode and the Jobs panel have it as text (N8)', elsewhere)
   await reads_all_of_it(editor)
 }
 
