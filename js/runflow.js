@@ -24,6 +24,7 @@ import { onLanguage, speak, t } from './lib/text.mjs'
 import { followPalette } from './lib/view/theme.mjs'
 
 const SIDEBAR = 'runflow-evaluate'
+const INSIGHT = 'runflow-evaluate-insight'
 const TEXTS_AGAIN_MS = 5000
 
 open(app, api)
@@ -59,14 +60,19 @@ function addStyle() {
 
 /** Its title is told anew in another language. */
 function addSidebar() {
+  addTab(SIDEBAR, 'pi pi-verified', t('history.title'), () => import('./lib/history/page.mjs'))
+  addTab(INSIGHT, 'pi pi-chart-bar', t('insight.title'), () => import('./lib/insight/page.mjs'))
+}
+
+/** @param {string} id @param {string} icon @param {string} title @param {() => Promise<any>} page */
+function addTab(id, icon, title, page) {
   const manager = app.extensionManager
-  const page = () => import('./lib/history/page.mjs')
-  manager.unregisterSidebarTab?.(SIDEBAR)
+  manager.unregisterSidebarTab?.(id)
   manager.registerSidebarTab({
-    id: SIDEBAR,
-    icon: 'pi pi-verified',
-    title: t('history.title'),
-    tooltip: t('history.title'),
+    id,
+    icon,
+    title,
+    tooltip: title,
     type: 'custom',
     render: async (/** @type {HTMLElement} */ parent) => (await page()).render(parent),
     destroy: async () => (await page()).destroy()

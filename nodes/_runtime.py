@@ -103,11 +103,13 @@ async def judge(
 
     pictures = _image_batch.pictures(batch)
     show = NodeProgress(node.hidden.unique_id, waiting)
+    is_free = False
     keeping = _keep_thumbnails(pictures, show.submitted)
     try:
         job = Job(pictures, question, judge, policy, options, running_prompt(), model=model, person=person)
         job = replace(job, image_settings=image_settings) if image_settings else job
-        if evaluator().resolve(judge, has_model=model is not None) != RUNFLOW:
+        is_free = evaluator().resolve(judge, has_model=model is not None) != RUNFLOW
+        if is_free:
             show.submitted.set()
         verdict: BatchVerdict
         if broken_limit is None:
@@ -120,7 +122,8 @@ async def judge(
         show.text(f"not judged · {error.code}")
         raise
     except BaseException:  # cancelled, or another node of the prompt failed
-        show.text("stopped · what was submitted is picked up at the next Run and paid for once")
+        picked_up = " · what was submitted is picked up at the next Run and paid for once"
+        show.text("stopped" if is_free else f"stopped{picked_up}")
         unjudged = [picture for index, picture in enumerate(pictures) if index not in show.judged]
         background.call(save_unjudged, unjudged, node)
         raise

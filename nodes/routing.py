@@ -37,7 +37,7 @@ class RunflowVerdictSwitch(io.ComfyNode):
                 io.AnyType.Input("on_fail", optional=True, lazy=True, tooltip="Sent on if it did not."),
             ],
             outputs=[io.AnyType.Output("output", display_name="output")],
-            hidden=[io.Hidden.unique_id],
+            hidden=[io.Hidden.unique_id, io.Hidden.dynprompt],
         )
 
     @classmethod
@@ -83,7 +83,7 @@ class RunflowRepairSwitch(io.ComfyNode):
                 ),
             ],
             outputs=[io.AnyType.Output("output", display_name="output")],
-            hidden=[io.Hidden.unique_id],
+            hidden=[io.Hidden.unique_id, io.Hidden.dynprompt],
         )
 
     @classmethod
@@ -227,4 +227,6 @@ def _verdicts(evaluation: BatchVerdict, indices: Sequence[int]) -> BatchVerdict 
 
 
 def _say(node: type[io.ComfyNode], text: str) -> None:
-    _runtime.NodeProgress(node.hidden.unique_id).text(text)
+    """On the node in the editor: in later attempts of a loop a clone of it runs."""
+    node_id, dynprompt = node.hidden.unique_id, node.hidden.dynprompt
+    _runtime.NodeProgress(dynprompt.get_display_node_id(node_id) if dynprompt else node_id).text(text)

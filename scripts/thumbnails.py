@@ -19,19 +19,22 @@ EXAMPLES = ROOT / "example_workflows"
 SHOWN = {
     "best_of_batch": [8, 9, 10],
     "first_verdict": [1, 2],
+    "four_good_ones": [7, 8, 9],
     "garment_check": [5, 6],
     "gate_before_upscale": [4, 5, 6],
     "headless_gate": [2, 3, 4],
     "quality_switch": [4, 5, 6],
     "regenerate_until_passed": [10, 11],
+    "repair_a_photograph": [4, 5, 6, 7],
+    "repair_with_edit_model": [9, 16, 18, 19],
     "retry_until_hands_are_right": [5, 6, 7, 8],
     "split_with_rejects": [8, 9, 10],
 }
 """The nodes that tell what an example is for."""
 IN_APP_MODE = {"verdict_app": ROOT / "docs" / "app.png"}
 """Taken from the pictures of the documentation (`screenshots.py`)."""
-NOT_RUN = {"retry_until_hands_are_right"}
-"""It needs a model."""
+NOT_RUN = {"four_good_ones", "repair_with_edit_model", "retry_until_hands_are_right"}
+"""They need a model."""
 SIZE = (640, 480)
 QUALITY = 82
 

@@ -252,7 +252,7 @@ class Loop:
 
 
 class History:
-    """The attempts so far. Images: of the best and of the latest one, and of all only if they are kept."""
+    """The attempts so far. Images: of the best and the latest one and of passes that are wanted; of all if kept."""
 
     def __init__(self, loop: Loop, first: LoopState) -> None:
         self.loop, self.first = loop, first

@@ -92,7 +92,10 @@ class Handlers:
         return {"p50": took[len(took) // 2], "p90": took[len(took) * 9 // 10]}
 
     async def history(self, params: Json, visitor: Visitor) -> Json:
-        """A page of evaluations, newest first; ``next`` is the ``before`` of the page after it."""
+        """A page of evaluations, newest first; ``next`` is the ``before`` of the page after it.
+
+        With ``sort`` best or worst, those with the best or worst scores, as many as one page may have.
+        """
         return await in_thread(self._page, params)
 
     def _page(self, params: Json) -> Json:
@@ -104,14 +107,17 @@ class Handlers:
             "outcome": params.get("outcome") or None,
             "search": str(params.get("search", ""))[:MAX_QUERY],
             "since": float(_number(params, "since", None, 2**40) or 0),
+            "sort": params.get("sort") or "newest",
         }
+        is_sorted = wanted["sort"] != "newest"
+        limit = MAX_ROWS if is_sorted else limit
         kept: list[Json] = []
         for _ in range(MAX_PAGES):
             rows = self._evaluator().journal().history(before=before, limit=limit, **wanted)
             for line in map(views.line, rows):
                 if (not rating or line["feedback"]["rating"] == rating) and (known is None or line["id"] in known):
                     kept.append(line)
-            before = rows[-1].id if len(rows) == limit else None
+            before = rows[-1].id if len(rows) == limit and not is_sorted else None
             if before is None or len(kept) >= limit:
                 break
         return {"rows": kept, "next": before}

@@ -30,6 +30,7 @@ from .. import _ask, _shown
 from .._runtime import editor_settings_file, evaluator, private_directory, settings
 from .guards import MAX_BODY, MAX_PROMPT, Refused, check_host, check_same_origin, is_this_machine, json_body
 from .handlers import Handlers, Json, Visitor, in_thread
+from .insight import InsightHandlers
 
 PREFIX = "/runflow-evaluate"
 PACK = Path(__file__).absolute().parent.parent.parent
@@ -39,7 +40,7 @@ Method = Callable[[Json, Visitor], Awaitable[Any]]
 Respond = Callable[[Any], web.Response]
 
 
-def add_to(table: web.RouteTableDef, handlers: Handlers) -> None:
+def add_to(table: web.RouteTableDef, handlers: Handlers, insight: InsightHandlers) -> None:
     reads: dict[str, Method] = {
         "status": handlers.status,
         "history": handlers.history,
@@ -48,6 +49,8 @@ def add_to(table: web.RouteTableDef, handlers: Handlers) -> None:
         "panels": handlers.panels,
         "settings": handlers.read_settings,
         "ask": _ask.pending,
+        "insight": insight.overview,
+        "insight/to-rate": insight.to_rate,
     }
     changes: dict[str, Method] = {
         "panels": handlers.note_queued,
@@ -57,16 +60,18 @@ def add_to(table: web.RouteTableDef, handlers: Handlers) -> None:
         "key": handlers.key,
         "check": handlers.check,
         "ask": _ask.answer,
+        "insight/rate": insight.rate,
     }
     for name, method in reads.items():
         table.get(f"{PREFIX}/{name}")(_answering(handlers, method))
     files = {
         "history.csv": (handlers.history_csv, "text/csv"),
         "history.json": (handlers.history_json, "application/json"),
+        "insight.csv": (insight.csv, "text/csv"),
     }
-    for name, (whole_history, kind) in files.items():
+    for name, (whole_file, kind) in files.items():
         as_file = partial(_file, name=f"runflow-{name}", kind=kind)
-        table.get(f"{PREFIX}/{name}")(_answering(handlers, whole_history, respond=as_file))
+        table.get(f"{PREFIX}/{name}")(_answering(handlers, whole_file, respond=as_file))
     for name, method in changes.items():
         table.post(f"{PREFIX}/{name}")(_answering(handlers, method, changes=True))
     table.post(f"{PREFIX}/price")(_answering(handlers, handlers.price, changes=True, most=MAX_PROMPT))
@@ -176,4 +181,4 @@ def register() -> None:
     if quote(PACK.name) != PACK.name:  # aiohttp does not find them: its issue 13433
         log.warning("ComfyUI does not serve scripts from a folder named %r. Rename it to runflow-evaluate.", PACK.name)
     handlers = Handlers(evaluator, settings, private_directory, _shown.states_of, _shown.note_queued)
-    add_to(PromptServer.instance.routes, handlers)
+    add_to(PromptServer.instance.routes, handlers, InsightHandlers(evaluator, private_directory))

@@ -95,9 +95,7 @@ class RowReader:
         except InvalidInputError:
             raise
         except Exception as error:  # every file system has its own
-            raise InvalidInputError(
-                image, f"cannot be read ({type(error).__name__}).", code="IMAGE_UNREADABLE"
-            ) from error
+            raise InvalidInputError(image, f"cannot be read ({type(error).__name__}).") from error
         return image_files.read(Path(os.path.basename(inside)), data)
 
     def _references_of(self, given: Any) -> tuple[Reference, ...]:

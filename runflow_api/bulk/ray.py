@@ -32,6 +32,8 @@ from .run import NO_LIMIT, BulkRun, Settings
 from .verdicts import record_of, schema
 
 BATCH = 64
+ACTOR_CPUS = 0.1
+"""An actor waits most of its time; Ray needs whole processors for reading and writing."""
 ON_THIS_MACHINE = "local"
 RESULTS = "verdicts"
 """The folder below the output: Ray names the files in it."""
@@ -155,7 +157,7 @@ def run(address: str, work: BulkRun, output: str, *, workers: int = 2) -> int:
     }  # fmt: skip
     collecting = {"min_score": settings.policy.min_score, "timeout_s": reader.options.timeout_s}
     rows = _dataset(ray, work.manifest)
-    actors = {"batch_format": "pyarrow", "batch_size": BATCH, "concurrency": workers, "num_cpus": 0.5}
+    actors = {"batch_format": "pyarrow", "batch_size": BATCH, "concurrency": workers, "num_cpus": ACTOR_CPUS}
     judged = rows.map_batches(RunflowJudge, fn_constructor_kwargs=judging, **actors)
     collected = judged.map_batches(RunflowCollect, fn_constructor_kwargs=collecting, **actors)
     place = f"{output.rstrip('/')}/{RESULTS}"

@@ -260,7 +260,8 @@ def _judge_all(work: EvaluateRun) -> None:
         while not work.ended.empty():
             item = work.ended.get()
             _count(tally, item)
-            work.terminal.result(*results.line_of(item, wait=work.wait), record=results.record_of(item))
+            line = results.line_of(item, wait=work.wait, said_at_the_end=work.evaluator.bookkeeper.trouble)
+            work.terminal.result(*line, record=results.record_of(item))
         work.terminal.progress(f"{verb}: {tally.counts}, {tally.spend}", tally.done, tally.total)
 
     try:

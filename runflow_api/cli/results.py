@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import quote
@@ -22,10 +23,10 @@ LONGEST_PROMPT = 160
 INDENT = " " * 10
 
 
-def line_of(item: Item, *, wait: bool) -> list[str | Painted]:
+def line_of(item: Item, *, wait: bool, said_at_the_end: str = "") -> list[str | Painted]:
     """Verdict, name, score, time, cost and evaluation id; below them notes, issues and the prompt."""
-    verdict = item.verdict
-    assert verdict is not None
+    assert item.verdict is not None
+    verdict = replace(item.verdict, notes=tuple(note for note in item.verdict.notes if note != said_at_the_end))
     submitted = not wait and is_submitted(verdict)
     outcome = "submitted" if submitted else verdict.outcome
     about = [] if submitted else [verdict.summary.partition(" · ")[2]]

@@ -22,7 +22,6 @@ from ..api.models import Evaluation, EvaluationStatus
 from ..errors import BudgetError
 from ..journal.begin import RESERVED_S
 from ..journal.errors import nothing_sent
-from ..journal.image_settings import VerdictContext
 from ..journal.journal import Journal, JournalError, Limits, Request, Row, RowState
 from ..journal.spool import name_for
 from ..journal.stand_in import Remembered, StandIn
@@ -30,9 +29,8 @@ from ..settings.config import Config
 from . import polling
 from .job import Job
 from .question import request_hash
-from .reservations import Reservations
+from .reservations import Bills, Reservations
 
-NO_CONTEXT = VerdictContext()
 NOTHING_NEW = Limits(per_prompt=0, per_day=0)
 RETRY_S = 5.0
 """So long after it failed the journal is left alone, except by an evaluation that begins."""
@@ -60,7 +58,7 @@ class Bookkeeper:
         self._seen = Remembered()
         self._ids: dict[str, int] = {}
         self._reservations = Reservations()
-        self._billed: set[str] = set()
+        self._bills = Bills()
         self._organization = ""
         self._is_learned = self._is_tidy = self._is_pruned = self._is_closed = False
         self._trouble = ""
@@ -91,9 +89,7 @@ class Bookkeeper:
             if self._journal is not None:
                 self._journal.close()
 
-    def request(
-        self, job: Job, pixel_hash: str, price: Decimal | None, context: VerdictContext = NO_CONTEXT
-    ) -> Request:
+    def request(self, job: Job, pixel_hash: str, price: Decimal | None) -> Request:
         """What ``begin`` and ``estimate`` take; ``price`` in credits, ``None`` if it is not known."""
         return Request(
             request_hash=request_hash(pixel_hash, job.question, job.options, self._config.base_url),
@@ -104,7 +100,6 @@ class Bookkeeper:
             reuse=job.options.reuse,
             generation_prompt=job.question.generation_prompt,
             pixel_hash=pixel_hash,
-            context=context,
         )
 
     def begin(self, requests: Sequence[Request]) -> list[Row]:
@@ -238,10 +233,7 @@ class Bookkeeper:
             failure_code=evaluation.failure_code,
             duration_s=took or seconds,
         )
-        with self._lock:
-            is_first = row.idempotency_key not in self._billed
-            self._billed.add(row.idempotency_key)
-        return is_first
+        return self._bills.is_first(row)
 
     def record_refusal(self, row: Row, code: str) -> None:
         """Runflow refused to take it, and nothing sent before can have arrived: closed, not billed."""

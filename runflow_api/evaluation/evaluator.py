@@ -255,7 +255,7 @@ class Evaluator:
         batch = items[0].batch
         rows = self.bookkeeper.begin(
             [
-                self.bookkeeper.request(batch.job, item.subject.pixel_hash, batch.price, item.context_for(RUNFLOW))
+                item.in_context(self.bookkeeper.request(batch.job, item.subject.pixel_hash, batch.price))
                 for item in items
             ]
         )
@@ -357,7 +357,7 @@ class Evaluator:
                     raise
                 item.upload, item.too_large = "asset", error
             finally:
-                self._submitting[row.id] -= 1
+                self._submitting -= Counter([row.id])  # forgotten at zero: a run may have millions of rows
             await self._reserve([item])
         return evaluation or await self._results.id_from_owner(item)
 

@@ -16,11 +16,11 @@ from ..errors import RunflowError
 from ..images import Picture
 from ..journal.image_settings import UNKNOWN as UNKNOWN_SETTINGS
 from ..journal.image_settings import ImageSettings, VerdictContext
-from ..journal.journal import Row
+from ..journal.journal import Request, Row
 from ..model_judge.judge import VisionModel
 from .polling import Progress, Window
 from .question import ImageUrl, JudgeChoice, Options, Question, Upload
-from .verdict import Policy, Subject, Verdict
+from .verdict import RUNFLOW, Policy, Subject, Verdict
 
 Image = npt.NDArray[Any]
 
@@ -142,6 +142,10 @@ class BatchItem:
             height, width = self.image.array.shape[:2]
             image_settings = replace(image_settings, width=int(width), height=int(height))
         return VerdictContext(judge, judge_name, question.task_type, question.evaluation_instructions, image_settings)
+
+    def in_context(self, request: Request) -> Request:
+        """A request to Runflow with what its verdict is remembered with."""
+        return replace(request, context=self.context_for(RUNFLOW))
 
     @property
     def all_notes(self) -> list[str]:

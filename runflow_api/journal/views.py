@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
+from .budget import FREE
 from .journal import DayTotal, JournalError, Row
 
 MAX_TEXT, MAX_LINES, MAX_JUDGES = 8_000, 100, 60
@@ -31,6 +32,7 @@ def line(row: Row) -> dict[str, Any]:
         "image": row.pixel_hash,
         "issue": next(iter(_texts(answer.get("top_issues"))), ""),
         "failure": row.failure_code,
+        "judge": row.account.removeprefix(FREE) if row.account.startswith(FREE) else "runflow",
         "judged_by": _text(answer.get("judged_by")),
         "feedback": feedback(answer),
         "prompt_id": row.prompt_token,

@@ -19,8 +19,11 @@ MAX_REQUIREMENTS = 32
 SHOWS_THE_PROMPT = "shows what the prompt asks for"
 
 _BULLET = re.compile(
-    r"^\s*(?:[•·\u30fb\u2023\u2610\u2611\u2713\u2714]\s*|\d{1,2}\u3001\s*|(?:[-*+–—]|\(?\d{1,2}[.):])\s+)"
+    r"^\s*(?:[•·\u30fb\u2023\u2610\u2611\u2713\u2714\u2460-\u2473]\s*|[(\uff08]?\d{1,2}[\u3001\uff0e\uff09]\s*"
+    r"|(?:[-*+–—]|\(?\d{1,2}[.):])\s+)"
 )
+"""Of a list, also as it is written in Chinese, Japanese and Korean: in circles, in full width, in brackets."""
+_RULE = re.compile(r"^[-–—=_*#~.·\s]*$")
 _ANSWER = "Begin your answer with the one word yes or no, then a full stop, then one short sentence on what you see."
 
 
@@ -37,7 +40,8 @@ def requirements_of(instructions: str, prompt: str) -> list[Requirement]:
 
     Raises ``InvalidInputError`` for more lines than anybody would wait for.
     """
-    lines = list(dict.fromkeys(text for line in instructions.splitlines() if (text := _without_bullet(line))))
+    lines = [_without_bullet(line) for line in instructions.splitlines() if not _RULE.match(line)]
+    lines = list(dict.fromkeys(filter(None, lines)))
     if len(lines) > MAX_REQUIREMENTS:
         raise InvalidInputError(
             "evaluation_instructions",

@@ -163,6 +163,24 @@ def test_any_other_unknown_name_is_kept_for_the_doctor(tmp_path: Path) -> None:
     assert settings.concurrency == 8
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://models.example.org:11434", "http://192.168.1.20:11434", "http://127.0.0.1.example.org",
+        "https://user:secret@models.example.org", "ftp://127.0.0.1", "127.0.0.1:11434", "https://models.example.org/?k=1",
+    ],
+)  # fmt: skip
+def test_images_go_to_a_model_over_https_or_on_this_machine_only(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="the address of the model") as refused:
+        loaded(RUNFLOW_MODEL_URL=url)
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("url", ["http://localhost:11434", "http://[::1]:1234/v1", "https://models.example.org/v1/"])
+def test_an_address_of_a_model_on_this_machine_or_over_https_is_taken(url: str) -> None:
+    assert loaded(RUNFLOW_MODEL_URL=url).model_url == url.rstrip("/")
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
 def test_key_and_settings_are_read_as_any_editor_saves_them(tmp_path: Path, encoding: str) -> None:
     mark = "\ufeff" if encoding in ("utf-16-le", "utf-16-be") else ""

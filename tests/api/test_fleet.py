@@ -18,6 +18,7 @@ from support.evaluators import judge, make_evaluator
 from support.journals import begin, child_environment
 from support.pictures import picture
 from support.postgres import Postgres
+from support.process import free_port
 
 from runflow_api import errors, images
 from runflow_api.journal.journal import Journal, JournalError
@@ -168,10 +169,11 @@ def test_many_that_open_a_new_database_at_once_make_its_tables_once(url: str, tm
 
 
 def test_a_database_that_cannot_be_used_says_what_to_do(server: Postgres, url: str, tmp_path: Path) -> None:
-    nowhere = url.replace(f":{server.port}/", f":{postgres.free_port()}/")
-    for wrong, said in ((nowhere, "does not answer"), (f"{url}_gone", "there is no such database")):
-        with pytest.raises(JournalError, match=said):
-            Journal.open(wrong, tmp_path)
+    with free_port() as port:
+        nowhere = url.replace(f":{server.port}/", f":{port}/")
+        for wrong, said in ((nowhere, "does not answer"), (f"{url}_gone", "there is no such database")):
+            with pytest.raises(JournalError, match=said):
+                Journal.open(wrong, tmp_path)
 
 
 def test_a_missing_driver_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

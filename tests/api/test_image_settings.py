@@ -285,9 +285,10 @@ VALUES = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=3), st.just({"on": True, "lora": ["x"]}),
     st.tuples(st.sampled_from("abc"), st.integers(-1, 3)).map(list), st.just(10**400), st.just([[], 0]),
 )  # fmt: skip
-KEYS = ("image", "samples", "latent_image", "model", "seed", "steps", "cfg", "basic_pipe", "pipe", "lora_1",
-        "lora_name", "ckpt_name", "sigmas", "noise", "guider", "switch", "on_true", "positive",
-        "width", "height")  # fmt: skip
+KEYS = (
+    "image samples latent_image model seed steps cfg basic_pipe pipe lora_1 lora_name ckpt_name sigmas noise guider "
+    "switch on_true positive width height"
+).split()
 NODES = st.fixed_dictionaries(
     {"class_type": st.sampled_from(KINDS), "inputs": st.dictionaries(st.sampled_from(KEYS), VALUES, max_size=8)}
 )

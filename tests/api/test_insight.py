@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from support.journals import STORES, VERDICT, Clock, ask, begin, complete, emptied, fail
 
 from runflow_api.errors import InvalidInputError
-from runflow_api.insight import agreement, settings, statistics, value
+from runflow_api.insight import agreement, page, settings, statistics, value
 from runflow_api.insight.agreement import Costs
 from runflow_api.insight.statistics import Share
 from runflow_api.insight.value import Filter
@@ -350,6 +350,17 @@ def test_what_the_person_says_holds_for_every_judge_of_the_same_image_and_questi
     assert {each["is_good"] for each in beside(book)} == {None}
 
 
+def test_images_wait_to_be_rated_each_once_and_no_verdict_is_told(book: Journal) -> None:
+    done = complete(book, begin(book, asked())[0])
+    book.record_free([asked("l", "local")], [{**VERDICT, "overall_passed": False}])
+    (waiting,) = page.to_rate(book.store)
+    assert waiting == {"row": done.id + 1, "image": "pixels", "prompt": "a fox", "task": "headshot"}
+    book.rate(waiting["row"], True)
+    assert page.to_rate(book.store) == []
+    said = [(each["judge"], each["passed"]) for each in page.verdicts_on(book.store, waiting["row"])]
+    assert said == [("runflow", True), ("local", False)]
+
+
 def test_a_thumb_down_on_a_rejection_says_that_the_image_is_good(book: Journal) -> None:
     done = complete(book, begin(book, asked())[0], overall_passed=False)
     book.record_feedback(str(done.evaluation_id), False, "it is fine")
@@ -407,8 +418,6 @@ def test_a_journal_from_before_tells_its_verdicts_and_thumbs(tmp_path: Path) -> 
 
 @pytest.mark.slow
 def test_a_page_over_100_000_rows_opens_at_once_and_needs_no_lock(tmp_path: Path) -> None:
-    from runflow_api.insight import page
-
     with Journal.open(None, tmp_path, now=Clock()) as book:
         keep(book, list(made_up(100_000)))
         with closing(sqlite3.connect(tmp_path / "journal.sqlite3", isolation_level=None)) as writer:

@@ -35,6 +35,26 @@ def test_each_line_is_a_question_and_the_prompt_is_one_more() -> None:
     assert all("yes or no" in each.question for each in found)
 
 
+LINES = [
+    "fünf Finger an jeder Hand", "pas de texte, s'il vous plaît", "¿El sombrero es rojo?", "пять пальцев на руке",
+    "左手の指は五本", "帽子是红色的", "모자는 빨간색이다", "القبعة حمراء", "टोपी लाल है", "มีแมวหนึ่งตัว", "🐱 only",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "bullet", ["{}", "- {}", "{n}. {}", "{n}) {}", "({n}) {}", "（{n}）{}", "{n}．{}", "{n}、{}", "•{}"]
+)
+def test_lines_are_understood_in_the_languages_and_lists_people_write(bullet: str) -> None:
+    written = [bullet.format(line, n=number) for number, line in enumerate(LINES, 1)]
+    found = requirements_of("\r\n".join(["", *written, "---", "  ", "***"]), "")
+    assert [each.text for each in found] == LINES
+    assert all(f"“{line}”" in each.question for line, each in zip(LINES, found, strict=True))
+
+
+def test_circled_numbers_are_those_of_a_list() -> None:
+    assert [each.text for each in requirements_of("①五本の指\n②赤い帽子", "")] == ["五本の指", "赤い帽子"]
+
+
 def test_a_number_that_belongs_to_the_line_stays() -> None:
     assert [each.text for each in requirements_of("5 fingers\n2 cats\n-1 is on the door\n1.5 m tall", "")] == [
         "5 fingers",
@@ -382,6 +402,19 @@ def test_each_fault_of_a_server_has_one_coded_error(chat: ChatServer, fault: str
     chat.reply, kind, text = FAULTS[fault]
     with pytest.raises(kind, match=text):
         ChatEndpoint(chat.url, "m", "secret-key").answer(IMAGE, "?")
+
+
+def test_image_and_key_do_not_follow_a_redirect(chat: ChatServer) -> None:
+    def elsewhere(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(307)
+        handler.send_header("Location", f"{other.url}/v1/chat/completions")
+        handler.send_header("Content-Length", "0")
+        handler.end_headers()
+
+    chat.reply = elsewhere
+    with ChatServer() as other, pytest.raises(ConfigurationError, match=r"\[MODEL_REFUSED\].*HTTP 307"):
+        ChatEndpoint(chat.url, "m", "secret-key").answer(IMAGE, "?")
+    assert other.received == []
 
 
 def test_a_server_that_does_not_answer_is_left_at_the_time_out(chat: ChatServer) -> None:

@@ -1,6 +1,6 @@
 """Two workers on Ray, one of which is killed: every row has its verdict, and nothing is paid twice.
 
-Needs the extra [ray], which .ci/run installs; Ray alone takes ten seconds to start.
+Ray alone takes ten seconds to start.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ pytestmark = [
     pytest.mark.filterwarnings("default"),
 ]
 ROOT = Path(__file__).resolve().parents[2]
-PICTURES, ROWS, WORKERS = 60, 120, 2
+PICTURES, ROWS, WORKERS = 24, 48, 2
 SUBMIT = "/v1/evaluations"
 
 
@@ -78,7 +78,7 @@ def test_a_worker_that_is_killed_loses_nothing_and_pays_nothing_twice(
         for name, value in given.items():
             monkeypatch.setenv(name, value)
         monkeypatch.setattr(bulk_ray, "RunflowJudge", Tracked)
-        monkeypatch.setattr(bulk_ray, "BATCH", 10)
+        monkeypatch.setattr(bulk_ray, "BATCH", 6)
         ray.init(num_cpus=WORKERS, include_dashboard=False, log_to_driver=False)
         killer = threading.Thread(target=kill_one, args=(pids, sandbox))
         killer.start()

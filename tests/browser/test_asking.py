@@ -18,3 +18,11 @@ def test_a_rejection_carries_the_reason_and_the_better_prompt(play: Play, keyles
 
 def test_a_question_outlives_a_reload_and_ends_with_cancel(play: Play, keyless: ComfyUI) -> None:
     play("ask.cancels", on=keyless)
+
+
+def test_a_batch_is_asked_image_by_image_and_what_is_left_is_accepted_at_once(play: Play, keyless: ComfyUI) -> None:
+    play("ask.goes_through_a_batch", on=keyless)
+
+
+def test_the_question_of_a_closed_tab_is_asked_in_the_others_until_one_answers(play: Play, keyless: ComfyUI) -> None:
+    play("ask.goes_to_other_tabs", on=keyless)

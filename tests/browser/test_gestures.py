@@ -63,6 +63,10 @@ def test_a_loop_around_a_template_reaches_its_prompt_and_seed(play: Play) -> Non
     play("gestures.regenerates_a_template", *fails(3))
 
 
+def test_a_repairing_loop_is_put_around_a_sampler(play: Play) -> None:
+    play("gestures.repairs_around_a_sampler")
+
+
 def test_an_attempt_is_written_to_where_its_values_come_from_and_costs_nothing_more(
     play: Play, sandbox: Sandbox
 ) -> None:

@@ -27,6 +27,7 @@ FILES = [*WORKFLOWS, *BLUEPRINTS]
 PACK = "https://github.com/runflow/ComfyUI-Runflow-Evaluate"
 GATE = EXAMPLES / "headless" / "gate.py"
 TINY = "tiny.ckpt"
+MODEL_FILES = {"ckpt_name", "unet_name", "clip_name1", "clip_name2", "vae_name"}
 FAST_ON_A_CPU = ("--fp32-text-enc",)
 FAILS, PASSES = ScriptedVerdict(passed=False, score=0.3, issues=["six fingers"]), ScriptedVerdict(score=0.9)
 
@@ -102,7 +103,7 @@ def test_every_saved_value_fits_the_widget_at_its_place(server: ComfyUI, path: P
             assert len(each["widgets_values"]) == len(expected), each["type"]
             for value, (name, kind, options) in zip(each["widgets_values"], expected, strict=True):
                 assert fits(value, kind, options), (each["type"], name, value)
-                on_this_machine = name in ("ckpt_name", "image")
+                on_this_machine = name in MODEL_FILES or name == "image"
                 if kind == "COMBO" and not on_this_machine:
                     assert value in options["options"], (each["type"], name, value)
     assert checked
@@ -170,10 +171,24 @@ def test_the_template_browser_has_a_picture_of_it(path: Path) -> None:
 
 
 def hands(server: ComfyUI, **end: Any) -> Prompt:
-    """The example with a checkpoint that is there, in a size that a CPU makes at once."""
-    prompt = example(server, "retry_until_hands_are_right")
+    return with_tiny_model(server, "retry_until_hands_are_right", **end)
+
+
+def with_tiny_model(server: ComfyUI, name: str, **end: Any) -> Prompt:
+    """The example with a checkpoint that is there, in place of all its loaders, in a size that a CPU makes at once."""
+    prompt = example(server, name)
     server.run(node("1", "TestWriteCheckpoint", name=TINY))
-    changes = {"CheckpointLoaderSimple": {"ckpt_name": TINY}, "EmptyLatentImage": {"width": 64, "height": 64}}
+    outputs = {"UNETLoader": 0, "DualCLIPLoader": 1, "VAELoader": 2}
+    loaders = {name: outputs[each["class_type"]] for name, each in prompt.items() if each["class_type"] in outputs}
+    for each in prompt.values():
+        for key, value in each["inputs"].items():
+            if isinstance(value, list) and value[0] in loaders:
+                each["inputs"][key] = ["checkpoint", loaders[value[0]]]
+    if loaders:
+        prompt = {name: each for name, each in prompt.items() if name not in loaders}
+        prompt |= node("checkpoint", "CheckpointLoaderSimple", ckpt_name=TINY)
+    small = {"width": 64, "height": 64}
+    changes = {"CheckpointLoaderSimple": {"ckpt_name": TINY}, "EmptyLatentImage": small, "EmptySD3LatentImage": small}
     changes |= {"KSampler": {"steps": 1}, "RunflowRegenerateEnd": end}
     for each in prompt.values():
         each["inputs"].update(changes.get(each["class_type"], {}))
@@ -183,6 +198,11 @@ def hands(server: ComfyUI, **end: Any) -> Prompt:
 def loop_of(history: Any) -> dict[str, Any]:
     (found,) = [out["runflow_regenerate"][0] for out in history.outputs.values() if "runflow_regenerate" in out]
     return found
+
+
+def saved_images(history: Any) -> list[dict[str, Any]]:
+    """What was saved for good; verdicts have a card of their own, which is temporary."""
+    return [each for out in history.outputs.values() for each in out.get("images", []) if each["type"] == "output"]
 
 
 def bodies(sandbox: Sandbox, since: int) -> list[dict[str, Any]]:
@@ -203,8 +223,8 @@ def test_hands_are_retried_with_the_next_seed_and_the_same_prompt_until_they_are
     assert len(asked) == 3
     assert {each["generation_prompt"] for each in asked} == {attempts[0]["prompt"]}
     assert all("five fingers" in each["evaluation_instructions"] for each in asked)
-    (images,) = [out["images"] for out in history.outputs.values() if "images" in out]
-    assert len(images) == 1 and images[0]["filename"].startswith("hands")
+    (image,) = saved_images(history)
+    assert image["filename"].startswith("hands")
 
 
 def test_with_next_prompt_improved_the_same_example_improves_the_prompt(server: ComfyUI, sandbox: Sandbox) -> None:
@@ -218,9 +238,47 @@ def test_with_next_prompt_improved_the_same_example_improves_the_prompt(server: 
     assert [each["prompt"] for each in attempts] == [start["inputs"]["prompt"], better]
 
 
-def test_without_the_checkpoint_comfyui_names_it(server: ComfyUI) -> None:
-    with pytest.raises(PromptFailed, match=r"ckpt_name: 'v1-5-pruned-emaonly-fp16\.safetensors' not in"):
-        server.run(example(server, "retry_until_hands_are_right"))
+@pytest.mark.parametrize(
+    ("name", "missing"),
+    [
+        ("retry_until_hands_are_right", r"ckpt_name: 'v1-5-pruned-emaonly-fp16\.safetensors' not in"),
+        ("four_good_ones", r"ckpt_name: 'v1-5-pruned-emaonly-fp16\.safetensors' not in"),
+        ("repair_with_edit_model", r"unet_name: 'flux1-dev-kontext_fp8_scaled\.safetensors' not in"),
+    ],
+)
+def test_without_the_model_comfyui_names_it(server: ComfyUI, name: str, missing: str) -> None:
+    with pytest.raises(PromptFailed, match=missing):
+        server.run(example(server, name))
+
+
+def test_an_edit_model_repairs_the_best_image_as_it_is_told(server: ComfyUI, sandbox: Sandbox) -> None:
+    prompt, before = with_tiny_model(server, "repair_with_edit_model"), len(sandbox.requests)
+    for verdict in (ScriptedVerdict(passed=False, score=0.5, issues=["six fingers"]), FAILS, PASSES):
+        sandbox.add_verdict(verdict)
+    told = loop_of(server.run(prompt, timeout=300))
+    assert [each["repairs"] for each in told["attempts"]] == [0, 1, 1]
+    assert len({tuple(each["images"]) for each in told["attempts"]}) == 3
+    assert "exactly five fingers.\nThe violin" in bodies(sandbox, before)[0]["evaluation_instructions"]
+    assert told["winner"] == 3 and told["warnings"] == []
+
+
+def test_four_good_ones_are_made_and_saved_and_no_more(server: ComfyUI, sandbox: Sandbox) -> None:
+    prompt = with_tiny_model(server, "four_good_ones")
+    for verdict in (PASSES, FAILS, PASSES, PASSES, FAILS, PASSES, PASSES):
+        sandbox.add_verdict(verdict)
+    history = server.run(prompt, timeout=300)
+    told = loop_of(history)
+    assert [each["passed"] for each in told["attempts"]] == [True, False, True, True, False, True]
+    saved = saved_images(history)
+    assert len(saved) == 4 and all(each["filename"].startswith("good") for each in saved)
+
+
+def test_a_photograph_is_repaired_step_by_step_without_a_model(comfyui: ComfyUI) -> None:
+    told = loop_of(comfyui.run(example(comfyui, "repair_a_photograph")))
+    assert [each["repairs"] for each in told["attempts"]] == [0, 1, 2]
+    assert [each["verdict"] for each in told["attempts"]] == ["failed", "failed", "passed"]
+    assert [each["gained"] for each in told["attempts"]] == [[], ["contrast"], ["exposure"]]
+    assert told["warnings"] == []
 
 
 # --- the garment

@@ -89,7 +89,7 @@ test('what is asked for stands in the fields', () => {
   const root = shown([], { ...noQuery(), search: 'lake', outcome: 'failed', days: 7 })
   assert.equal(root.querySelector('input').value, 'lake')
   const chosen = [...root.querySelectorAll('select')].map((each) => each.value)
-  assert.deepEqual(chosen, ['failed', '', '7', ''])
+  assert.deepEqual(chosen, ['failed', '', '7', '', ''])
   assert.ok(root.querySelector('[data-focus="clear"]'))
   assert.equal(shown([]).querySelector('[data-focus="clear"]'), null)
 })

@@ -45,11 +45,11 @@ class Postgres:
         if os.geteuid() == 0:
             shutil.chown(self._folder, USER, USER)
             self._as = {"user": USER, "group": USER, "extra_groups": []}
-        self.port = free_port()
         self._databases = 0
         atexit.register(self.remove)
         self._run("initdb", "-D", self._data, "--auth=trust", "--username=tests", "--no-sync", "--encoding=UTF8")
-        self.start()
+        with free_port() as self.port:
+            self.start()
 
     @property
     def _data(self) -> str:

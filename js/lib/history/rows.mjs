@@ -27,12 +27,20 @@ import { request } from '../server.mjs'
  * @property {string} rating "" for all
  * @property {string} workflow the id of a workflow, "" for all
  * @property {number} days how far back, 0 for all
+ * @property {string} sort best or worst score first, "" for the newest first
  */
 
 const DAY_S = 86_400
 
 /** @returns {Query} */
-export const noQuery = () => ({ search: '', outcome: '', rating: '', workflow: '', days: 0 })
+export const noQuery = () => ({
+  search: '',
+  outcome: '',
+  rating: '',
+  workflow: '',
+  days: 0,
+  sort: ''
+})
 
 /** Whether a query leaves rows out. @param {Query} query */
 export const narrows = (query) => Object.values(query).some(Boolean)

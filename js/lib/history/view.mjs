@@ -100,11 +100,15 @@ function filters(query, workflow, acts) {
     choice('outcome', query.outcome, ['', ...OUTCOMES], outcome, acts),
     choice('rating', query.rating, ['', ...RATINGS], rated, acts),
     choice('days', String(query.days || ''), ['', ...PERIODS.map(String)], periodOf, acts),
-    choice('workflow', query.workflow && workflow, ['', workflow], made, acts)
+    choice('workflow', query.workflow && workflow, ['', workflow], made, acts),
+    choice('sort', query.sort, ['', 'best', 'worst'], sortOf, acts)
   )
 }
 
-const NOTHING = { search: '', outcome: '', rating: '', workflow: '', days: 0 }
+const NOTHING = { search: '', outcome: '', rating: '', workflow: '', days: 0, sort: '' }
+
+/** @param {string} sort */
+const sortOf = (sort) => t(`history.sort.${sort || 'newest'}`)
 
 /** @param {string} days */
 const periodOf = (days) => (days ? t('history.days', { n: days }) : t('history.any_time'))

@@ -1,6 +1,6 @@
 /** A person is the judge: what waits for an answer is shown, answered, and put away. */
-import { expect } from '../editor.mjs'
-import { judged, unique } from '../workflows.mjs'
+import { Editor, expect } from '../editor.mjs'
+import { generated, judged, unique } from '../workflows.mjs'
 
 const dialog = (editor) => editor.page.getByRole('dialog', { name: 'Is this image right?' })
 
@@ -32,7 +32,7 @@ export async function rejects_with_a_reason(editor) {
   const prompt = unique('a hand')
   const shown = await asked(editor, prompt)
   await shown.getByLabel('What is wrong (optional)').fill('six fingers')
-  await shown.getByLabel('Prompt for the next try').fill(`${prompt}, five fingers`)
+  await shown.getByLabel('Prompt for the next attempt').fill(`${prompt}, five fingers`)
   await shown.getByRole('button', { name: 'Reject (R)' }).click()
   await shown.waitFor({ state: 'detached' })
   const inspector = await editor.details(3, 'failed')
@@ -50,5 +50,58 @@ export async function cancels(editor) {
   await dialog(editor).waitFor()
   await editor.in(() => window.comfyAPI.api.api.interrupt(null))
   await dialog(editor).waitFor({ state: 'detached' })
+  await editor.page.getByText('The Run was cancelled, so this question is closed.').first().waitFor()
   await (await editor.panelThat(2, 'stopped')).getByText('Cancelled').first().waitFor()
+}
+
+/** Image by image with keys, then all that are left at once. */
+export async function goes_through_a_batch(editor) {
+  const workflow = generated(unique('a boat'), { batch: 3, evaluate: true })
+  workflow.nodes.find(({ id }) => id === 5).widgets_values[2] = 'person'
+  await editor.load(workflow)
+  await editor.panel(6)
+  await editor.run()
+  const shown = dialog(editor)
+  await shown.getByText('Image 1 of 3').waitFor()
+  await shown.getByRole('button', { name: 'Accept all 3' }).waitFor()
+  await editor.page.waitForTimeout(500) // a key within an instant is no answer
+  await editor.page.keyboard.press('r')
+  await shown.getByText('Image 2 of 3').waitFor()
+  await editor.page.waitForTimeout(500)
+  await editor.page.keyboard.press('Escape')
+  await shown.waitFor({ state: 'detached' })
+  await editor.reload()
+  await shown.getByText('Image 2 of 3').waitFor()
+  await shown.getByRole('button', { name: 'Accept all 2' }).click()
+  await shown.waitFor({ state: 'detached' })
+  await (await editor.panelThat(6, 'failed')).getByText('judged by you').first().waitFor()
+}
+
+/** The tab that asked is closed: the others ask, with a notification where nobody looks; one answers for all. */
+export async function goes_to_other_tabs(editor) {
+  const { context, url, renderer, palette } = editor
+  await context.grantPermissions(['notifications'], { origin: new URL(url).origin })
+  await editor.in(() => {
+    const Real = window.Notification
+    window.notified = []
+    window.Notification = class extends Real {
+      constructor(title, more) {
+        super(title, more)
+        window.notified.push(title)
+      }
+    }
+    Object.defineProperty(document, 'hidden', { value: true, configurable: true })
+  })
+  const asking = await Editor.open(context, url, renderer, palette)
+  await asked(asking, unique('a kite'))
+  expect((await dialog(editor).count()) === 0, 'only the tab that asked shows the question')
+  const third = await Editor.open(context, url, renderer, palette)
+  await asking.page.close()
+  for (const each of [editor, third]) await dialog(each).waitFor()
+  expect((await editor.in(() => window.notified.join())) === 'Is this image right?', 'a notification', await editor.in(() => window.notified))
+  await dialog(third).getByRole('button', { name: 'Accept (A)' }).click()
+  for (const each of [third, editor]) await dialog(each).waitFor({ state: 'detached' })
+  await editor.page.getByText('This question was answered in another tab.').first().waitFor()
+  await third.page.close()
+  await editor.in(() => delete document.hidden)
 }

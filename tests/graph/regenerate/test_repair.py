@@ -48,6 +48,7 @@ def test_later_attempts_change_the_best_image_and_a_worse_repair_is_not_built_on
     assert told["attempts"][1]["lines"] == {"hands": True, "face": False, "light": True}
     on_start = history.texts["1"]
     assert "attempt 2 of 5 · repairs attempt 1 · 0.60 · lost: face · gained: hands · the face is blurred." in on_start
+    assert history.texts["6"][-1] == "attempt 4 · repair sent on"
     assert history.texts["4"] == ["attempt 4 of 4 came out · repairs attempt 2 · passed · 0.90 · gained: face"]
 
 

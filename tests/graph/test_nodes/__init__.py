@@ -52,6 +52,48 @@ class TestGenerate:
         return (torch.stack([picture(width, prompt, seed, index) for index in range(batch)]),)
 
 
+class TestCheckpoint:
+    """Stands where a model is loaded."""
+
+    INPUT_TYPES = classmethod(lambda cls: {"required": {"ckpt_name": ("STRING", {})}})
+    RETURN_TYPES, FUNCTION, CATEGORY = ("TEST_MODEL",), "run", "testing"
+
+    def run(self, ckpt_name):
+        return (ckpt_name,)
+
+
+class TestEncode:
+    """Stands where a text is encoded."""
+
+    INPUT_TYPES = classmethod(lambda cls: {"required": {"text": ("STRING", {})}})
+    RETURN_TYPES, FUNCTION, CATEGORY = ("TEST_CONDITIONING",), "run", "testing"
+
+    def run(self, text):
+        return (text,)
+
+
+class TestSampler:
+    """An image that depends on all that a sampler's does, with the inputs of one."""
+
+    INPUT_TYPES = classmethod(
+        lambda cls: {
+            "required": {
+                "model": ("TEST_MODEL",),
+                "positive": ("TEST_CONDITIONING",),
+                "seed": ("INT", {"max": 2**64 - 1}),
+                "steps": ("INT", {}),
+                "cfg": ("FLOAT", {}),
+                "sampler_name": ("STRING", {}),
+                "scheduler": ("STRING", {}),
+            },
+        }
+    )
+    RETURN_TYPES, FUNCTION, CATEGORY = ("IMAGE",), "run", "testing"
+
+    def run(self, **given):
+        return (picture(96, *sorted(given.items()))[None],)
+
+
 class TestRepair:
     """An image made from another one, as an edit model makes it: it depends on that, on the text and on the seed."""
 
@@ -145,6 +187,23 @@ class TestShowText:
 
     def run(self, text):
         return {"ui": {"text": text}, "result": (text,)}
+
+
+class ImpactControlBridge:
+    """Its namesake's way of failing: it looks itself up by its id, which a clone has a new one of."""
+
+    INPUT_TYPES = classmethod(
+        lambda cls: {
+            "required": {"value": ("IMAGE",), "mode": ("BOOLEAN",), "behavior": (["Stop", "Mute", "Bypass"],)},
+            "hidden": {"unique_id": "UNIQUE_ID", "prompt": "PROMPT"},
+        }
+    )
+    RETURN_TYPES, FUNCTION, CATEGORY, OUTPUT_NODE = ("IMAGE",), "run", "testing", True
+
+    def run(self, value, mode, behavior, unique_id, prompt):
+        if behavior != "Stop":
+            prompt[unique_id]
+        return (value,)
 
 
 class TestCount:
@@ -295,8 +354,8 @@ async def memory(request: web.Request) -> web.Response:
 
 
 KINDS = (
-    TestGenerate, TestRepair, TestRecord, TestRaise, TestBlock, TestNothing, TestChoose, TestSleep, TestList,
-    TestStrings, TestJoin,
-    TestShowText, TestCount, TestForOpen, TestForClose,
+    TestGenerate, TestCheckpoint, TestEncode, TestSampler, TestRepair, TestRecord, TestRaise, TestBlock, TestNothing,
+    TestChoose, TestSleep, TestList, TestStrings, TestJoin, TestShowText, TestCount, TestForOpen, TestForClose,
+    ImpactControlBridge,
 )  # fmt: skip
 NODE_CLASS_MAPPINGS = {kind.__name__: kind for kind in KINDS}
