@@ -123,12 +123,14 @@ export class Editor {
     await this.in(() => window.app.queuePrompt(0, 1))
   }
 
-  /** How the next run ends: asked before it begins. */
+  /** How the next run ends: asked before it begins. The end of the run before may still be on its way. */
   async ending() {
     await this.in(() => {
       const { api } = window.comfyAPI.api
       window.ended = new Promise((resolve) => {
-        for (const name of ['execution_success', 'execution_error', 'execution_interrupted']) api.addEventListener(name, () => resolve(name), { once: true })
+        let started = null
+        api.addEventListener('execution_start', ({ detail }) => { started ??= detail.prompt_id })
+        for (const name of ['execution_success', 'execution_error', 'execution_interrupted']) api.addEventListener(name, ({ detail }) => detail.prompt_id === started && resolve(name))
       })
     })
     return { ended: () => this.in(() => window.ended) }

@@ -2,7 +2,7 @@
 import { listen as listenForQuestions, readOpenOnce } from '../ask/listen.mjs'
 import { api, app, chain, drawsElements, reveal, rootGraph } from '../comfy/app.mjs'
 import { badge, hideProgressText, openSettings, putBack } from '../comfy/compat.mjs'
-import { onOpened, tabOf, workflowId } from '../comfy/tabs.mjs'
+import { onOpened, workflowId } from '../comfy/tabs.mjs'
 import { patch } from '../dom.mjs'
 import { score } from '../format.mjs'
 import { onStatus, status } from '../server.mjs'
@@ -97,34 +97,32 @@ const isLegible = ({ flags }) =>
 function forget(panel) {
   panels.delete(panel.node)
   waiting.delete(panel)
+  if (inspectedNow?.panel === panel) import('./popover.mjs').then(({ refresh }) => refresh()) // it has nothing to show
 }
 
-/** @type {{tab: unknown, workflow: string}} the one whose nodes' states were read: events tell what comes after */
-let opened = { tab: null, workflow: '' }
+/** The workflow whose nodes' states were read: events tell what comes after. */
+let opened = ''
 
 /** A workflow was opened: read what its nodes showed, if it has any of ours. Undo opens the one that is open. */
 export function restore() {
   sweep()
   draw()
-  if (!panels.size) return
-  readOpenOnce()
-  const now = { tab: tabOf(), workflow: workflowId() }
-  if (now.tab === opened.tab && now.workflow === opened.workflow) return
-  opened = now
+  const isOurs = [...panels.keys()].some(({ graph }) => graph)
+  if (!isOurs || opened === workflowId()) return
+  opened = workflowId()
   read(store)
+  readOpenOnce()
 }
 
-/** Undo and other tabs leave nodes behind that nobody removed: `LGraph.clear` told no subgraph's before 1.58. */
+/**
+ * Undo and other tabs leave nodes behind that nobody removed: `LGraph.clear` told no subgraph's before 1.58, and a
+ * graph remembers subgraphs that are in it no more. A node that is in no graph yet may still be put into one.
+ */
 function sweep() {
-  for (const panel of panels.values()) if (!isOpenNode(panel.node)) forget(panel)
-}
-
-/** @param {GraphNode} node one that is in no graph yet may still be put into one */
-function isOpenNode({ graph }) {
-  const root = rootGraph()
-  if (!graph || graph === root) return true
-  const subgraphs = root.subgraphs ?? root._subgraphs
-  return subgraphs?.get ? subgraphs.get(graph.id) === graph : true
+  const open = new Set([rootGraph()])
+  for (const graph of open) for (const { subgraph } of graph.nodes) if (subgraph) open.add(subgraph)
+  for (const panel of panels.values())
+    if (panel.node.graph && !open.has(panel.node.graph)) forget(panel)
 }
 
 /** Many events come at once: draw once, when they have passed, and in slices. */
