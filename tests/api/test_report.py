@@ -132,7 +132,8 @@ def test_what_is_shown_can_be_narrowed_to_an_outcome_or_a_folder_without_a_scrip
     text = sorted_into_folders()
     radios = [attributes for tag, attributes in Elements(text).found if tag == "input"]
     ids = [attributes.get("id") for attributes in radios]
-    assert ids == [None, "show-failed", "show-unknown", "show-passed", None, "folder-1", "folder-2"]
+    filters = [each for each in ids if each != "sort-best" and each != "sort-name"]
+    assert filters == [None, "show-failed", "show-unknown", "show-passed", None, None, "folder-1", "folder-2"]
     for said in ("Failed (1)", "Not judged (1)", "Passed (1)", "all (3)", "a (2)", "b (1)"):
         assert said in text
     for rule in ("#show-failed:checked) article:not(.failed)", "#folder-2:checked) article:not(.in-2)"):
@@ -147,7 +148,15 @@ def test_every_image_is_linked_where_it_lies_but_not_for_a_client() -> None:
 
 
 def test_one_folder_and_one_outcome_need_no_filter() -> None:
-    assert "<input" not in page(verdict(), verdict())
+    text = page(verdict(), verdict())
+    assert 'name="show"' not in text and 'name="folder"' not in text
+    assert "<input" not in page(verdict())
+
+
+def test_images_can_be_sorted_by_score_and_by_name_without_a_script() -> None:
+    found = [attributes for tag, attributes in Elements(sorted_into_folders()).found if tag == "article"]
+    assert [each["style"] for each in found] == ["--best: 2; --name: 1", "--best: 1; --name: 2", "--best: 0; --name: 0"]
+    assert "body:has(#sort-best:checked) article { order: var(--best); }" in sorted_into_folders()
 
 
 def test_a_report_of_thousands_still_opens() -> None:
