@@ -73,6 +73,12 @@ ONLY_START_INSIDE = (
     "connect End's best_image to node {last}; otherwise do not connect node {first} to Start. "
     f"{NO_ATTEMPT}"
 )
+LOOKS_ITSELF_UP = (
+    "node {node} ({kind}) looks for itself in the workflow if its {name} is not {harmless}, and in attempt 2 it is "
+    f"not there under its own id. Set {{name}} to {{harmless}}, or put that node after End. {NO_ATTEMPT}"
+)
+LOOK_THEMSELVES_UP = {"ImpactControlBridge": ("behavior", "Stop")}
+"""Nodes of other packs that fail as clones, by class: the input that decides, and the value with which they work."""
 UNUSED = {
     PROMPT_OUT: "current_prompt does not reach the image: connect it to your text encoder, or set next_prompt to keep",
     SEED_OUT: "current_seed does not reach the image: connect it to your sampler's seed, or set next_seed to keep",
@@ -114,6 +120,7 @@ def refuse_wiring(context: LoopContext, body: Body, settings: LoopSettings) -> N
                 where = f" {context.shown_on(node)}, which is inside this loop"
                 raise InvalidInputError("loop", START_ELSEWHERE.format(node=where))
         _refuse_equal_attempts(context, body, settings)
+        _refuse_what_fails_as_a_clone(context, body)
         for name in ("image", "evaluation"):
             for node, why in _senders_of_nothing(context, body, name):
                 # ComfyUI does not run an End whose image is blocked, and says nothing.
@@ -155,6 +162,16 @@ def _refuse_repair_of_nothing(context: LoopContext, body: Body) -> None:
 
 def _without(node: Node, inputs: set[str]) -> Node:
     return {**node, "inputs": {name: value for name, value in node["inputs"].items() if name not in inputs}}
+
+
+def _refuse_what_fails_as_a_clone(context: LoopContext, body: Body) -> None:
+    for node in body.nodes:
+        kind = context.class_of(node)
+        name, harmless = LOOK_THEMSELVES_UP.get(kind, ("", ""))
+        if name and context.graph[node]["inputs"].get(name, harmless) != harmless:
+            shown = context.shown_on(node)
+            text = LOOKS_ITSELF_UP.format(node=shown, kind=kind, name=name, harmless=harmless)
+            raise InvalidInputError("loop", text)
 
 
 def _senders_of_nothing(context: LoopContext, body: Body, name: str) -> Iterator[tuple[str, str]]:

@@ -112,7 +112,7 @@ def test_an_evaluator_learns_from_what_runflow_says_evaluations_took(sandbox: Sa
     assert max(pending for _, pending in asked) == 5
     judge(evaluator, picture(9), prompt_token="another")
     (expected,) = {expected for expected, _ in asked[5:]} - {None}
-    assert expected == polling.Window(pytest.approx(0.2), pytest.approx(0.3))
+    assert expected == polling.Window(*map(pytest.approx, (0.2, 0.3)), typical=0.25, slow=0.25)
     evaluator.close()
 
 

@@ -32,7 +32,7 @@ export async function rejects_with_a_reason(editor) {
   const prompt = unique('a hand')
   const shown = await asked(editor, prompt)
   await shown.getByLabel('What is wrong (optional)').fill('six fingers')
-  await shown.getByLabel('Prompt for the next try').fill(`${prompt}, five fingers`)
+  await shown.getByLabel('Prompt for the next attempt').fill(`${prompt}, five fingers`)
   await shown.getByRole('button', { name: 'Reject (R)' }).click()
   await shown.waitFor({ state: 'detached' })
   const inspector = await editor.details(3, 'failed')
@@ -50,7 +50,7 @@ export async function cancels(editor) {
   await dialog(editor).waitFor()
   await editor.in(() => window.comfyAPI.api.api.interrupt(null))
   await dialog(editor).waitFor({ state: 'detached' })
-  await editor.page.getByText('The Run was cancelled, so nobody is asked any more.').first().waitFor()
+  await editor.page.getByText('The Run was cancelled, so this question is closed.').first().waitFor()
   await (await editor.panelThat(2, 'stopped')).getByText('Cancelled').first().waitFor()
 }
 
@@ -101,7 +101,7 @@ export async function goes_to_other_tabs(editor) {
   expect((await editor.in(() => window.notified.join())) === 'Is this image right?', 'a notification', await editor.in(() => window.notified))
   await dialog(third).getByRole('button', { name: 'Accept (A)' }).click()
   for (const each of [third, editor]) await dialog(each).waitFor({ state: 'detached' })
-  await editor.page.getByText('Answered in another tab.').first().waitFor()
+  await editor.page.getByText('This question was answered in another tab.').first().waitFor()
   await third.page.close()
   await editor.in(() => delete document.hidden)
 }

@@ -76,9 +76,15 @@ def too_many_attempts(prompt: str) -> Prompt:
     return {**loop(prompt, max_attempts=["5", 0]), **node("5", "PrimitiveInt", value=101)}
 
 
+def bridge_that_mutes(prompt: str) -> Prompt:
+    bridge = node("5", "ImpactControlBridge", value=["2", 0], mode=True, behavior="Mute")
+    return {**loop(prompt, image=["5", 0]), **bridge}
+
+
 @pytest.mark.parametrize(
     ("graph", "said"),
     [
+        (bridge_that_mutes, "[INVALID_INPUT] loop: node 5 (ImpactControlBridge) looks for itself in the workflow"),
         (unconnected, "[INVALID_INPUT] image: is the same at every attempt"),
         (unconnected_but_previewed, "[INVALID_INPUT] image: is the same at every attempt"),
         (unkept_attempts, "comes through node 4, whose attempt_images are not sent on"),

@@ -189,6 +189,23 @@ class TestShowText:
         return {"ui": {"text": text}, "result": (text,)}
 
 
+class ImpactControlBridge:
+    """Its namesake's way of failing: it looks itself up by its id, which a clone has a new one of."""
+
+    INPUT_TYPES = classmethod(
+        lambda cls: {
+            "required": {"value": ("IMAGE",), "mode": ("BOOLEAN",), "behavior": (["Stop", "Mute", "Bypass"],)},
+            "hidden": {"unique_id": "UNIQUE_ID", "prompt": "PROMPT"},
+        }
+    )
+    RETURN_TYPES, FUNCTION, CATEGORY, OUTPUT_NODE = ("IMAGE",), "run", "testing", True
+
+    def run(self, value, mode, behavior, unique_id, prompt):
+        if behavior != "Stop":
+            prompt[unique_id]
+        return (value,)
+
+
 class TestCount:
     """How many characters a text has."""
 
@@ -339,5 +356,6 @@ async def memory(request: web.Request) -> web.Response:
 KINDS = (
     TestGenerate, TestCheckpoint, TestEncode, TestSampler, TestRepair, TestRecord, TestRaise, TestBlock, TestNothing,
     TestChoose, TestSleep, TestList, TestStrings, TestJoin, TestShowText, TestCount, TestForOpen, TestForClose,
+    ImpactControlBridge,
 )  # fmt: skip
 NODE_CLASS_MAPPINGS = {kind.__name__: kind for kind in KINDS}
