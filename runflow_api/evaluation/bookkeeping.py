@@ -29,14 +29,11 @@ from ..settings.config import Config
 from . import polling
 from .job import Job
 from .question import request_hash
-from .reservations import Reservations
+from .reservations import Bills, Reservations
 
 NOTHING_NEW = Limits(per_prompt=0, per_day=0)
 RETRY_S = 5.0
 """So long after it failed the journal is left alone, except by an evaluation that begins."""
-
-BILLS_REMEMBERED = 100_000
-"""Far more than are waited for at a time: whoever shows a bill twice has come long after."""
 
 log = logging.getLogger("runflow_evaluate")
 P = ParamSpec("P")
@@ -61,7 +58,7 @@ class Bookkeeper:
         self._seen = Remembered()
         self._ids: dict[str, int] = {}
         self._reservations = Reservations()
-        self._billed: set[str] = set()
+        self._bills = Bills()
         self._organization = ""
         self._is_learned = self._is_tidy = self._is_pruned = self._is_closed = False
         self._trouble = ""
@@ -236,12 +233,7 @@ class Bookkeeper:
             failure_code=evaluation.failure_code,
             duration_s=took or seconds,
         )
-        with self._lock:
-            is_first = row.idempotency_key not in self._billed
-            if len(self._billed) >= BILLS_REMEMBERED:
-                self._billed.clear()
-            self._billed.add(row.idempotency_key)
-        return is_first
+        return self._bills.is_first(row)
 
     def record_refusal(self, row: Row, code: str) -> None:
         """Runflow refused to take it, and nothing sent before can have arrived: closed, not billed."""

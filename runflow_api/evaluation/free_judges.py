@@ -196,8 +196,7 @@ class FreeJudges:
         """Once in a process: somebody who pays nothing has a history that must not grow for ever."""
         if not self._is_pruned:
             self._is_pruned = True
-            days, count = self._config.retention_days, self._config.retention_evaluations
-            self._journal().prune(older_than_days=days, at_most=count)
+            self._journal().prune(older_than_days=self._config.retention_days, at_most=self._config.rows_kept)
 
     def _key_here(self, item: BatchItem, verdict: Verdict) -> str:
         """What makes two verdicts of this machine's own judge one: the pixels, what was asked, and what they say."""

@@ -10,6 +10,8 @@ from ..journal.journal import Row
 
 Asker = tuple[str, str]
 """A row, by its idempotency key, and the prompt that asks for it."""
+BILLS_REMEMBERED = 100_000
+"""Far more than are waited for at a time, and not a set that grows with the rows of a run."""
 
 
 class Reservations:
@@ -37,6 +39,22 @@ class Reservations:
         """How many batches wait for this row."""
         with self._lock:
             return sum(count for (key, _), count in self._waiting.items() if key == row.idempotency_key)
+
+
+class Bills:
+    """Which bills were shown already, so that each is shown once. Safe to use from several threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._shown: set[str] = set()
+
+    def is_first(self, row: Row) -> bool:
+        with self._lock:
+            is_first = row.idempotency_key not in self._shown
+            if len(self._shown) >= BILLS_REMEMBERED:
+                self._shown.clear()
+            self._shown.add(row.idempotency_key)
+            return is_first
 
 
 def _distinct(rows: Sequence[Row]) -> dict[Asker, Row]:

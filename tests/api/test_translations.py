@@ -47,7 +47,7 @@ SAME = {
     "runflow.insight.setting.cfg",
     "runflow.insight.setting.loras",
 }
-"""Names that are the same in every language: of the product, of a choice, and CFG, CLIP, JSON, LoRA, URL."""
+"""Names that are the same in every language: of the product, of a choice, and CFG, CLIP, JSON, LoRA or URL."""
 SCRIPTS = "\n".join(path.read_text("utf-8") for path in sorted((ROOT / "js").rglob("*js")))
 LETTERS = {"zh": r"[\u4e00-\u9fff]", "ja": r"[\u3040-\u30ff\u4e00-\u9fff]"}
 PLACES = re.compile(r"\{\w+\}|%\w+%")

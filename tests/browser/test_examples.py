@@ -24,6 +24,7 @@ SMALL = {
     "CheckpointLoaderSimple": {"ckpt_name": TINY},
     "EmptyLatentImage": {"width": 64, "height": 64},
     "KSampler": {"steps": 1},
+    "RunflowRegenerateEnd": {"passes_wanted": 1},
 }
 """What a CPU makes at once."""
 FAILS, PASSES = ScriptedVerdict(passed=False, score=0.3, issues=["six fingers"]), ScriptedVerdict(score=0.9)

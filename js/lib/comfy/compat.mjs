@@ -102,6 +102,11 @@ export function putBack(node, element) {
 export function hideOutputImages(node, previews) {
   node.hideOutputImages = true
   if (!previews) node.onDrawBackground = undefined
+  else {
+    chain(node, 'onExecuted', (output) => {
+      node.images = output?.images ?? node.images // what it holds already is not drawn as new
+    })
+  }
 }
 
 /** A badge in a node's title, where the editor draws those. All versions; Vue nodes draw no plain object. */
