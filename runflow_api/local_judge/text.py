@@ -16,7 +16,7 @@ import threading
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,8 @@ RETRY_SHARE = 0.34
 """Share of wrong letters up to which the place is looked at again, enlarged."""
 RETRY_HEIGHTS = (48, 72)
 """Pixels to which the lines of a near miss are enlarged or reduced."""
+REDUCED = 0.5
+"""Of its size: another look at the whole picture for a text that was not found whole. Large letters fall apart."""
 MARGIN = 0.4
 """Of the height of a line, that is cut out around it."""
 MISSING_SPACE = 3
@@ -76,6 +78,10 @@ class Match:
     lines: tuple[Line, ...] = ()
 
 
+def _distance(match: Match) -> int:
+    return match.distance
+
+
 def wanted_texts(*sources: str) -> list[str]:
     """What stands in quotation marks in prompt and instructions, in order, each once; not where it must be absent."""
     found = (each for source in sources for each in _quotations(source))
@@ -100,16 +106,38 @@ def check_texts(rgb: Bytes, wanted: Sequence[str]) -> list[Finding]:
     lines = reader.read(rgb)
     if not wanted:
         return [_garbled(lines)]
-    return [_check_text(reader, rgb, lines, number, text) for number, text in enumerate(wanted, 1)]
+    matches = [best_match(text, lines) for text in wanted]
+    if any(_is_not_whole(text, match) for text, match in zip(wanted, matches, strict=True)):
+        smaller = reader.read_reduced(rgb)
+        matches = [_whole(text, match, smaller) for text, match in zip(wanted, matches, strict=True)]
+    return [
+        _check_text(reader, rgb, match, number, text)
+        for number, (text, match) in enumerate(zip(wanted, matches, strict=True), 1)
+    ]
 
 
-def _check_text(reader: Reader, rgb: Bytes, lines: Sequence[Line], number: int, text: str) -> Finding:
+def _near(text: str) -> float:
+    """In how many letters a place may differ that is looked at again."""
+    return max(1, RETRY_SHARE * len(_letters(text)))
+
+
+def _is_not_whole(text: str, match: Match) -> bool:
+    return match.distance > _near(text)
+
+
+def _whole(text: str, match: Match, smaller: Sequence[Line]) -> Match:
+    """What was not found whole, as it was read in the reduced picture, if that is nearer."""
+    if not _is_not_whole(text, match):
+        return match
+    return min(match, best_match(text, smaller), key=_distance)
+
+
+def _check_text(reader: Reader, rgb: Bytes, match: Match, number: int, text: str) -> Finding:
     name = "text" if number == 1 else f"text_{number}"
     check = Check(name, f"The words “{text}” can be read", weight=2)
-    match = best_match(text, lines)
-    if 0 < match.distance <= max(1, RETRY_SHARE * len(_letters(text))):
+    if 0 < match.distance <= _near(text):
         again = (best_match(text, reader.read_again(rgb, match.lines, height)) for height in RETRY_HEIGHTS)
-        match = min([match, *again], key=lambda each: each.distance)
+        match = min([match, *again], key=_distance)
     evidence = (f"read: “{match.read}”", f"{match.distance} of {len(_letters(text))} letters differ")
     if match.distance == 0:
         return check.passed(f"the words “{text}” can be read", evidence, strength=True)
@@ -192,6 +220,16 @@ class Reader:
     def read_again(self, rgb: Bytes, lines: Sequence[Line], height: int) -> list[Line]:
         """The place of these lines, cut out and brought to ``height`` px a line: another look at a near miss."""
         return self.read(_cut_out(rgb, lines, height)) if lines else []
+
+    def read_reduced(self, rgb: Bytes) -> list[Line]:
+        """The whole picture at ``REDUCED`` of its size, on a ground of the old size: the reader enlarges small ones."""
+        height, width = rgb.shape[:2]
+        size = (max(8, round(width * REDUCED)), max(8, round(height * REDUCED)))
+        whole = np.ascontiguousarray(np.broadcast_to(rgb, (height, width, 3)))
+        ground = np.empty_like(whole)
+        ground[:] = whole.mean(axis=(0, 1)).astype(np.uint8)
+        ground[: size[1], : size[0]] = np.asarray(Image.fromarray(whole).resize(size, Image.Resampling.LANCZOS))
+        return [replace(line, corners=line.corners / REDUCED) for line in self.read(ground)]
 
 
 def _a_word() -> Bytes:

@@ -79,6 +79,28 @@ def test_without_the_reader_it_is_said_once_what_to_install(
     assert caplog.text.count("pip install runflow-evaluate[text]") == 1
 
 
+class ReadsTheLargeWordInPart:
+    """Misses a word of large letters, unless they are reduced."""
+
+    def read(self, rgb: np.ndarray) -> list[Line]:
+        return read("Left", "Wet Paimt")
+
+    def read_again(self, rgb: np.ndarray, lines: list[Line], height: int) -> list[Line]:
+        return lines
+
+    def read_reduced(self, rgb: np.ndarray) -> list[Line]:
+        return read("Keep Left", "Wet Paint")
+
+
+def test_a_text_that_was_not_found_whole_is_looked_for_at_half_the_size_and_a_near_miss_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(text, "_reader", ReadsTheLargeWordInPart)
+    found, wrong = check_texts(np.zeros((64, 64, 3), np.uint8), ["Keep Left", "Wet Paint"])
+    assert found.passed is True
+    assert wrong.passed is False and "reads “Wet Paimt”" in wrong.text
+
+
 # --- with the reader --------------------------------------------------------------------------------
 
 with_reader = pytest.mark.skipif(find_spec("rapidocr") is None, reason="pip install runflow-evaluate[text]")
