@@ -114,7 +114,8 @@ async function add(editor, name) {
   await editor.command('Workspace.ToggleSidebarTab.node-library')
   return editor.in(() => {
     const host = window.app.graph.nodes[0]
-    return { title: host.title, widgets: host.widgets.map((each) => each.name), inputs: host.inputs.map((each) => each.name), outputs: host.outputs.map((each) => each.name) }
+    const own = ({ name }) => !name.startsWith('$$') // the preview of a node of the workflow before
+    return { title: host.title, widgets: host.widgets.filter(own).map((each) => each.name), inputs: host.inputs.map((each) => each.name), outputs: host.outputs.map((each) => each.name) }
   })
 }
 
