@@ -7,11 +7,11 @@ if not __package__:  # started as a folder, which Python has put first where mod
     sys.path[0] = str(Path(__file__).absolute().parent.parent)  # as it was named: a link into custom_nodes says where
 
 try:
-    from runflow_api.cli.commands import main
+    from runflow_api.cli.commands import program
 except ModuleNotFoundError as error:
     sys.exit(
         f"{error.name} is missing. Use the Python that ComfyUI uses (portable: python_embeded/python.exe), or "
         "install what the pack needs: pip install -r requirements.txt"
     )
 
-sys.exit(main())
+program()

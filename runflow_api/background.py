@@ -17,6 +17,8 @@ from typing import Any, ParamSpec, TypeVar
 P = ParamSpec("P")
 T = TypeVar("T")
 
+WORKER = "runflow-worker"
+
 _loops: list[asyncio.AbstractEventLoop] = []
 _starting = threading.Lock()
 
@@ -38,8 +40,13 @@ def start(work: Coroutine[Any, Any, T]) -> Future[T]:
 def call(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
     """Run a blocking function in a daemon thread of its own."""
     future: Future[T] = Future()
-    threading.Thread(target=_run, args=(future, function, args, kwargs), name="runflow-worker", daemon=True).start()
+    threading.Thread(target=_run, args=(future, function, args, kwargs), name=WORKER, daemon=True).start()
     return future
+
+
+def is_busy() -> bool:
+    """Whether a call is under way in some thread."""
+    return any(thread.name == WORKER for thread in threading.enumerate())
 
 
 def _run(future: Future[T], function: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

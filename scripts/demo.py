@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-import shutil
 import signal
 import sys
 import tempfile
@@ -74,7 +73,6 @@ def judge_all(server: Server) -> int:
     say(f"Judging {len(photos)} photographs with {WORKFLOW.name}; the local judge measures pixels, not content.\n")
     missing = 0
     for photo in photos:
-        shutil.copy2(photo, server.base / "input")
         try:
             say(f"{photo.name:<26}{line_of(run(server, with_photo(prompt, photo.name)))}")
         except ServerError as error:
@@ -94,11 +92,11 @@ def shipped_prompt(server: Server) -> dict[str, Any]:
 
 
 def with_photo(prompt: dict[str, Any], name: str) -> dict[str, Any]:
-    """The prompt with every LoadImage reading that file."""
+    """The prompt with that photograph in it."""
     changed = copy.deepcopy(prompt)
     for node in changed.values():
-        if node["class_type"] == "LoadImage":
-            node["inputs"]["image"] = name
+        if node["class_type"] == "RunflowExamplePhoto":
+            node["inputs"]["photo"] = name
     return changed
 
 

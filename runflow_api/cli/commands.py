@@ -18,6 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import NoReturn
 
+from .. import background
 from .._version import VERSION
 from ..bulk.run import NO_LIMIT
 from ..errors import RunflowError
@@ -79,6 +80,20 @@ def main(argv: Sequence[str] | None = None) -> int:
             return CLOSED_PIPE
         _say_why(error)
         return CONFIGURATION
+
+
+def program() -> NoReturn:
+    """The process of the command line: ends with the exit code of its command.
+
+    At once, if calls are still under way that nobody waits for: the libraries that read text in pictures abort the
+    process when Python takes itself apart around them.
+    """
+    code = main()
+    if background.is_busy():
+        with suppress(OSError, ValueError):
+            sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def _run(args: argparse.Namespace) -> int:

@@ -133,7 +133,7 @@ def test_two_processes_asking_the_same_get_the_same_rows(tmp_path: Path, shared_
         assert 1 <= sum(entry[2] for entry in mine)
     with Journal.open(shared_url, tmp_path) as book:
         assert len(book.history(limit=500)) == len({entry[0] for entry in seen}) == 21
-        kept = [book.body(row) for row in book.rows_by_key({key for _, key, *_ in seen})]
+        kept = [body for _, _, body in book.rows_by_key({entry[3] for entry in seen})]
         assert len(kept) == 21 and None not in kept, "and every body is there"
 
 

@@ -90,7 +90,7 @@ def calls(book: Journal, row: Row) -> dict[str, Callable[[], object]]:
 ASK_NOTHING = {"rides_out_s", "pace"}
 """Answered without the database; what `pace` gives asks it by itself (test_pace.py)."""
 
-# Pruning and releasing what was left behind write if there is something to forget or to close.
+# Releasing what was left behind writes if there is something to close. Pruning forgets what a prompt has used up.
 WRITES = {
     "learn_account",
     "begin",
@@ -104,6 +104,7 @@ WRITES = {
     "take_over",
     "record_free",
     "rate",
+    "prune",
 }
 
 

@@ -96,3 +96,14 @@ def test_a_file_that_cannot_be_read_now_is_one_image_if_it_cannot_be_an_animatio
     }
     found = said(evaluator, prompt)
     assert (found.evaluations, found.at_most) == (most, True)
+
+
+@pytest.mark.parametrize("judge", ["local", "off", "person", "model"])
+def test_whoever_is_not_runflow_costs_nothing(evaluator: Evaluator, judge: str) -> None:
+    prompt = {
+        "1": node("EmptyImage", batch_size=4),
+        "2": node("RunflowEvaluateImage", image=["1", 0], judge=judge),
+        "3": node("RunflowShowVerdict", evaluation=["2", 4]),
+    }
+    found = said(evaluator, prompt)
+    assert (found.evaluations, found.at_most, found.nodes[0].judge, found.problems) == (0, False, judge, ())

@@ -152,6 +152,12 @@ def test_one_folder_and_one_outcome_need_no_filter() -> None:
     assert "<input" not in page(verdict())
 
 
+def test_images_can_be_sorted_by_score_and_by_name_without_a_script() -> None:
+    found = [attributes for tag, attributes in Elements(sorted_into_folders()).found if tag == "article"]
+    assert [each["style"] for each in found] == ["--best: 2; --name: 1", "--best: 1; --name: 2", "--best: 0; --name: 0"]
+    assert "body:has(#sort-best:checked) article { order: var(--best); }" in sorted_into_folders()
+
+
 def test_a_report_of_thousands_still_opens() -> None:
     noise = Image.fromarray(np.random.default_rng(1).integers(0, 256, (1024, 1024, 3), dtype=np.uint8))
     assert report.thumbnail_side(1) == report.THUMBNAIL_SIDE

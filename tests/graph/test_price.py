@@ -143,7 +143,6 @@ CASES: dict[str, tuple[Callable[[ComfyUI], Prompt], str, str]] = {
     "with options": (lambda s: {**gate(photo(s), options=["8", 0]), **options("8", client_ref="shop 7")}, "1", ""),
     "two references": (lambda s: references(s, 2), "1", ""),
     "five references": (lambda s: references(s, 5), "0", "INVALID_INPUT"),
-    "the local judge": (lambda s: gate(photo(s), judge="local"), "0", ""),
     "nobody": (lambda s: gate(photo(s), judge="off"), "0", ""),
     "no image": (lambda s: without(gate(photo(s)), "2", "image"), "0", "WILL_NOT_RUN"),
     "nothing that shows it": (

@@ -2,6 +2,9 @@
 import { Editor, expect } from '../editor.mjs'
 import { generated, judged, unique } from '../workflows.mjs'
 
+/** A server that judges for the first time loads what it needs, and a busy machine takes its time over that. */
+const FIRST_MS = 60_000
+
 const dialog = (editor) => editor.page.getByRole('dialog', { name: 'Is this image right?' })
 
 async function asked(editor, prompt) {
@@ -9,7 +12,7 @@ async function asked(editor, prompt) {
   await (await editor.panel(2)).getByText('Free: the Run stops here and asks you').first().waitFor()
   await editor.run()
   const shown = dialog(editor)
-  await shown.waitFor()
+  await shown.waitFor({ timeout: FIRST_MS })
   await editor.page.waitForFunction(() => document.querySelector('.rf-asked')?.naturalWidth > 0)
   return shown
 }
@@ -62,7 +65,7 @@ export async function goes_through_a_batch(editor) {
   await editor.panel(6)
   await editor.run()
   const shown = dialog(editor)
-  await shown.getByText('Image 1 of 3').waitFor()
+  await shown.getByText('Image 1 of 3').waitFor({ timeout: FIRST_MS })
   await shown.getByRole('button', { name: 'Accept all 3' }).waitFor()
   await editor.page.waitForTimeout(500) // a key within an instant is no answer
   await editor.page.keyboard.press('r')

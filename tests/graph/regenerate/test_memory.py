@@ -31,7 +31,7 @@ def test_thirty_large_repairs_leave_no_more_memory_behind_than_three(
     def left_behind(attempts: int, at_most: int | None = None) -> dict[str, int]:
         verdicts(sandbox, *(failed(0.01 * number) for number in range(attempts)))
         graph = repairing(f"{prompt}, {attempts}", max_attempts=attempts, generate_with={"width": 2048})
-        server.run(graph, timeout=300)
+        server.run(graph, timeout=600)
         server.free()
         return freed(server, at_most)
 
