@@ -10,8 +10,8 @@ function forgive(editor) {
 }
 
 async function open(editor, workflow, changes = {}) {
-  const asGraph = { ...workflow, extra: { ...workflow.extra, linearMode: false } } // also what opens in App mode
-  await editor.load(asGraph)
+  const opensAsApp = workflow.extra?.linearMode === true // its graph is looked at
+  await editor.load(opensAsApp ? { ...workflow, extra: { ...workflow.extra, linearMode: false } } : workflow)
   await editor.frames(10) // Vue nodes get their height from the page
   forgive(editor)
   const unknown = await editor.in(() => window.app.graph.nodes.filter((node) => !node.subgraph && !window.LiteGraph.registered_node_types[node.type]).map((node) => node.type))
