@@ -104,7 +104,8 @@ async function add(editor, name) {
   const open = await editor.page.locator('input[placeholder*="Search"]').count()
   if (!open) await editor.command('Workspace.ToggleSidebarTab.node-library')
   await editor.page.locator('input[placeholder*="Search"]').first().fill(name)
-  await editor.page.getByText(name, { exact: true }).last().click()
+  const entry = editor.page.getByText(name, { exact: true }).and(editor.page.locator(':not(.node_header)')) // not its preview
+  await entry.last().click()
   // A newer frontend hangs the node on the pointer until it is put down.
   for (let round = 0; round < 20 && !(await editor.in(() => window.app.graph.nodes.length)); round++) {
     await editor.frames(5)
