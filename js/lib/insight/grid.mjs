@@ -19,7 +19,12 @@ export function gridView(by, groups) {
       element(
         'thead',
         {},
-        element('tr', {}, element('td', {}), columns.map((value) => heading(value, 'col')))
+        element(
+          'tr',
+          {},
+          element('td', {}),
+          columns.map((value) => heading(value, 'col'))
+        )
       ),
       element(
         'tbody',
@@ -50,7 +55,7 @@ function used(groups, which) {
 /** @param {string | null} value @param {'row' | 'col'} scope */
 function heading(value, scope) {
   const name = value ?? t('insight.unknown')
-  return element('th', { scope, title: name }, element('span.rf-cut', {}, name))
+  return element('th', { scope, title: name }, element('span.rf-two', {}, name))
 }
 
 /** @param {Group | undefined} group */

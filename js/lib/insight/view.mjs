@@ -139,7 +139,8 @@ function figures({ whole, saved, by, groups, days, enough }) {
     element('h4', { key: 'by' }, by.map(nameOf).join(' · ')),
     by.length > 1 && gridView(by.map(nameOf), groups),
     element('ul.rf-groups', { key: 'groups' }, groups.slice(0, MOST).map(groupView)),
-    element('p.rf-quiet', { key: 'enough' }, t('insight.too_few', { n: enough })),
+    groups.some((group) => !group.enough) &&
+      element('p.rf-quiet', { key: 'enough' }, t('insight.too_few', { n: enough })),
     days.length > 1 && overTime(days)
   ]
 }
@@ -152,12 +153,13 @@ function groupView(group) {
     t('insight.verdicts', { n: group.judged }),
     group.score.mean !== null && t('insight.mean', { n: meanOf(group.score) }),
     attempts && t('insight.attempts', { n: attempts.toFixed(1) }),
-    Number(group.credits_per_kept) && t('insight.credits', { n: group.credits_per_kept })
+    Number(group.credits_per_kept) &&
+      t('insight.credits', { n: Number(Number(group.credits_per_kept).toFixed(4)) })
   ]
   return element(
     'li.rf-group',
     { key: name, class: group.enough ? null : 'rf-few' },
-    element('span.rf-cut', { title: name }, name),
+    element('span.rf-two', { title: name }, name),
     element('strong', {}, percent(group.pass_rate)),
     group.pass_rate.share !== null && bar(group.pass_rate),
     element('span.rf-quiet', {}, facts.filter(Boolean).join(' · '))
@@ -234,12 +236,13 @@ function agreements({ agreement }, query, acts) {
     agreement.length
       ? element('ul.rf-groups', {}, agreement.map(agreementView))
       : element('p.rf-quiet', {}, t('insight.no_ratings')),
-    element(
-      'div.rf-filters',
-      {},
-      cost('wrong_pass', query, acts),
-      cost('wrong_rejection', query, acts)
-    )
+    agreement.length > 0 &&
+      element(
+        'div.rf-filters',
+        {},
+        cost('wrong_pass', query, acts),
+        cost('wrong_rejection', query, acts)
+      )
   )
 }
 
@@ -283,6 +286,6 @@ function agreementView(each) {
           rejections: percent(each.wrong_rejections)
         })
       ),
-    proposal && element('span', {}, t('insight.proposal', { ...proposal }))
+    proposal && element('span.rf-whole', {}, t('insight.proposal', { ...proposal }))
   )
 }
