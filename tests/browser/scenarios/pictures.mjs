@@ -72,7 +72,8 @@ async function withInspector(editor, clip) {
   const { x, y, width, height } = await editor.page.locator('.rf-inspector').boundingBox()
   const [right, bottom] = [Math.max(clip.x + clip.width, x + width + AROUND), Math.max(clip.y + clip.height, y + height + AROUND)]
   const view = editor.page.viewportSize()
-  return { ...clip, width: Math.min(right, view.width) - clip.x, height: Math.min(bottom, view.height) - clip.y }
+  const top = Math.max(0, Math.min(clip.y, y - AROUND))
+  return { x: clip.x, y: top, width: Math.min(right, view.width) - clip.x, height: Math.min(bottom, view.height) - top }
 }
 
 const shut = (editor) => editor.page.keyboard.press('Escape')
@@ -180,6 +181,12 @@ const states = {
     const box = await editor.page.getByRole('dialog').first().boundingBox()
     await editor.in(() => document.activeElement.blur())
     return box
+  },
+  async insight(editor) {
+    await editor.command('Workspace.ToggleSidebarTab.runflow-evaluate-insight')
+    await editor.page.getByRole('combobox', { name: 'And by' }).selectOption('sampler')
+    await editor.page.locator('.rf-grid').waitFor()
+    return editor.page.locator('.rf-page', { has: editor.page.locator('.rf-insight') }).boundingBox()
   },
   async app(editor) {
     await inAppMode(editor)
