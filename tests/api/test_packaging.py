@@ -154,6 +154,7 @@ EXPLAINED = {
     ("os.environ", "runflow_api/settings/config.py"),
     ("socket", "runflow_api/api/failed_attempts.py"),
     ("http.client", "runflow_api/api/failed_attempts.py"),
+    ("urllib.request", "runflow_api/api/failed_attempts.py"),
     ("socket", "runflow_api/api/upload_address.py"),
     ("importlib", "runflow_api/__init__.py"),
     ("importlib", "runflow_api/bulk/extras.py"),
