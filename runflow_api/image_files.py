@@ -28,7 +28,7 @@ from .errors import InvalidInputError
 from .evaluation import saved_verdict
 from .evaluation.saved_verdict import SavedVerdict
 from .insight import image_settings, saved_prompt
-from .journal.image_settings import UNKNOWN, ImageSettings
+from .journal.image_settings import UNKNOWN_SETTINGS, ImageSettings
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -67,7 +67,7 @@ class Picture:
     no_prompt: str = ""
     notes: tuple[str, ...] = ()
     saved: SavedVerdict | None = None
-    image_settings: ImageSettings = UNKNOWN
+    image_settings: ImageSettings = UNKNOWN_SETTINGS
 
 
 class AnimationError(InvalidInputError):

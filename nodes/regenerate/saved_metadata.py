@@ -149,8 +149,8 @@ def _picked(workflow: Any) -> Iterable[str]:
     """What is noted on the nodes of a workflow and of its subgraphs, which may be anything."""
     graphs = [workflow, *_list(_dict(_dict(workflow).get("definitions")).get("subgraphs"))]
     nodes = [node for graph in graphs for node in _list(_dict(graph).get("nodes"))]
-    noted = (_dict(_dict(node).get("properties")).get(PICKED) for node in nodes)
-    return [name for name in noted if isinstance(name, str) and name]
+    picked = (_dict(_dict(node).get("properties")).get(PICKED) for node in nodes)
+    return [name for name in picked if isinstance(name, str) and name]
 
 
 def _dict(value: Any) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from ..evaluation.evaluator import Evaluator
 from ..evaluation.question import ImageUrl, Options, Question, Reference, check_image_url
 from ..evaluation.saved_verdict import SavedVerdict
 from ..evaluation.verdict import Verdict
-from ..journal.image_settings import UNKNOWN, ImageSettings
+from ..journal.image_settings import UNKNOWN_SETTINGS, ImageSettings
 from .terminal import run_cancellable
 
 _KIND = re.compile(r"([A-Za-z_][A-Za-z0-9_ -]*)=(.+)", re.DOTALL)
@@ -41,7 +41,7 @@ class Item:
     verdict: Verdict | None = None
     thumbnail: bytes = b""
     saved: SavedVerdict | None = None
-    image_settings: ImageSettings = UNKNOWN
+    image_settings: ImageSettings = UNKNOWN_SETTINGS
 
     @property
     def pixels(self) -> int:

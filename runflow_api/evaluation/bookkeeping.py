@@ -160,7 +160,7 @@ class Bookkeeper:
         """Fix the bytes to send for ``row`` and give them back: ``body``, or what was fixed before.
 
         ``None`` if nothing is to be sent from here: look at ``current(row)`` until the owner's id is there. Raises
-        ``JournalError`` if that cannot be noted and the person has set a limit: nothing is to be sent then.
+        ``JournalError`` if that cannot be recorded and the person has set a limit: nothing is to be sent then.
         """
         if self._is_closed:
             raise JournalError("The journal is closed. Nothing was sent and nothing was paid.")
@@ -173,8 +173,8 @@ class Bookkeeper:
                 if self._config.needs_journal:
                     raise nothing_sent(error, is_shared=self._config.has_shared_journal) from error
             else:
-                noted = self._try_journal(Journal.get, here)  # sooner done than a second digest of a large body
-                self._remember([noted or replace(row, spool=name_for(row.id, fixed or b""))])
+                stored = self._try_journal(Journal.get, here)  # sooner done than a second digest of a large body
+                self._remember([stored or replace(row, spool=name_for(row.id, fixed or b""))])
                 return fixed
         with self._lock:
             return self._stand_in_with([row]).use(Journal.fix_body, row, body)

@@ -14,8 +14,7 @@ import numpy.typing as npt
 from ..api.transport import Deadline
 from ..errors import RunflowError
 from ..images import Picture
-from ..journal.image_settings import UNKNOWN as UNKNOWN_SETTINGS
-from ..journal.image_settings import ImageSettings, VerdictContext
+from ..journal.image_settings import UNKNOWN_SETTINGS, ImageSettings, VerdictContext
 from ..journal.journal import Request, Row
 from ..model_judge.judge import VisionModel
 from .polling import Progress, Window

@@ -16,7 +16,7 @@ from typing import Any
 
 from PIL import Image
 
-from ..journal.image_settings import UNKNOWN, ImageSettings, agreed
+from ..journal.image_settings import UNKNOWN_SETTINGS, ImageSettings, agreed
 from .known_nodes import ComputedTextError
 from .known_settings import (
     FIELDS,
@@ -53,22 +53,22 @@ def of_graph(graph: Any, image: Link | None = None, *, is_running: bool = False)
     which a loop's nodes give the values of this attempt.
     """
     if not is_graph(graph) or len(graph) > MAX_NODES:
-        return UNKNOWN
+        return UNKNOWN_SETTINGS
     nodes = {str(name): node for name, node in graph.items() if isinstance(node, Mapping)}
     walk = _Walk(nodes, is_running)
     try:
         return agreed(walk.images(image) if image is not None else walk.saved())
     except (UntoldError, RecursionError):
-        return UNKNOWN
+        return UNKNOWN_SETTINGS
 
 
 def of_image(image: Image.Image) -> ImageSettings:
     """The settings in a file's metadata: ComfyUI's graph, or the text of A1111 and its relatives."""
     for text in saved_texts(image):
         found = _of_text(without_label(text))
-        if found != UNKNOWN:
+        if found != UNKNOWN_SETTINGS:
             return found
-    return UNKNOWN
+    return UNKNOWN_SETTINGS
 
 
 def _of_text(text: str) -> ImageSettings:
@@ -76,11 +76,11 @@ def _of_text(text: str) -> ImageSettings:
         try:
             saved = json.loads(text)
         except (ValueError, RecursionError):
-            return UNKNOWN
+            return UNKNOWN_SETTINGS
         inner = saved.get("prompt")
         return of_graph(inner if is_graph(inner) else saved)
     lines = [line for line in text.splitlines() if line.startswith("Steps: ")]
-    return _of_parameters(text, lines[-1]) if lines else UNKNOWN
+    return _of_parameters(text, lines[-1]) if lines else UNKNOWN_SETTINGS
 
 
 def _of_parameters(text: str, line: str) -> ImageSettings:
@@ -231,7 +231,7 @@ class _Walk:
         adds_none = inputs.get("add_noise") in ("disable", False)
         if adds_none or (noise and self._values.kind(noise[0]) == "DisableNoise"):
             latent = link_of(inputs.get("latent_image"))
-            before = agreed(self.images(latent, depth + 1)) if latent else UNKNOWN
+            before = agreed(self.images(latent, depth + 1)) if latent else UNKNOWN_SETTINGS
             return before.seed
         given = self._values.of(noise) if noise else self._values.field(name, "seed")
         seed = _whole(given)

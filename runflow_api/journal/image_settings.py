@@ -51,13 +51,13 @@ class ImageSettings:
         return f"{self.width}x{self.height}" if self.width and self.height else None
 
 
-UNKNOWN = ImageSettings()
+UNKNOWN_SETTINGS = ImageSettings()
 
 
 def agreed(found: Sequence[ImageSettings]) -> ImageSettings:
     """What all of these say; what they disagree about is unknown."""
     if not found:
-        return UNKNOWN
+        return UNKNOWN_SETTINGS
     common = {}
     for each in fields(ImageSettings):
         values = {getattr(one, each.name) for one in found}
@@ -77,4 +77,4 @@ class VerdictContext:
     judge_name: str = ""
     task: str = ""
     instructions: str = ""
-    image_settings: ImageSettings = UNKNOWN
+    image_settings: ImageSettings = UNKNOWN_SETTINGS

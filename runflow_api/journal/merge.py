@@ -83,8 +83,8 @@ def merge(connection: sa.Connection, row: Row, account: str, prompts: set[str]) 
         _bring_forward(connection, row_id, row)
     bring_along(connection, row_id, row)
     for token in prompts:
-        noted = sa.select(PROMPTS.c.row_id).where(PROMPTS.c.row_id == row_id, PROMPTS.c.prompt_token == token)
-        if connection.scalar(noted) is None:
+        askers = sa.select(PROMPTS.c.row_id).where(PROMPTS.c.row_id == row_id, PROMPTS.c.prompt_token == token)
+        if connection.scalar(askers) is None:
             connection.execute(PROMPTS.insert().values(row_id=row_id, prompt_token=token))
     return row_id
 

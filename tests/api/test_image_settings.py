@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runflow_api.insight import image_settings
-from runflow_api.journal.image_settings import UNKNOWN, ImageSettings, Lora
+from runflow_api.journal.image_settings import UNKNOWN_SETTINGS, ImageSettings, Lora
 
 PUBLIC = json.loads((Path(__file__).parent / "data" / "public_workflows.json").read_text("utf-8"))
 FOLDER = os.environ.get("RUNFLOW_TEST_WORKFLOWS", "")
@@ -264,12 +264,12 @@ def test_what_the_graph_does_not_say_is_unknown() -> None:
     assert random.seed is None and computed(sampler=sampler(seed=-1)).seed is None
     assert computed(sampler=sampler(steps=["nowhere", 0])).steps is None
     several = computed(decode=node("Several", left=["sampler", 0], right=["sampler", 0]))
-    assert several == UNKNOWN
+    assert several == UNKNOWN_SETTINGS
 
 
 @pytest.mark.parametrize("graph", [None, [], {}, {"1": 3}, {"1": {"class_type": "SaveImage", "inputs": None}}])
 def test_what_is_no_graph_has_no_settings(graph: Any) -> None:
-    assert image_settings.of_graph(graph) == UNKNOWN
+    assert image_settings.of_graph(graph) == UNKNOWN_SETTINGS
 
 
 KINDS = (
@@ -302,7 +302,7 @@ def test_whatever_a_graph_holds_the_walk_ends_without_an_error(graph: Any) -> No
 
 def test_a_circle_ends() -> None:
     graph = core(decode=node("VAEDecode", samples=["way", 0]), way=node("Reroute", **{"": ["decode", 0]}))
-    assert image_settings.of_graph(graph) == UNKNOWN
+    assert image_settings.of_graph(graph) == UNKNOWN_SETTINGS
 
 
 def test_a_loop_gives_this_attempts_seed_and_prompt_only_while_it_runs() -> None:

@@ -58,8 +58,11 @@ export function panelView(given, acts) {
   const head = [pill(outcome, titleOf(given, content)), scoreOf(given, content)]
   const about = chips(given, content).map((each) => element('span.rf-chip', { title: each }, each))
   const action = actionOf(given, content, acts)
-  if (given.size === 'line')
-    return [element('div.rf-head', {}, head, about, lineOf(given, content), action)]
+  if (given.size === 'line') {
+    const warned = (!given.state && given.plan?.warns) || null // then the reason has the room
+    const line = lineOf(given, content)
+    return [element('div.rf-head', { 'data-warned': warned }, head, about, line, action)]
+  }
   const least = given.state?.min_score ?? 0
   const reached = meter(given.state?.phase === 'done' ? content.sum.score : null, least)
   return [

@@ -10,8 +10,8 @@ function forgive(editor) {
 }
 
 async function open(editor, workflow, changes = {}) {
-  const asGraph = { ...workflow, extra: { ...workflow.extra, linearMode: false } } // also what opens in App mode
-  await editor.load(asGraph)
+  const opensAsApp = workflow.extra?.linearMode === true // its graph is looked at
+  await editor.load(opensAsApp ? { ...workflow, extra: { ...workflow.extra, linearMode: false } } : workflow)
   await editor.frames(10) // Vue nodes get their height from the page
   forgive(editor)
   const unknown = await editor.in(() => window.app.graph.nodes.filter((node) => !node.subgraph && !window.LiteGraph.registered_node_types[node.type]).map((node) => node.type))
@@ -115,7 +115,8 @@ async function add(editor, name) {
   await editor.command('Workspace.ToggleSidebarTab.node-library')
   return editor.in(() => {
     const host = window.app.graph.nodes[0]
-    return { title: host.title, widgets: host.widgets.map((each) => each.name), inputs: host.inputs.map((each) => each.name), outputs: host.outputs.map((each) => each.name) }
+    const own = ({ name }) => !name.startsWith('$$') // the preview of a node of the workflow before
+    return { title: host.title, widgets: host.widgets.filter(own).map((each) => each.name), inputs: host.inputs.map((each) => each.name), outputs: host.outputs.map((each) => each.name) }
   })
 }
 

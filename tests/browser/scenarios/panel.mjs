@@ -298,7 +298,9 @@ export async function keeps_its_events(editor) {
 
 /** Twenty times undo, with Evaluate in a subgraph: no panel and no request more than before (L1). */
 export async function leaks_nothing_at_undo(editor) {
+  const read = editor.page.waitForResponse(/runflow-evaluate\/panels\?workflow/)
   await editor.load(judged(unique('undone')))
+  await read
   await editor.in(() => {
     const { graph, extensionManager } = window.app
     graph.convertToSubgraph(new Set([2, 3].map((id) => graph.getNodeById(id))))

@@ -72,7 +72,8 @@ async function withInspector(editor, clip) {
   const { x, y, width, height } = await editor.page.locator('.rf-inspector').boundingBox()
   const [right, bottom] = [Math.max(clip.x + clip.width, x + width + AROUND), Math.max(clip.y + clip.height, y + height + AROUND)]
   const view = editor.page.viewportSize()
-  return { ...clip, width: Math.min(right, view.width) - clip.x, height: Math.min(bottom, view.height) - clip.y }
+  const top = Math.max(0, Math.min(clip.y, y - AROUND))
+  return { x: clip.x, y: top, width: Math.min(right, view.width) - clip.x, height: Math.min(bottom, view.height) - top }
 }
 
 const shut = (editor) => editor.page.keyboard.press('Escape')
