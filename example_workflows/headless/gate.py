@@ -26,12 +26,14 @@ import requests
 
 PASSED, FAILED, USAGE, NOT_JUDGED = range(4)
 LOOK_EVERY_S = 0.5
+PLAIN = ("STRING", "INT", "FLOAT", "BOOLEAN", "COMBO")
+"""What says which picture is loaded, and is no picture."""
 ANSWER_WITHIN_S = 30
 """For one request, which ComfyUI answers at once; the run itself may take `--timeout`."""
 
 
 class UsageError(Exception):
-    """The workflow would judge another image than the one given."""
+    """What was given is no workflow, or it would judge another image than the one given."""
 
 
 class NotJudgedError(Exception):
@@ -41,13 +43,9 @@ class NotJudgedError(Exception):
 def main() -> int:
     options = _options()
     try:
-        workflow = json.loads(options.workflow.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        print(f"{options.workflow}: {error}", file=sys.stderr)
-        return USAGE
-    try:
+        workflow = read_workflow(options.workflow)
         nodes = image_nodes(workflow, options.node) if options.images else []
-    except UsageError as error:
+    except (UsageError, OSError) as error:
         print(f"{options.workflow}: {error}", file=sys.stderr)
         return USAGE
     server = Server(options)
@@ -129,6 +127,18 @@ class Server:
             raise NotJudgedError(f"{response.url} is not ComfyUI: it answered {response.text[:100]!r}") from error
 
 
+def read_workflow(file: Path) -> dict[str, Any]:
+    """The workflow in ComfyUI's API format, whatever editor saved it. Raises `UsageError` for any other content."""
+    try:
+        workflow = json.loads(file.read_bytes())  # it sees UTF-8 and UTF-16, with or without a byte order mark
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"this is not JSON: {error}") from error
+    nodes = workflow.values() if isinstance(workflow, dict) else ()
+    if not nodes or not all(isinstance(node, dict) and {"class_type", "inputs"} <= node.keys() for node in nodes):
+        raise UsageError("this is not a workflow in ComfyUI's API format: File > Export (API)")
+    return workflow
+
+
 def image_nodes(workflow: dict[str, Any], named: list[str]) -> list[str]:
     """The nodes whose `image` the given image takes. Raises `UsageError` where another image would be judged.
 
@@ -167,15 +177,27 @@ def other_pictures(server: Server, workflow: dict[str, Any]) -> list[str]:
     """
     found = []
     for name in _behind_the_verdict(workflow):
-        kind, inputs = workflow[name]["class_type"], workflow[name]["inputs"]
-        if kind.startswith(("LoadImage", "Empty")) or any(isinstance(value, list) for value in inputs.values()):
+        kind, links = workflow[name]["class_type"], _links(workflow[name])
+        if kind.startswith(("LoadImage", "Empty")):
             continue
-        try:
-            known = server.get(f"/object_info/{quote(kind, safe='')}").get(kind, {})
-        except (NotJudgedError, OSError, requests.RequestException, AttributeError):
-            continue
-        found += [f"{kind} ({name})"] if "IMAGE" in known.get("output", ()) else []
+        given = [_outputs(server, workflow[source]["class_type"])[slot : slot + 1] for source, slot in links
+                 if source in workflow]  # fmt: skip
+        if len(given) == len(links) and all(each and each[0] in PLAIN for each in given):
+            found += [f"{kind} ({name})"] if "IMAGE" in _outputs(server, kind) else []
     return found
+
+
+def _outputs(server: Server, kind: str) -> list[Any]:
+    """The types of a node's outputs as this ComfyUI tells them; none if it does not."""
+    try:
+        return list(server.get(f"/object_info/{quote(kind, safe='')}")[kind]["output"])
+    except (NotJudgedError, OSError, requests.RequestException, LookupError, TypeError):
+        return []
+
+
+def _links(node: dict[str, Any]) -> list[tuple[str, int]]:
+    given = [value for value in node["inputs"].values() if isinstance(value, list) and len(value) == 2]
+    return [(str(source), slot) for source, slot in given if isinstance(slot, int)]
 
 
 def _behind_the_verdict(workflow: dict[str, Any]) -> list[str]:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
+from urllib.request import getproxies
 
 import pydantic
 import requests
@@ -78,24 +79,42 @@ def _wrong_setting(error: Exception) -> errors.ConfigurationError | None:
             advice="Install the package PySocks into ComfyUI's Python (python -m pip install pysocks), or unset the "
             "variable, and restart ComfyUI.",
         )
-    if isinstance(error, requests.exceptions.InvalidProxyURL):
+    if isinstance(error, _UNUSABLE_PROXY) and getproxies():  # our own addresses were checked before
         return errors.ConfigurationError(
             "The proxy that the environment names (HTTPS_PROXY, HTTP_PROXY or ALL_PROXY) is not a usable address.",
             code="PROXY_UNUSABLE",
             cost=nothing,
             advice="Correct the variable or unset it, and restart ComfyUI.",
         )
-    if isinstance(error, requests.exceptions.RequestException):
-        return None
     name = next((name for name in CA_BUNDLE_VARIABLES if environment(name)), "")
-    if name and not os.path.exists(environment(name)):
+    if name and (wrong := _wrong_certificates(error, environment(name))):
         return errors.ConfigurationError(
-            f"{name} names TLS certificates that are not there ({environment(name)}).",
+            f"{name} names TLS certificates that {wrong} ({environment(name)}).",
             code="CERTIFICATES_MISSING",
             cost=nothing,
             advice="Correct the variable or unset it, and restart ComfyUI.",
         )
     return None
+
+
+def _wrong_certificates(error: Exception, bundle: str) -> str:
+    """Why no connection can be checked with them; "" if that is not what is wrong."""
+    if not os.path.exists(bundle):
+        return "" if isinstance(error, requests.exceptions.RequestException) else "are not there"
+    if os.path.isdir(bundle) or not isinstance(error, requests.exceptions.SSLError):
+        return ""
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(bundle)
+    except OSError:  # an SSLError is one
+        return "cannot be read, or hold no certificate"
+    return ""
+
+
+_UNUSABLE_PROXY = (
+    requests.exceptions.InvalidURL,  # InvalidProxyURL is one
+    urllib3.exceptions.LocationValueError,
+    urllib3.exceptions.ProxySchemeUnknown,
+)
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -7,6 +7,7 @@ the command line says for all.
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import csv
 import hashlib
@@ -158,9 +159,16 @@ def _from_parquet(file: Any) -> Iterator[dict[str, Any]]:
         yield from batch.to_pylist()
 
 
+def _encoding(file: Any) -> str:
+    """UTF-8, or, if a byte order mark says so, UTF-16, as PowerShell and Excel write it."""
+    mark = file.read(2)
+    file.seek(0)
+    return "utf-16" if mark in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
+
+
 def _from_csv(file: Any) -> Iterator[dict[str, Any]]:
     csv.field_size_limit(LONGEST_CELL)
-    with io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
+    with io.TextIOWrapper(file, encoding=_encoding(file), newline="") as text:
         reader = csv.DictReader(text, restkey=BROKEN)
         for values in reader:
             is_broken = BROKEN in values or None in values.values()
@@ -169,7 +177,7 @@ def _from_csv(file: Any) -> Iterator[dict[str, Any]]:
 
 
 def _from_json_lines(file: Any) -> Iterator[dict[str, Any]]:
-    with io.TextIOWrapper(file, encoding="utf-8-sig") as text:
+    with io.TextIOWrapper(file, encoding=_encoding(file)) as text:
         for number, line in enumerate(text, 1):
             if not line.strip():
                 continue

@@ -5,6 +5,7 @@ From ComfyUI's own ``nodes.py`` and ``comfy_extras`` (0.3.75 and 0.33), and from
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -85,10 +86,27 @@ PASSED_ON = {
     "PreviewAny": "source",
 }  # fmt: skip
 """Nodes that show a text and give it on unchanged: the input that they show."""
+_GIVES_LINKS_ON = re.compile(r"reroute|show|display|preview|\bany\b", re.IGNORECASE)
+_HOLDS_TEXT = re.compile(
+    r"primitive|constant|literal|multi-?line|(text|string|prompt)[ _]?(box|input|node|widget)?$", re.IGNORECASE
+)
+_PROCESSES_TEXT = re.compile(r"dynamic|random|wildcard|translat|generat|enhanc|expan|llm|load|style", re.IGNORECASE)
 JOINERS = {
     "StringConcatenate", "StringTrim", "StringReplace", "StringSubstring", "CaseConverter", "JoinStrings",
     "JoinStringMulti", "CR Text Concatenate", "easy promptConcat", "Text Concatenate",
 }  # fmt: skip
+
+
+def gives_on(kind: str, single: tuple[str, Any]) -> bool:
+    """Whether a node that is not known, with a single input, gives that on unchanged, as far as its name tells.
+
+    One that reads a file, describes a picture or asks a model has one input too, and gives another text.
+    """
+    name, value = single
+    if not isinstance(value, str):
+        return bool(_GIVES_LINKS_ON.search(kind))
+    is_text = name.lower() in ("text", "string", "value", "prompt")
+    return is_text and bool(_HOLDS_TEXT.search(kind)) and not _PROCESSES_TEXT.search(kind)
 
 
 def held_text(name: str, text: str, inputs: Mapping[str, Any]) -> str:

@@ -22,6 +22,7 @@ from .known_nodes import (
     OWN_SIDE_REPLACES,
     PASSED_ON,
     ComputedTextError,
+    gives_on,
     held_text,
     join,
 )
@@ -240,6 +241,8 @@ class Graph:
         if _has_sides(inputs) or (pipes and not _conditionings(inputs)):
             given = self._side_of_output(name, slot, side)
             return self._side(inputs, given) if not pipes else self._pipe(link, given)
+        if len({at for at, _ in self._used.get(name, ())}) > 1 or any("neg" in key for key in inputs):
+            self._side_of_output(name, slot, side)
         upstream = [text for each in _conditionings(inputs) for text in self._conditioning(each, side)]
         return upstream + self._own_texts(inputs, required=not _conditionings(inputs))
 
@@ -306,6 +309,8 @@ class Graph:
             return ["\n".join(reversed(distinct.values()))]
         name = next((key for key in TEXTS if isinstance(inputs.get(key), str) or link_of(inputs.get(key))), None)
         if name is not None:
+            if name != "populated_text" and any("seed" in key or "translat" in key for key in inputs):
+                raise ComputedTextError  # the encoder changes its text first
             return [held_text(name, self._value(inputs[name]), inputs)]
         if required:
             raise UntoldError(COMPUTED)
@@ -339,7 +344,7 @@ class Graph:
             if link[1] != slot:
                 raise ComputedTextError
             return held_text(name, self._value(inputs.get(name), depth), inputs)
-        if len(inputs) == 1:
+        if len(inputs) == 1 and gives_on(kind, *inputs.items()):
             return self._value(next(iter(inputs.values())), depth)
         raise ComputedTextError
 

@@ -214,7 +214,7 @@ class Script:
 def load_script(path: Path) -> Script:
     """Read a script. Raises ``InvalidInputError`` that names the file, or the entry and its field."""
     try:
-        payload = json.loads(path.read_text(encoding="utf-8"))
+        payload = json.loads(path.read_bytes())  # UTF-8 or UTF-16, with or without a byte order mark
     except OSError as error:
         raise InvalidInputError("--script", f"{path.name} cannot be read: {error.strerror}.") from error
     except (ValueError, RecursionError) as error:

@@ -248,7 +248,7 @@ def load(directory: Path | None = None, environ: Mapping[str, str] | None = None
     sources: dict[str, str] = {}
     trouble = ""
     found: dict[str, Any] = {}
-    key, key_source = environ.get(KEY_VARIABLE, "").strip(), f"environment ({KEY_VARIABLE})"
+    key, key_source = _given(environ, KEY_VARIABLE), f"environment ({KEY_VARIABLE})"
     try:
         found = stored(directory) if directory else {}
         if directory and not key:
@@ -257,7 +257,7 @@ def load(directory: Path | None = None, environ: Mapping[str, str] | None = None
         assert directory is not None
         trouble = f"The settings cannot be read: {rights_trouble(directory, error)}."
     for name in SETTINGS:
-        given = environ.get(VARIABLES.get(name, ""), "").strip()
+        given = _given(environ, VARIABLES.get(name, ""))
         raw, source = (given, f"environment ({VARIABLES[name]})") if given else (found.get(name), "config file")
         if raw is not None:
             values[name], sources[name] = _checked(name, raw, source), source
@@ -270,6 +270,11 @@ def load(directory: Path | None = None, environ: Mapping[str, str] | None = None
         values["api_key"], sources["api_key"] = SecretStr(key), key_source
     unknown = (*_misspelt(found, SETTINGS, "config file"), *_unknown_variables(environ))
     return Config(**values, sources=sources, unknown=unknown, trouble=trouble)
+
+
+def _given(environ: Mapping[str, str], name: str) -> str:
+    """A variable's value without what stands around it: blanks, and the byte order mark of the file it came from."""
+    return environ.get(name, "").strip().strip("\ufeff").strip()
 
 
 def stored(directory: Path) -> dict[str, Any]:

@@ -34,7 +34,7 @@ def clock() -> Clock:
 
 @pytest.fixture(params=STORES)
 def book(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Iterator[Journal]:
-    """An empty journal: in SQLite's file, in memory, and where RUNFLOW_TEST_JOURNAL_URL says."""
+    """An empty journal: in SQLite's file, in memory, and on a PostgreSQL of the tests."""
     if request.param == "memory":
         opened = Journal.in_memory(now=clock)
     else:

@@ -124,6 +124,16 @@ def test_a_line_that_cannot_be_read_is_a_row_all_the_same(tmp_path: Path) -> Non
     assert [BROKEN in row.values for row in Manifest(str(tmp_path / "rows.csv")).rows()] == [False, True]
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_manifest_is_read_as_any_program_saves_it(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "rows.csv").write_text("image,generation_prompt\na.png,\u6771\u4eac\n", encoding)
+    (tmp_path / "rows.jsonl").write_text('{"image": "a.png", "generation_prompt": "\u6771\u4eac"}\n', encoding)
+    for name in ("rows.csv", "rows.jsonl"):
+        assert [row.values for row in Manifest(str(tmp_path / name)).rows()] == [
+            {"image": "a.png", "generation_prompt": "\u6771\u4eac"}
+        ]
+
+
 def test_an_interval_holds_the_share_and_the_sum_grows_with_the_rows() -> None:
     centre, half = Sampled(200, 200, 166, Decimal("20.4")).interval
     assert centre - half < 0.83 < centre + half and half == pytest.approx(0.052, abs=0.002)

@@ -190,6 +190,11 @@ def test_key_and_settings_are_read_as_any_editor_saves_them(tmp_path: Path, enco
     assert (settings.require_key(), settings.concurrency) == (SECRET, 3)
 
 
+def test_a_variable_is_read_without_the_byte_order_mark_of_its_file() -> None:
+    settings = loaded(RUNFLOW_API_KEY=f"\ufeff{SECRET}\r\n", RUNFLOW_MAX_EVALUATIONS_PER_DAY="\ufeff5")
+    assert (settings.require_key(), settings.max_evaluations_per_day) == (SECRET, 5)
+
+
 @pytest.mark.parametrize(
     ("given", "hosts"),
     [

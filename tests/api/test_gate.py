@@ -76,6 +76,25 @@ def test_another_loader_is_refused_before_anything_is_queued(tmp_path: Path, loa
     assert "not judged" not in done.stdout
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_workflow_is_read_as_any_editor_saves_it(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "mine_api.json").write_text(json.dumps(workflow(LOAD_IMAGE)), encoding)
+    assert gate.read_workflow(tmp_path / "mine_api.json") == workflow(LOAD_IMAGE)
+
+
+@pytest.mark.parametrize(
+    "content", [{"nodes": [], "links": []}, {"prompt": workflow(LOAD_IMAGE)}, [], {}, {"1": {"inputs": {}}}, "text"]
+)
+def test_what_is_no_workflow_of_the_api_is_wrong_usage_and_no_failed_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], content: Any
+) -> None:
+    (tmp_path / "mine.json").write_text(json.dumps(content))
+    (tmp_path / "new.png").write_bytes(b"")
+    monkeypatch.setattr(sys, "argv", ["gate.py", "--workflow", str(tmp_path / "mine.json"), str(tmp_path / "new.png")])
+    assert gate.main() == 2
+    assert "Export (API)" in capsys.readouterr().err
+
+
 def test_several_load_images_with_different_pictures_need_a_name() -> None:
     several = workflow(
         {"class_type": "ImageBatch", "inputs": {"image1": ["6", 0], "image2": ["7", 0]}},
@@ -113,9 +132,9 @@ class Answers(BaseHTTPRequestHandler):
             return self._answer({"error": "who are you"}, 401)
         verdict = {"verdict": "passed", "score": 1.0, "judge": "local", "issues": []}
         history = {"status": {"messages": [], "status_str": "success"}, "outputs": {"3": {"runflow": [verdict]}}}
-        clipboard = {"ClipboardPicture": {"output": ["IMAGE", "MASK"]}}
         answers = {
-            "/comfy/object_info/ClipboardPicture": clipboard,
+            "/comfy/object_info/ClipboardPicture": {"ClipboardPicture": {"output": ["IMAGE", "MASK"]}},
+            "/comfy/object_info/PrimitiveInt": {"PrimitiveInt": {"output": ["INT"]}},
             "/comfy/upload/image": {"name": "new.png"},
             "/comfy/prompt": {"prompt_id": "p"},
         }
@@ -151,10 +170,17 @@ def test_a_proxy_gets_its_path_its_headers_and_its_token(proxy: Proxy, tmp_path:
     assert token not in done.stdout + done.stderr
 
 
-def test_a_node_that_this_comfyui_says_brings_a_picture_is_refused(proxy: Proxy, tmp_path: Path) -> None:
+@pytest.mark.parametrize("inputs", [{}, {"frame": ["8", 0]}], ids=["alone", "with a number from another node"])
+def test_a_node_that_this_comfyui_says_brings_a_picture_is_refused(
+    proxy: Proxy, tmp_path: Path, inputs: dict[str, Any]
+) -> None:
     both = {"class_type": "ImageBatch", "inputs": {"image1": ["6", 0], "image2": ["7", 0]}}
-    clipboard = {"class_type": "ClipboardPicture", "inputs": {}}
-    (tmp_path / "mine_api.json").write_text(json.dumps(workflow(both, **{"6": LOAD_IMAGE, "7": clipboard})))
+    nodes = {
+        "6": LOAD_IMAGE,
+        "7": {"class_type": "ClipboardPicture", "inputs": inputs},
+        "8": {"class_type": "PrimitiveInt", "inputs": {"value": 3}},
+    }
+    (tmp_path / "mine_api.json").write_text(json.dumps(workflow(both, **nodes)))
     (tmp_path / "token").write_text("secret")
     Image.new("RGB", (8, 8)).save(tmp_path / "new.png")
     command = [sys.executable, str(GATE), "--server", f"http://127.0.0.1:{proxy.server_port}", "--prefix", "comfy"]

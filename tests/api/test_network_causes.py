@@ -141,6 +141,38 @@ def test_certificates_that_are_not_there_are_named_at_once(
     assert nothing_is_reserved(tmp_path)
 
 
+@pytest.mark.parametrize("held", [b"", b"no certificate", b"-----BEGIN CERTIFICATE-----\nMIIB\n"])
+def test_a_file_without_certificates_is_named_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: bytes
+) -> None:
+    (tmp_path / "bundle.pem").write_bytes(held)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "bundle.pem"))
+    failed = no_answer(requests.exceptions.SSLError(ssl.SSLError(FOREIGN)), nothing_sent=True)
+    assert str(failed.error).startswith("[CERTIFICATES_MISSING] REQUESTS_CA_BUNDLE names TLS certificates that cannot")
+    assert (failed.is_final, failed.not_accepted) == (True, True)
+
+
+def test_a_refused_handshake_is_not_laid_to_good_certificates(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", requests.certs.where())
+    assert no_answer(requests.exceptions.SSLError(ssl.SSLError(FOREIGN)), nothing_sent=True).error.code == "TLS_FAILED"
+
+
+@pytest.mark.parametrize(
+    "proxy", ["http://127.0.0.1:99999", "http://127.0.0.1:abc", "ftp://127.0.0.1:9", "http://[::1", "http://a b:9",
+              "http://m\u00fcnchen..example:9", "http://", "user:p#w@127.0.0.1:9"]
+)  # fmt: skip
+def test_a_proxy_that_is_no_address_is_named_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, proxy: str
+) -> None:
+    for name in ("HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("https_proxy", proxy)
+    error = submitted(tmp_path, "https://runflow.invalid")
+    assert (error.code, len(error.attempts)) == ("PROXY_UNUSABLE", 1)
+    assert "nothing was paid" in str(error)
+    assert nothing_is_reserved(tmp_path)
+
+
 @pytest.mark.parametrize("variable", ["HTTPS_PROXY", "ALL_PROXY"])
 def test_a_socks_proxy_that_python_cannot_use_is_named_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str

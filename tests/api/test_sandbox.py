@@ -1072,7 +1072,7 @@ def test_a_script_holds_verdicts_faults_and_runs(tmp_path: Path) -> None:
         "faults": [{"method": "GET", "kind": "status", "status": 429, "retry_after": 2, "times": None}],
         "runs": [{"status_code": "failed"}],
     }
-    script = load_script(write(tmp_path / "script.json", json.dumps(entries)))
+    script = load_script(write(tmp_path / "script.json", "\ufeff" + json.dumps(entries)))  # as Notepad saves it
     assert script.verdicts == [ScriptedVerdict(False, 0.3, ["six fingers"]), ScriptedVerdict(null=True)]
     assert script.faults == [Fault("GET", kind="status", status=429, retry_after="2", times=None)]
     assert script.runs == [{"status_code": "failed"}]

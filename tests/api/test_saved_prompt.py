@@ -121,6 +121,49 @@ def test_a_prompt_that_cannot_be_known_is_not_claimed(saved_graph: Any, why: str
     assert why in no_prompt
 
 
+def encoded(**source: Any) -> dict[str, Any]:
+    return graph(**{"6": node("CLIPTextEncode", text=["5", 0], clip=["4", 1]), "5": source})
+
+
+OTHER_TEXT = {
+    "described from a picture": encoded(class_type="WD14Tagger|pysssss", inputs={"image": ["8", 0]})
+    | {"8": node("LoadImage", image="x.png")},
+    "read from a file": encoded(**node("Load Text File", file_path="/x/p.txt")),
+    "asked from a model": encoded(**node("OllamaGenerate", prompt="write me a prompt")),
+    "chosen from a list": encoded(**node("Load Styles CSV", styles="cinematic")),
+    "translated": encoded(**node("DeepTranslatorTextNode", text="eine Tasse")),
+    "drawn at random": encoded(**node("Dynamic Prompt", text="{a|b}")),
+    "changed by its encoder": graph(**{"6": node("CLIPTextEncode (NSP)", text="a __cup__", seed=1, clip=["4", 1])}),
+    "translated by its encoder": graph(
+        **{"6": node("TranslateAndEncode", text="eine Tasse", from_translate="auto", clip=["4", 1])}
+    ),
+}
+
+
+@pytest.mark.parametrize("saved_graph", OTHER_TEXT.values(), ids=OTHER_TEXT)
+def test_what_goes_into_a_processor_is_not_taken_for_what_comes_out(saved_graph: dict[str, Any]) -> None:
+    prompt, no_prompt = saved_prompt.of_graph(saved_graph)
+    assert prompt == ""
+    assert "computed inside the workflow" in no_prompt
+
+
+@pytest.mark.parametrize("kind", ["Reroute", "Display Any (rgthree)", "Show Text", "Reroute (rgthree)"])
+def test_what_only_shows_or_leads_on_a_text_is_passed(kind: str) -> None:
+    shown = encoded(**node(kind, any=["8", 0])) | {"8": node("Text box", text="a red cup")}
+    if kind == "Display Any (rgthree)":
+        shown["5"] = node(kind, source=["8", 0])
+    assert saved_prompt.of_graph(shown) == ("a red cup", "")
+
+
+@pytest.mark.parametrize(
+    "encoder", [{"text": FOX, "text_negative": UGLY}, {"prompt": FOX, "negative_text": UGLY}, {"text": FOX}]
+)
+def test_the_outputs_of_an_encoder_of_both_sides_are_not_mixed_up(encoder: dict[str, Any]) -> None:
+    for sides, expected in (((0, 1), FOX), ((1, 0), "")):
+        saved_graph = sampled(node("SomebodysEncode", clip=["4", 1], **encoder), *sides)
+        assert saved_prompt.of_graph(saved_graph)[0] == expected
+
+
 # --- nodes with a positive and a negative side --------------------------------------------------------
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 from importlib.util import find_spec
 
 import numpy as np
@@ -152,3 +154,28 @@ def test_the_configuration_names_the_checks_that_there_are() -> None:
         parsed("local_checks", {"grain": "lenient"})
     with pytest.raises(ValueError, match="strict, normal or lenient"):
         parsed("local_strictness", "soft")
+
+
+@with_reader
+def test_a_process_that_ends_while_a_picture_is_read_ends_in_order() -> None:
+    script = """
+import threading, time
+import numpy as np
+from runflow_api.local_judge import text
+
+class EndsSlowly:
+    def __del__(self, sleep=time.sleep):
+        sleep(1.0)  # as torch does: threads come back while Python takes itself apart
+
+def read():
+    picture = np.full((64, 64, 3), 255, np.uint8)
+    while True:
+        reader.read(picture)
+
+reader = text._reader()
+slow = EndsSlowly()
+threading.Thread(target=read, daemon=True).start()
+time.sleep(0.2)
+"""
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stderr) == (0, "")

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import stat
 import uuid
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
 import pytest
-from driver import HELD_S, KEY, Browser, Play
+from driver import HELD_S, KEY, NEWEST, Browser, Play
 from PIL import Image
+from support.judged_images import MODELS, keep_judged
 from support.process import PACK_FOLDER
 from support.server import ComfyUI
 
@@ -334,6 +336,13 @@ def test_of_thousands_of_rows_only_those_in_sight_are_in_the_page(browser: Brows
     with Journal.open(None, server.base / "user" / "__runflow_evaluate") as journal:
         journal.begin(requests, Limits(count, 10 * count))
     browser.run("pages.history_of_thousands", server.url, "canvas", given={"count": count})
+
+
+def test_insight_shows_figures_and_a_rating_by_key_changes_them(play: Play, servers: Callable[[str], ComfyUI]) -> None:
+    judged_by = ("model", "rated-by-keys")
+    keep_judged(servers(NEWEST).base / "user" / "__runflow_evaluate", 24, rated=20, judges=[judged_by])
+    given = {"judge": ": ".join(judged_by), "checkpoint": MODELS[0][0]}
+    play("insight.a_rating_by_key_changes_it", given=given)
 
 
 def test_settings_take_a_key_and_never_give_it_back(play: Play, keyless: ComfyUI) -> None:

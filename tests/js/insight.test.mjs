@@ -16,6 +16,7 @@ const share = (count, of, low = 0.1, high = 0.9) => ({
 })
 const group = (values, count, of) => ({
   ...{ values, judged: of, pass_rate: share(count, of), credits: '2', credits_per_kept: '0.5' },
+  score: { mean: of ? 0.5 : null, low: of ? 0.4 : null, high: of ? 0.6 : null },
   ...{ attempts_per_kept: { value: count ? of / count : null }, enough: of >= 20 }
 })
 const rated = (changes) => ({
@@ -65,6 +66,25 @@ test('groups, what the gate saved and too few ratings are said, and names stay t
   assert.equal(root.querySelectorAll('.rf-few').length, 2)
   assert.equal(root.querySelectorAll('b').length, 0)
   assert.ok(root.querySelector('polyline'))
+})
+
+test('two settings are a grid, with the values that were used most first', () => {
+  const groups = [
+    group(['a', 'euler'], 30, 40),
+    group(['b', 'euler'], 1, 3),
+    group(['b', null], 2, 30)
+  ]
+  const by = ['checkpoint', 'sampler']
+  const root = drawn(insightView({ query, shown: { ...shown, by, groups }, trouble: '' }, acts))
+  const cells = [...root.querySelectorAll('.rf-grid tr')].map((row) =>
+    [...row.children].map((each) => each.firstChild?.textContent ?? '')
+  )
+  assert.deepEqual(cells, [
+    ['', 'euler', 'unknown'],
+    ['a', '75\u00a0%', '–'],
+    ['b', '33\u00a0%', '7\u00a0%']
+  ])
+  assert.ok(root.textContent?.includes('mean score 0.50 (0.40–0.60)'))
 })
 
 test('a judge is called no better than chance, and a proposal says what it would have done', () => {

@@ -20,8 +20,6 @@ NOON = 20_000 * 86_400 + 43_200.0
 """2024-10-04 12:00 UTC."""
 PLENTY = Limits(per_prompt=100_000, per_day=100_000)
 VERDICT = {"id": "ev-1", "status_code": "completed", "overall_passed": True, "weighted_pass_rate": 0.9, "cost": "0.5"}
-SERVER = os.environ.get("RUNFLOW_TEST_JOURNAL_URL", "")
-"""A database that is there already; otherwise the tests start one, if its programs are installed."""
 STORES = ["file", "memory", "server"]
 posix = pytest.mark.skipif(os.name == "nt", reason="POSIX rights and signals")
 
@@ -35,12 +33,12 @@ class Clock:
 
 
 def emptied(store: str) -> str | None:
-    """The URL of a shared store, with no journal in it."""
+    """The URL of a shared store, with no journal in it; the server is started if its programs are installed."""
     if store == "file":
         return None
-    if not SERVER and postgres.programs() is None:
+    if postgres.programs() is None:
         pytest.skip(postgres.NOT_HERE)
-    server = SERVER or postgres.running().url("postgres")
+    server = postgres.running().url("postgres")
     engine = sa.create_engine(server)
     with engine.begin() as connection:
         for table in sa.inspect(connection).get_table_names():

@@ -21,7 +21,6 @@ export function render(parent) {
   root = document.createElement('div')
   root.className = 'rf-page rf-history'
   root.setAttribute('role', 'region')
-  root.setAttribute('aria-label', t('insight.title'))
   keepInside(root)
   parent.style.height = '100%'
   parent.replaceChildren(root)
@@ -60,6 +59,7 @@ async function refresh() {
 }
 
 function draw() {
+  root?.setAttribute('aria-label', t('insight.title'))
   if (root) patch(root, insightView(state, acts))
 }
 

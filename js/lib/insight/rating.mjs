@@ -10,17 +10,21 @@ import { score } from '../format.mjs'
 /**
  * @typedef {{row: number, image: string, prompt: string, task: string}} Image
  * @typedef {{judge: string, passed: boolean, score: number | null}} Said
- * @typedef {{images: Image[], at: number, rated: number, before: {good: boolean, said: Said[]} | null, trouble: string}} State
+ * @typedef {{images: Image[], at: number, rated: number, before: {good: boolean, said: Said[]} | null,
+ *   trouble: string, isRead?: boolean}} State `isRead`: whether it is known which images wait
  * @typedef {{rate: (good: boolean) => void, skip: () => void, back: () => void, close: () => void}} Acts
  */
 
 /** @param {() => void} done called when the person has closed it */
 export async function rateImages(done) {
   /** @type {State} */
-  const state = { images: [], at: 0, rated: 0, before: null, trouble: '' }
+  const state = { images: [], at: 0, rated: 0, before: null, trouble: '', isRead: false }
   const root = dialog()
-  const opener = /** @type {HTMLElement | null} */ (document.activeElement)
-  const draw = () => patch(root, ratingView(state, acts))
+  const draw = () => {
+    patch(root, ratingView(state, acts))
+    load(state.images[state.at + 1])
+    if (!root.contains(document.activeElement)) root.focus() // the buttons have gone with the last image
+  }
   let busy = false
 
   const acts = {
@@ -49,31 +53,39 @@ export async function rateImages(done) {
       draw()
     },
     close() {
-      root.remove()
-      opener?.focus?.()
-      done()
+      root.close()
     }
   }
   root.addEventListener('keydown', (event) => key(event, acts))
+  root.addEventListener('close', () => {
+    root.remove()
+    done()
+  })
   document.body.append(root)
-  root.focus()
+  root.showModal()
+  draw()
   try {
     state.images = (await request('insight/to-rate')).images
+    state.isRead = true
   } catch (error) {
     state.trouble = /** @type {Error} */ (error).message
   }
   draw()
 }
 
+/** The browser's own: nothing behind it can be reached, and the focus goes back where it was. */
 function dialog() {
-  const root = document.createElement('div')
+  const root = document.createElement('dialog')
   root.className = 'rf-page rf-rate'
   root.tabIndex = -1
-  root.setAttribute('role', 'dialog')
-  root.setAttribute('aria-modal', 'true')
   root.setAttribute('aria-label', t('insight.rate'))
   keepInside(root)
   return root
+}
+
+/** The next picture comes before it is asked for. @param {Image | undefined} image */
+function load(image) {
+  if (image) new Image().src = thumbnail(image.image, true)
 }
 
 /** @param {KeyboardEvent} event @param {Acts} acts */
@@ -92,22 +104,19 @@ function key(event, acts) {
 }
 
 /** @param {State} state @param {Acts} acts */
-export function ratingView({ images, at, rated, before, trouble }, acts) {
+export function ratingView(state, acts) {
+  const { images, at, before, trouble } = state
   const image = images[at]
   return [
     element(
       'div.rf-row',
       { key: 'head' },
-      element(
-        'strong',
-        {},
-        image
-          ? t('insight.nth', { n: at + 1, all: images.length })
-          : t('insight.none_left', { n: rated })
-      ),
+      element('strong', { key: 'where' }, where(state)),
       image && button(`1 · ${t('insight.good')}`, () => acts.rate(true), { key: 'good' }),
       image && button(`2 · ${t('insight.bad')}`, () => acts.rate(false), { key: 'bad' }),
       image && button(`→ ${t('insight.skip')}`, acts.skip, { key: 'skip' }),
+      at > 0 && button(`← ${t('insight.back')}`, acts.back, { key: 'back' }),
+      element('span.rf-space', { key: 'space' }),
       button(t('panel.less'), acts.close, { key: 'close' })
     ),
     trouble && element('p.rf-warn', { key: 'trouble', role: 'alert' }, trouble),
@@ -116,8 +125,15 @@ export function ratingView({ images, at, rated, before, trouble }, acts) {
       element('img.rf-rate-picture', {
         ...{ key: `picture-${image.row}`, src: thumbnail(image.image, true), alt: image.prompt }
       }),
-    image?.prompt && element('p', { key: 'prompt' }, image.prompt)
+    image?.prompt && element('p.rf-rate-prompt', { key: 'prompt', tabindex: 0 }, image.prompt)
   ]
+}
+
+/** @param {State} state */
+function where({ images, at, rated, trouble, isRead = true }) {
+  if (images[at]) return t('insight.nth', { n: at + 1, all: images.length })
+  if (isRead) return t('insight.none_left', { n: rated })
+  return trouble ? t('insight.rate') : t('details.loading')
 }
 
 /** What the judges had said of the image that was just rated. @param {{good: boolean, said: Said[]}} before */

@@ -1,6 +1,7 @@
 /** What the insight page looks like: pure functions from its state to descriptions, plots as SVG among them. */
 import { button, element, named } from '../dom.mjs'
 import { has, t } from '../text.mjs'
+import { gridView } from './grid.mjs'
 
 /**
  * @typedef {{share: number | null, low: number, high: number, count: number, of: number}} Share
@@ -8,6 +9,7 @@ import { has, t } from '../text.mjs'
  * @property {(string | null)[]} values
  * @property {number} judged
  * @property {Share} pass_rate
+ * @property {{mean: number | null, low: number | null, high: number | null}} score
  * @property {{value: number | null}} attempts_per_kept
  * @property {string} credits
  * @property {string | null} credits_per_kept
@@ -50,10 +52,11 @@ export function insightView({ query, shown, trouble }, acts) {
   return [
     tools(query, shown, acts),
     trouble && element('p.rf-warn', { key: 'trouble', role: 'alert' }, trouble),
+    !shown && !trouble && element('p.rf-quiet', { key: 'loading' }, t('details.loading')),
     shown &&
       element(
         'div.rf-insight',
-        { key: 'shown', 'data-capture-wheel': 'true' },
+        { key: 'shown', 'data-capture-wheel': 'true', tabindex: 0, ...region(t('insight.title')) },
         shown.whole.judged ? figures(shown) : element('p.rf-quiet', {}, t('insight.empty')),
         agreements(shown, query, acts)
       )
@@ -89,6 +92,8 @@ function tools(query, shown, acts) {
   )
 }
 
+/** For what can be scrolled by the keyboard. @param {string} label */
+const region = (label) => ({ role: 'group', 'aria-label': label })
 /** @param {string} name */
 const nameOf = (name) => (has(`insight.setting.${name}`) ? t(`insight.setting.${name}`) : name)
 /** @param {string} days */
@@ -132,8 +137,10 @@ function figures({ whole, saved, by, groups, days, enough }) {
       )
     ),
     element('h4', { key: 'by' }, by.map(nameOf).join(' · ')),
+    by.length > 1 && gridView(by.map(nameOf), groups),
     element('ul.rf-groups', { key: 'groups' }, groups.slice(0, MOST).map(groupView)),
-    element('p.rf-quiet', { key: 'enough' }, t('insight.too_few', { n: enough })),
+    groups.some((group) => !group.enough) &&
+      element('p.rf-quiet', { key: 'enough' }, t('insight.too_few', { n: enough })),
     days.length > 1 && overTime(days)
   ]
 }
@@ -144,17 +151,25 @@ function groupView(group) {
   const attempts = group.attempts_per_kept.value
   const facts = [
     t('insight.verdicts', { n: group.judged }),
+    group.score.mean !== null && t('insight.mean', { n: meanOf(group.score) }),
     attempts && t('insight.attempts', { n: attempts.toFixed(1) }),
-    Number(group.credits_per_kept) && t('insight.credits', { n: group.credits_per_kept })
+    Number(group.credits_per_kept) &&
+      t('insight.credits', { n: Number(Number(group.credits_per_kept).toFixed(4)) })
   ]
   return element(
     'li.rf-group',
     { key: name, class: group.enough ? null : 'rf-few' },
-    element('span.rf-cut', { title: name }, name),
+    element('span.rf-two', { title: name }, name),
     element('strong', {}, percent(group.pass_rate)),
     group.pass_rate.share !== null && bar(group.pass_rate),
     element('span.rf-quiet', {}, facts.filter(Boolean).join(' · '))
   )
+}
+
+/** @param {Group['score']} score */
+function meanOf({ mean, low, high }) {
+  const between = low === null || high === null ? '' : ` (${low.toFixed(2)}–${high.toFixed(2)})`
+  return `${mean?.toFixed(2)}${between}`
 }
 
 /** A share as a bar, and its interval as a line over it. @param {Share} rate */
@@ -187,24 +202,27 @@ function overTime(days) {
     { key: 'days' },
     element('figcaption', {}, t('insight.over_time')),
     element(
-      'svg:svg.rf-line',
-      {
-        viewBox: `0 0 ${WIDTH} ${HEIGHT}`,
-        preserveAspectRatio: 'none',
-        role: 'img',
-        'aria-label': t('insight.over_time')
-      },
-      element('svg:polygon.rf-line-interval', { points: area.join(' ') }),
-      element('svg:polyline.rf-line-rate', {
-        points: line.join(' '),
-        'vector-effect': 'non-scaling-stroke'
-      })
-    ),
-    element(
-      'div.rf-dates',
+      'div.rf-plot',
       {},
-      element('span', {}, shown[0]?.date),
-      element('span', {}, shown.at(-1)?.date)
+      element('span.rf-scale', {}, element('span', {}, '100\u00a0%'), element('span', {}, '0')),
+      element(
+        'svg:svg.rf-line',
+        {
+          ...{ viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: 'none' },
+          ...{ role: 'img', 'aria-label': t('insight.over_time') }
+        },
+        element('svg:polygon.rf-line-interval', { points: area.join(' ') }),
+        element('svg:polyline.rf-line-rate', {
+          points: line.join(' '),
+          'vector-effect': 'non-scaling-stroke'
+        })
+      ),
+      element(
+        'div.rf-dates',
+        {},
+        element('span', {}, shown[0]?.date),
+        element('span', {}, shown.at(-1)?.date)
+      )
     )
   )
 }
@@ -218,12 +236,13 @@ function agreements({ agreement }, query, acts) {
     agreement.length
       ? element('ul.rf-groups', {}, agreement.map(agreementView))
       : element('p.rf-quiet', {}, t('insight.no_ratings')),
-    element(
-      'div.rf-filters',
-      {},
-      cost('wrong_pass', query, acts),
-      cost('wrong_rejection', query, acts)
-    )
+    agreement.length > 0 &&
+      element(
+        'div.rf-filters',
+        {},
+        cost('wrong_pass', query, acts),
+        cost('wrong_rejection', query, acts)
+      )
   )
 }
 
@@ -267,6 +286,6 @@ function agreementView(each) {
           rejections: percent(each.wrong_rejections)
         })
       ),
-    proposal && element('span', {}, t('insight.proposal', { ...proposal }))
+    proposal && element('span.rf-whole', {}, t('insight.proposal', { ...proposal }))
   )
 }

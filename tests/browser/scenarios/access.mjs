@@ -9,10 +9,11 @@ const PALETTES = ['light', 'solarized', 'arc', 'nord', 'github']
 /** What is about whole pages, and not about parts of one. */
 const NOT_OURS = ['region', 'landmark-unique', 'page-has-heading-one']
 
-const source = await readFile(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8')
+/** axe, as a script for the page. */
+export const source = await readFile(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8')
 
 /** Of those rules, or of all. */
-async function violations(editor, only = null) {
+export async function violations(editor, only = null) {
   return editor.in(async ([roots, off, wanted]) => {
     const include = roots.filter((each) => [...document.querySelectorAll(each)].some((one) => one.checkVisibility())).map((each) => [each])
     const rules = Object.fromEntries(off.map((each) => [each, { enabled: false }]))

@@ -182,6 +182,12 @@ const states = {
     await editor.in(() => document.activeElement.blur())
     return box
   },
+  async insight(editor) {
+    await editor.command('Workspace.ToggleSidebarTab.runflow-evaluate-insight')
+    await editor.page.getByRole('combobox', { name: 'And by' }).selectOption('sampler')
+    await editor.page.locator('.rf-grid').waitFor()
+    return editor.page.locator('.rf-page', { has: editor.page.locator('.rf-insight') }).boundingBox()
+  },
   async app(editor) {
     await inAppMode(editor)
     await closeGreetings(editor.page)
