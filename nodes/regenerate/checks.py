@@ -49,14 +49,18 @@ FOREIGN_EVALUATION = (
     "does not come from this loop: every attempt would read the same verdict. Connect an Evaluate Image Quality "
     f"that judges the loop's image. {NO_ATTEMPT}"
 )
-SENDS_NOTHING = (
-    "comes through node {node}, {why}: then the loop would end with nothing. Connect what was judged to End, and put "
-    f"that node after it. {NO_ATTEMPT}"
-)
+SENDS_NOTHING = f"comes through node {{node}}, {{why}}: then the loop would end with nothing. {{advice}} {NO_ATTEMPT}"
+PUT_AFTER_END = "Connect what was judged to End, and put that node after it."
+CONNECT_BOTH = "Connect both generate and repair; what comes from a muted node is not connected."
 NO_BEST_YET = (
     "depends on best_so_far of Start already at attempt 1, which has no best image yet: then the loop would end with "
     "nothing. Put a Generate or Repair before it: what makes the first image to generate, what changes best_so_far to "
     f"repair, attempt of Start to attempt. {NO_ATTEMPT}"
+)
+BARE_REPAIR = (
+    "repair of node {node}, Generate or Repair, is best_so_far as it is, and attempt 1 has none: then the loop would "
+    "end with nothing. Put what changes the image, or VAE Encode, between the two; if it is bypassed, enable it again. "
+    f"{NO_ATTEMPT}"
 )
 START_ELSEWHERE = (
     "Start is not in the same loop as End{node}: another loop repeats only one of them. To repeat both, connect an "
@@ -113,6 +117,7 @@ def refuse_wiring(context: LoopContext, body: Body, settings: LoopSettings) -> N
         raise InvalidInputError("loop", START_ELSEWHERE.format(node=""))
     _refuse_half_repeated(context, body)
     _refuse_repair_of_nothing(context, body)
+    _refuse_bare_repair(context, body)
     if context.max_attempts(settings) > 1:
         for node in body.nodes:
             inner = context.body_inside(node)
@@ -124,7 +129,9 @@ def refuse_wiring(context: LoopContext, body: Body, settings: LoopSettings) -> N
         for name in ("image", "evaluation"):
             for node, why in _senders_of_nothing(context, body, name):
                 # ComfyUI does not run an End whose image is blocked, and says nothing.
-                raise InvalidInputError(name, SENDS_NOTHING.format(node=node, why=why))
+                advice = CONNECT_BOTH if context.class_of(node) == REPAIR_SWITCH else PUT_AFTER_END
+                shown = context.shown_on(node)
+                raise InvalidInputError(name, SENDS_NOTHING.format(node=shown, why=why, advice=advice))
 
 
 def _refuse_half_repeated(context: LoopContext, body: Body) -> None:
@@ -160,6 +167,17 @@ def _refuse_repair_of_nothing(context: LoopContext, body: Body) -> None:
             raise InvalidInputError(name, NO_BEST_YET)
 
 
+def _refuse_bare_repair(context: LoopContext, body: Body) -> None:
+    """``best_so_far`` straight into ``repair``, as the editor joins it where the edit between them is bypassed.
+
+    ComfyUI gives a node all that it has of a node it waited for, lazy or not: with ``attempt`` comes the blocked image.
+    """
+    for node in body.nodes:
+        repair = link(context.graph[node]["inputs"].get("repair")) if context.class_of(node) == REPAIR_SWITCH else None
+        if repair == (body.start, BEST_OUT):
+            raise InvalidInputError("image", BARE_REPAIR.format(node=context.shown_on(node)))
+
+
 def _without(node: Node, inputs: set[str]) -> Node:
     return {**node, "inputs": {name: value for name, value in node["inputs"].items() if name not in inputs}}
 
@@ -178,19 +196,19 @@ def _senders_of_nothing(context: LoopContext, body: Body, name: str) -> Iterator
     """(node, why) for each node of the body that may block what End's input ``name`` reads."""
     switches = {node for node in body.nodes if context.class_of(node) in (SWITCH, REPAIR_SWITCH)}
     for node, socket in sorted(links_read(context.graph, body, name, switches.__contains__)):
-        inputs, shown, kind = context.graph[node]["inputs"], context.shown_on(node), context.class_of(node)
+        inputs, kind = context.graph[node]["inputs"], context.class_of(node)
         if kind == SPLIT and socket not in SPLIT_COUNTS:
-            yield shown, "Split Passed / Failed, which sends nothing on if its side is empty"
+            yield node, "Split Passed / Failed, which sends nothing on if its side is empty"
         elif kind == SWITCH and not {"on_pass", "on_fail"} <= inputs.keys():
-            yield shown, "a Quality Switch that sends nothing on if a side is not connected"
+            yield node, "a Quality Switch that sends nothing on if a side is not connected"
         elif kind == REPAIR_SWITCH and not {"generate", "repair"} <= inputs.keys():
-            yield shown, "a Generate or Repair that sends nothing on if a side is not connected"
+            yield node, "a Generate or Repair that sends nothing on if a side is not connected"
         elif kind == END and socket == PASSED_OUT:
-            yield shown, "whose passed_images are not sent on if none passed"
+            yield node, "whose passed_images are not sent on if none passed"
         elif kind == END and socket == KEPT_OUT and inputs.get("keep_attempts", False) is False:
-            yield shown, "whose attempt_images are not sent on while its keep_attempts is off"
+            yield node, "whose attempt_images are not sent on while its keep_attempts is off"
         elif kind == END and socket == EVALUATION_OUT and "evaluation" not in inputs:
-            yield shown, "an End that has no evaluation to send on, because none is connected to it"
+            yield node, "an End that has no evaluation to send on, because none is connected to it"
 
 
 def _unused_outputs(context: LoopContext, body: Body, settings: LoopSettings) -> list[str]:

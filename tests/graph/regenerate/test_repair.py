@@ -114,8 +114,33 @@ def test_a_best_image_that_attempt_1_would_need_is_refused_before_it_costs(
     assert "[INVALID_INPUT] image: depends on best_so_far of Start already at attempt 1" in refusal(server, graph)
     one_side = repairing(prompt)
     del one_side["6"]["inputs"]["repair"]
-    assert "node 6, a Generate or Repair that sends nothing on if a side is not connected" in refusal(server, one_side)
+    said = refusal(server, one_side)
+    assert "node 6, a Generate or Repair that sends nothing on if a side is not connected" in said
+    assert "Connect both generate and repair; what comes from a muted node is not connected." in said
     assert (since.generated, since.judged) == ([], [])
+
+
+@pytest.mark.parametrize("max_attempts", [1, 3])
+def test_a_bypassed_edit_is_refused_before_it_costs(
+    server: ComfyUI, sandbox: Sandbox, since: Since, prompt: str, max_attempts: int
+) -> None:
+    """The editor joins the two ends of what is bypassed."""
+    graph = repairing(prompt, max_attempts=max_attempts)
+    graph["6"]["inputs"]["repair"] = graph.pop("5")["inputs"]["image"]
+    said = refusal(server, graph)
+    assert "[INVALID_INPUT] image: repair of node 6, Generate or Repair, is best_so_far as it is" in said
+    assert (since.generated, since.judged) == ([], [])
+
+
+def test_a_list_in_the_repair_is_refused_before_the_second_bill(
+    server: ComfyUI, sandbox: Sandbox, since: Since, prompt: str
+) -> None:
+    """Nobody knows how long a list is before it is made: the lists of many nodes hold one value."""
+    verdicts(sandbox, failed(0.3))
+    graph = {**repairing(prompt), **node("7", "TestList", image=["5", 0], count=2)}
+    graph["6"]["inputs"]["repair"] = ["7", 0]
+    assert "[INVALID_INPUT] image: gets a list of 2 values, but a loop needs one" in refusal(server, graph)
+    assert since.bills == 1
 
 
 def test_two_wanted_of_nine_stops_at_the_second_pass_and_both_come_out(
