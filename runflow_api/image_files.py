@@ -91,6 +91,8 @@ def read(path: Path, data: bytes | None = None) -> Picture:
         raise _refused(path, _too_large("") + " It may be a decompression bomb.") from error
     except FileNotFoundError as error:
         raise _refused(path, "there is no such file.") from error
+    except PermissionError as error:
+        raise _refused(path, f"cannot be opened ({error.strerror or type(error).__name__}).") from error
     except UnidentifiedImageError as error:
         raise _refused(path, f"is not a {_spoken(FORMATS)} image.") from error
     except Exception as error:  # Pillow's decoders raise many types, and each means: broken

@@ -287,9 +287,11 @@ def test_a_damaged_field_costs_nobody_anything(sandbox: Sandbox, tmp_path: Path,
 
 @pytest.mark.slow
 def test_looking_neither_waits_for_the_write_lock_nor_takes_it(sandbox: Sandbox, tmp_path: Path) -> None:
-    evaluator = make_evaluator(sandbox, tmp_path, RUNFLOW_MAX_EVALUATIONS_PER_PROMPT="100000",
-                               RUNFLOW_MAX_EVALUATIONS_PER_DAY="100000")  # fmt: skip
-    judge(evaluator, picture(1))
+    limits = {"RUNFLOW_MAX_EVALUATIONS_PER_PROMPT": "100000", "RUNFLOW_MAX_EVALUATIONS_PER_DAY": "100000"}
+    before = make_evaluator(sandbox, tmp_path, **limits)
+    judge(before, picture(1))
+    before.close()  # what a verdict leaves to be tidied up may still be under way, and does need the lock
+    evaluator = make_evaluator(sandbox, tmp_path, **limits)
     asked = [(f"pixels {n}", Question(), Options()) for n in range(20_000)]
     with locked(tmp_path):
         estimate = background.start(evaluator.estimate(asked, "token")).result(timeout=60)

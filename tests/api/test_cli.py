@@ -562,7 +562,7 @@ def test_stopped_half_way_and_started_again_the_bill_is_one_for_each(
 
 
 def test_what_was_submitted_is_read_later_and_rated(at_sandbox: Sandbox, pictures: Path, run: Run) -> None:
-    at_sandbox.latency = 1.5
+    at_sandbox.latency = 5.0
     code, records, said = run("submit", pictures, *PAID)
     assert code == OK
     assert "4 of 4 submitted" in said

@@ -146,6 +146,22 @@ def test_another_format_is_refused(tmp_path: Path, format: str) -> None:
     assert "is not a PNG, JPEG" in refusal(saved(tmp_path / "a.png", format=format))
 
 
+@pytest.mark.skipif(os.name != "posix", reason="rights as POSIX has them")
+def test_a_file_of_another_user_is_not_called_damaged(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.png")
+    path.chmod(0)
+    was = os.geteuid()
+    if was == 0:  # root may read everything
+        os.seteuid(65534)
+    try:
+        said = refusal(path)
+    finally:
+        if was == 0:
+            os.seteuid(0)
+    assert "cannot be opened (Permission denied)" in said
+    assert "damaged" not in said
+
+
 @pytest.mark.parametrize("side", [12_000, 60_000])
 @pytest.mark.slow
 def test_a_decompression_bomb_is_refused_with_the_limit(tmp_path: Path, side: int) -> None:
