@@ -69,7 +69,10 @@ async function lies_well(editor) {
 async function closeMissing(editor, misses) {
   const named = editor.page.locator('[role=dialog], [role=alert], .p-toast').filter({ hasText: MODEL }).first()
   const seen = misses ? await named.waitFor({ timeout: SOON_MS }).then(() => true, () => false) : await named.isVisible()
-  if (seen) await editor.page.keyboard.press('Escape')
+  if (seen) {
+    await editor.page.keyboard.press('Escape')
+    await named.waitFor({ state: 'detached' }) // the next one is not shown while this one goes
+  }
   forgive(editor)
   return seen
 }
