@@ -29,8 +29,8 @@ signal.signal(signal.SIGTERM, signal.default_int_handler)
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
 
-WITH_PROCESSES = ("test_journal_processes", "test_paid_once")
-"""Files whose tests start processes and kill them."""
+SLOW = ("test_journal_processes", "test_paid_once", "test_text_in_pictures")
+"""Files whose tests start processes and kill them, or read text in pictures."""
 RETRIES = 2
 """Of a test marked `timing`, when it fails: its bound in seconds may be missed on a busy machine."""
 
@@ -45,7 +45,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("browser")
         if "comfyui_factory" in fixtures:
             item.add_marker("comfyui")
-        if "sandbox" in fixtures or item.path.stem in WITH_PROCESSES:
+        if "sandbox" in fixtures or item.path.stem in SLOW or "[server" in item.name:  # on a PostgreSQL of its own
             item.add_marker("slow")
         if item.get_closest_marker("timing"):
             item.add_marker(pytest.mark.flaky(reruns=RETRIES))

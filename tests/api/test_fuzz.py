@@ -125,6 +125,7 @@ def test_bodies_of_errors_neither() -> None:
         assert len(str(error)) < 5_000
 
 
+@pytest.mark.slow
 def test_strange_answers_over_the_wire_end_in_a_verdict_or_a_coded_error(tmp_path: Path) -> None:
     chance = random.Random(9)
     paths = ["/v1/evaluations", "/v1/evaluations/[0-9a-f-]{36}"]

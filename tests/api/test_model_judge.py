@@ -427,6 +427,7 @@ def test_a_server_that_does_not_answer_is_left_at_the_time_out(chat: ChatServer)
     assert time.monotonic() - started < 10
 
 
+@pytest.mark.slow
 def test_an_answer_that_drips_is_left_at_the_time_out(chat: ChatServer) -> None:
     def drip(handler: BaseHTTPRequestHandler) -> None:
         handler.send_response(200)
