@@ -22,7 +22,6 @@ from server import PromptServer
 
 from ..runflow_api import background, images
 from ..runflow_api.errors import BudgetError, ConfigurationError, RunflowError
-from ..runflow_api.evaluation import polling
 from ..runflow_api.evaluation.question import JudgeChoice, Options, Question
 from ..runflow_api.evaluation.verdict import RUNFLOW, BatchVerdict, Policy, Subject, not_judged
 from ..runflow_api.settings import config
@@ -31,6 +30,7 @@ from ._unjudged import save_unjudged
 
 if TYPE_CHECKING:
     from ..runflow_api.evaluation.job import Person
+    from ..runflow_api.evaluation.polling import Window
     from ..runflow_api.journal.image_settings import ImageSettings
     from ..runflow_api.model_judge.judge import VisionModel
 
@@ -191,7 +191,7 @@ class NodeProgress:
         self._started = self._shown = time.monotonic()
         self._bar = comfy.utils.ProgressBar(BAR_STEPS, node_id)
         self.judged: set[int] = set()
-        self._expected: polling.Window | None = None
+        self._expected: Window | None = None
         self.submitted = threading.Event()
         """Set as soon as an image is with Runflow, or when all has ended: what is not urgent takes no time before."""
 
@@ -211,7 +211,9 @@ class NodeProgress:
 
     def bar(self) -> None:
         """Move the bar about once a second."""
+        from ..runflow_api.evaluation.polling import share_done
+
         now = time.monotonic()
         if now - self._shown >= 1.0:
             self._shown, elapsed = now, now - self._started
-            self._bar.update_absolute(round(BAR_STEPS * polling.share_done(elapsed, self._expected)))
+            self._bar.update_absolute(round(BAR_STEPS * share_done(elapsed, self._expected)))
