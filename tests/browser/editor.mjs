@@ -18,7 +18,7 @@ export class Editor {
   /** `prepare(page)` comes before anything is loaded. */
   static async open(context, url, renderer, palette, prepare = null) {
     const editor = new Editor()
-    Object.assign(editor, { context, url, renderer, palette, troubles: [], requests: [], frozen: false, language: 'en' })
+    Object.assign(editor, { context, url, renderer, palette, troubles: [], requests: [], language: 'en' })
     editor.page = await context.newPage()
     editor.page.setDefaultTimeout(SOON_MS)
     editor.#listen()
@@ -69,14 +69,6 @@ export class Editor {
 
   close() {
     return this.context.close()
-  }
-
-  /** Stop the page as a browser does with a tab in the background, or let it go on. */
-  async freeze(stops = true) {
-    if (this.frozen === stops) return
-    this.devtools ??= await this.context.newCDPSession(this.page)
-    await this.devtools.send('Page.setWebLifecycleState', { state: stops ? 'frozen' : 'active' })
-    this.frozen = stops
   }
 
   /** End what runs on the server and what waits there: it is nothing to the next scenario. */

@@ -20,8 +20,6 @@ const VIEW = { width: 1500, height: 1050 }
 const profile = await mkdtemp(join(tmpdir(), 'runflow-browser-'))
 const browser = await chromium.launch({ ignoreDefaultArgs: ['--hide-scrollbars'], executablePath: process.env.RUNFLOW_TEST_CHROMIUM || '/usr/bin/chromium', args: FLAGS, env: { ...process.env, HOME: profile } })
 const editors = new Map()
-/** The one that is looked at: an editor draws all the time, so the others are stopped. */
-let seen = null
 const say = (message) => process.stdout.write(JSON.stringify(message) + '\n')
 
 const nameOf = ({ url, renderer, palette = 'dark' }) => `${url} ${renderer} ${palette}`
@@ -68,10 +66,7 @@ async function leave(asked, editor) {
 async function run(asked) {
   const [file, name] = asked.scenario.split('.')
   const scenarios = await import(`./scenarios/${file}.mjs`)
-  if (seen && seen !== editors.get(nameOf(asked))) await seen.freeze().catch(() => {}) // it may have been closed
   const editor = await editorOf(asked)
-  await editor.freeze(false)
-  seen = editor
   editor.troubles.length = 0
   editor.judgeNow = () => say('judge')
   try {
