@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -86,10 +85,10 @@ async def judge(
     judge: JudgeChoice,
     policy: Policy,
     options: Options,
+    image_settings: ImageSettings,
     broken_limit: BudgetError | None = None,
     model: VisionModel | None = None,
     person: Person | None = None,
-    image_settings: ImageSettings | None = None,
     waiting: Waiting | None = None,
 ) -> BatchVerdict:
     """Judge an IMAGE batch for ``node``, with progress on it; whatever stops saves the images first.
@@ -106,8 +105,17 @@ async def judge(
     is_free = False
     keeping = _keep_thumbnails(pictures, show.submitted)
     try:
-        job = Job(pictures, question, judge, policy, options, running_prompt(), model=model, person=person)
-        job = replace(job, image_settings=image_settings) if image_settings else job
+        job = Job(
+            pictures,
+            question,
+            judge,
+            policy,
+            options,
+            running_prompt(),
+            model=model,
+            person=person,
+            image_settings=image_settings,
+        )
         is_free = evaluator().resolve(judge, has_model=model is not None) != RUNFLOW
         if is_free:
             show.submitted.set()

@@ -30,8 +30,8 @@ MAX_PRICES = 50
 PRICE_WITHIN_S = 5.0
 CHECK_WITHIN_S = 15.0
 """How long a page waits for Runflow to take a rating, or to confirm a key."""
-USUAL_OF, USUAL_FROM = 60, 5
-"""How many of the last verdicts say how long one takes, and how many are needed at least."""
+USUAL_OF = 60
+"""How many of the last verdicts say how long one takes."""
 
 log = logging.getLogger("runflow_evaluate")
 T = TypeVar("T")
@@ -81,15 +81,15 @@ class Handlers:
 
     def _usual_seconds(self) -> dict[str, float] | None:
         """How long verdicts took of late, ``{"p50": …, "p90": …}``; ``None`` if too few are known."""
+        from ...runflow_api.evaluation import polling
+
         try:
             rows = self._evaluator().journal().history(limit=USUAL_OF)
         except RunflowError as error:
             log.info("How long verdicts take is not known: %s", error)
             return None
-        took = sorted(row.duration_s for row in rows if row.duration_s is not None)
-        if len(took) < USUAL_FROM:
-            return None
-        return {"p50": took[len(took) // 2], "p90": took[len(took) * 9 // 10]}
+        usual = polling.window([row.duration_s for row in rows if row.duration_s is not None])
+        return None if usual is None else {"p50": usual.typical, "p90": usual.slow}
 
     async def history(self, params: Json, visitor: Visitor) -> Json:
         """A page of evaluations, newest first; ``next`` is the ``before`` of the page after it.

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
-from support.evaluators import judge, make_evaluator
+from support.evaluators import judge
 from support.pictures import picture
 
 from runflow_api import background, images
@@ -29,13 +29,6 @@ GO_ON = Options(wait=False)
 def sandbox() -> Iterator[Sandbox]:
     with Sandbox(latency=0.0) as running:
         yield running
-
-
-@pytest.fixture
-def evaluator(sandbox: Sandbox, tmp_path: Path) -> Iterator[Evaluator]:
-    made = make_evaluator(sandbox, tmp_path)
-    yield made
-    made.close()
 
 
 def submissions(sandbox: Sandbox) -> int:
