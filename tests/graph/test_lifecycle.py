@@ -175,6 +175,7 @@ def test_exit_does_not_wait_for_the_network(
     assert server.stop(LESS_THAN_ANY_HANG_S) - idle_exit_s < EXIT_S
 
 
+@pytest.mark.timing
 @pytest.mark.reads_text
 def test_exit_while_text_is_read_ends_in_order(server: ComfyUI) -> None:
     """C++ that comes back while Python takes itself apart would abort the process, as if ComfyUI had crashed."""
