@@ -6,7 +6,7 @@ import random
 import sqlite3
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
@@ -114,6 +114,7 @@ def made_up(count: int, seed: int = 5) -> Iterator[dict[str, Any]]:
             "score": round(dice.random(), 2) if passed is not None and dice.random() < 0.9 else None,
             "amount": dice.choice(("0.5", "1.25", "0.1", None)) if judge == "runflow" else "0",
             "is_good": passed if judge == "person" else dice.choice((True, False, None, None)),
+            "subject": f"image {number // 3}" if number % 10 else None,
             "checkpoint": dice.choice(CHECKPOINTS),
             "loras": dice.choice(("", "x:0.8", None)),
             "sampler": dice.choice(SAMPLERS),
@@ -225,6 +226,11 @@ def test_figures_by_setting_are_those_of_an_independent_count(known: Any, by: li
         assert group.unpriced == sum(row["amount"] is None for row in mine)
 
 
+def images(rows: Iterable[dict[str, Any]]) -> set[Any]:
+    """Each image and question once; a row of which no pixels are known is an image of its own."""
+    return {row["subject"] or row["row_id"] for row in rows}
+
+
 def test_each_day_and_the_whole_are_those_of_an_independent_count(known: Any) -> None:
     book, rows = known
     mine = [row for row in rows if row["is_final"] and row["judge"] != "preflight"]
@@ -235,8 +241,11 @@ def test_each_day_and_the_whole_are_those_of_an_independent_count(known: Any) ->
     assert value.whole(days).passed == sum(row["passed"] is True for row in mine)
     saved = value.saved(book.store, Filter())
     rejected = [row for row in rows if row["is_final"] and row["passed"] is False]
-    assert saved.preflight == sum(row["judge"] == "preflight" for row in rejected)
-    assert saved.rejected == sum(row["judge"] not in ("preflight", "person") for row in rejected)
+    assert saved.preflight == len(images(row for row in rejected if row["judge"] == "preflight"))
+    assert saved.rejected == len(images(row for row in rejected if row["judge"] not in ("preflight", "person")))
+    assert value.saved(book.store, Filter(judge="local")).rejected == len(
+        images(row for row in rejected if row["judge"] == "local")
+    )
     prices = [Decimal(row["amount"]) for row in rows if row["is_final"] and row["judge"] == "runflow" and row["amount"]]
     assert saved.credits is not None
     assert float(saved.credits) == pytest.approx(float(sum(prices) / len(prices) * saved.preflight))
