@@ -13,7 +13,7 @@ const THEIRS = [
 /** What a page logs of its requests when it is left before they are answered. */
 const CUT_OFF = /Failed to fetch/
 const START_MS = 60_000
-export const SOON_MS = 15_000
+export const SOON_MS = 30_000
 
 export class Editor {
   /** `prepare(page)` comes before anything is loaded. */
@@ -40,7 +40,11 @@ export class Editor {
     const before = this.troubles.length
     await this.page.goto(this.url, { timeout: START_MS, waitUntil: 'domcontentloaded' })
     this.troubles.splice(before, Infinity, ...this.troubles.slice(before).filter((each) => !CUT_OFF.test(each)))
-    await this.page.waitForFunction(() => window.app?.graph && window.app.extensionManager && window.app.canvas && document.querySelector('.side-tool-bar-container'), null, { timeout: START_MS })
+    await this.page.waitForFunction(() => {
+      const { graph, canvas, extensionManager } = window.app ?? {}
+      const hasFirstWorkflow = extensionManager?.workflow.activeWorkflow // loaded last: it would take the place of a scenario's own
+      return graph && canvas && hasFirstWorkflow && document.querySelector('.side-tool-bar-container')
+    }, null, { timeout: START_MS })
   }
 
   /** Open it again: the frontend opens the tab again, as it was noted last. */
