@@ -396,6 +396,7 @@ function saysInABadge(editor, id, wanted) {
     const header = document.querySelector(`[data-node-id="${node}"] .lg-node-header`)
     const drawn = window.app.graph.getNodeById(node).badges.map((each) => (typeof each === 'function' ? each() : each).text)
     const content = header && getComputedStyle(header, '::after').content
-    return isVue ? content === (text ? JSON.stringify(text) : 'none') : drawn.filter(Boolean).join() === text
+    const ours = drawn.filter((each) => each && /^[✓✕○]/.test(each))
+    return isVue ? content === (text ? JSON.stringify(text) : 'none') : ours.join() === text
   }, [id, wanted, editor.renderer === 'vue'])
 }
