@@ -206,6 +206,16 @@ class ImpactControlBridge:
         return (value,)
 
 
+class ImpactMakeImageList:
+    """As its namesake does: one list of all images that are connected."""
+
+    INPUT_TYPES = classmethod(lambda cls: {"required": {"image1": ("IMAGE",)}})
+    RETURN_TYPES, FUNCTION, CATEGORY, OUTPUT_IS_LIST = ("IMAGE",), "run", "testing", (True,)
+
+    def run(self, **images):
+        return (list(images.values()),)
+
+
 class TestCount:
     """How many characters a text has."""
 
@@ -356,6 +366,6 @@ async def memory(request: web.Request) -> web.Response:
 KINDS = (
     TestGenerate, TestCheckpoint, TestEncode, TestSampler, TestRepair, TestRecord, TestRaise, TestBlock, TestNothing,
     TestChoose, TestSleep, TestList, TestStrings, TestJoin, TestShowText, TestCount, TestForOpen, TestForClose,
-    ImpactControlBridge,
+    ImpactControlBridge, ImpactMakeImageList,
 )  # fmt: skip
 NODE_CLASS_MAPPINGS = {kind.__name__: kind for kind in KINDS}
