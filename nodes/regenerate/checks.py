@@ -35,7 +35,7 @@ from .. import _runtime
 from ..routing import FIRST_REPAIR
 from .attempts import ATTEMPT_OUT, BEST_OUT, NO_ATTEMPT, PROMPT_OUT, SEED_OUT, LoopSettings, LoopState
 from .context import LoopContext
-from .lists import least_values, lists_behind, takes_a_list
+from .lists import least_values, lists_behind, makes_lists
 from .saved_metadata import END
 
 PRICE_WITHIN_S = 3.0
@@ -236,7 +236,7 @@ def _lists_of_repairs(context: LoopContext, body: Body) -> Iterator[str]:
     sources = [link(context.inputs.get(name)) for name in ("image", "evaluation")]
     at_once = lists_behind(_asked_for(context, body), sources)
     for node in lists_behind(_asked_for(context, body, ever=True), sources):
-        if node not in at_once and not takes_a_list(context.everything[node]):
+        if node not in at_once and makes_lists(context.everything[node]):
             yield MAYBE_A_LIST.format(node=context.named(node))
 
 

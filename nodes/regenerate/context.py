@@ -32,6 +32,7 @@ from ...runflow_api.prompt.graph import (
     start_outputs_behind,
     start_outputs_read,
     upstream,
+    with_whole_loops,
 )
 from .. import _image_batch, _runtime
 from .._schema import loop_boundary
@@ -99,7 +100,14 @@ class LoopContext:
         return Loop(self.graph, body, self.inputs_identity(), outputs, reaching, read, repair_from)
 
     def find_body(self, start: str, end: str) -> Body:
-        return find_body(self.graph, start, end, self.is_output_node, constant={ORIGINAL_OUT})
+        body = find_body(self.graph, start, end, self.is_output_node, constant={ORIGINAL_OUT})
+        return with_whole_loops(self.graph, body, self._loops_of_comfyui)
+
+    @cached_property
+    def _loops_of_comfyui(self) -> list[tuple[str, str]]:
+        sides = {node: loop_boundary(comfy_nodes.NODE_CLASS_MAPPINGS[self.class_of(node)]) for node in self.graph}
+        starts, ends = ([node for node in sides if sides[node] == side] for side in ("start", "end"))
+        return list(boundary_pairs(self.graph, starts, ends))
 
     def body_inside(self, node: str) -> Body | None:
         """What the loop repeats that ends at ``node``, if one does."""
@@ -138,9 +146,7 @@ class LoopContext:
             for name, (source, _) in links(info):
                 if name in flows[kind] and source in self.graph:
                     yield find_body(self.graph, source, node, self.is_output_node)
-        sides = {node: loop_boundary(comfy_nodes.NODE_CLASS_MAPPINGS[self.class_of(node)]) for node in self.graph}
-        starts, ends = ([node for node in sides if sides[node] == side] for side in ("start", "end"))
-        for start, end in boundary_pairs(self.graph, starts, ends):
+        for start, end in self._loops_of_comfyui:
             yield find_body(self.graph, start, end, self.is_output_node)
 
     @cached_property

@@ -12,6 +12,8 @@ from ...runflow_api.prompt.graph import Graph, Link, Node, links
 JOINS_ITS_LINKS = {"CreateList", "ImpactMakeImageList", "ImpactMakeMaskList", "ImpactMakeAnyList"}
 """Nodes that make one list of all that is connected to them."""
 REPEATER = "Repeater|pysssss"
+END_LOOP = "EndLoop"
+"""Of ComfyUI's own loops (0.38): of each round one value, if it accumulates."""
 PROMPT_LIST, PROMPT_LINES = "easy promptList", "easy promptLine"
 
 
@@ -31,10 +33,10 @@ def lists_behind(graph: Graph, sources: Iterable[Link | None]) -> list[str]:
             continue
         seen.add(source)
         node, info = source[0], graph[source[0]]
-        takes, gives = takes_a_list(info), _gives_a_list(info, source[1])
-        if gives and (not takes or least_values(info) > 1):
+        gives = _gives_a_list(info, source[1])
+        if gives and makes_lists(info):
             makers[node] = None
-        elif gives or not takes:  # what takes a list and gives none makes one value of it
+        elif gives or not _takes_lists(info):  # what takes a list and gives none makes one value of it
             passing |= {node: None} if gives else {}
             waiting.extend(each for _, each in links(info))
     return list(makers or passing)
@@ -52,7 +54,13 @@ def _gives_a_list(node: Node, socket: int) -> bool:
     return socket < len(are_lists) and bool(are_lists[socket])
 
 
-def takes_a_list(node: Node) -> bool:
+def makes_lists(node: Node) -> bool:
+    """Whether a node that gives a list does more than to pass on the one that it is given, as Show Text does."""
+    collects = node["class_type"] == END_LOOP and node["inputs"].get("accumulate") is not False
+    return collects or not _takes_lists(node) or least_values(node) > 1
+
+
+def _takes_lists(node: Node) -> bool:
     """Whether a node gets all values of a list at once."""
     return bool(getattr(_kind(node), "INPUT_IS_LIST", False))
 

@@ -111,7 +111,11 @@ def test_a_best_image_that_attempt_1_would_need_is_refused_before_it_costs(
 ) -> None:
     graph = repairing(prompt, image=["5", 0])
     graph["3"]["inputs"]["image"] = ["5", 0]
-    assert "[INVALID_INPUT] image: depends on best_so_far of Start already at attempt 1" in refusal(server, graph)
+    said = refusal(server, graph)
+    assert "image: depends on best_so_far of Start, which node 5 (TestRepair) reads, already at attempt 1" in said
+    before_both = {**repairing(prompt), **node("7", "TestChoose", number=1, first=["1", 2], other=["1", 6])}
+    before_both["2"]["inputs"]["seed"] = ["7", 0]
+    assert "which node 7 (TestChoose) reads, already at attempt 1" in refusal(server, before_both)
     one_side = repairing(prompt)
     del one_side["6"]["inputs"]["repair"]
     said = refusal(server, one_side)
