@@ -194,7 +194,7 @@ def _refuse_repair_of_nothing(context: LoopContext, body: Body) -> None:
             first = link(context.inputs[name])
             behind = upstream(graph, [first[0]] if first else [])
             readers = [node for node in body.nodes if node in behind and _reads(graph[node], body.start, BEST_OUT)]
-            through = f", which node {', '.join(map(context.id_and_class, readers))} reads," if readers else ""
+            through = f", which node {', '.join(map(context.describe, readers))} reads," if readers else ""
             raise InvalidInputError(name, NO_BEST_YET.format(through=through))
 
 
@@ -227,7 +227,7 @@ def _refuse_what_fails_as_a_clone(context: LoopContext, body: Body) -> None:
             when, instead = "", "P"
         else:
             continue
-        text = LOOKS_ITSELF_UP.format(node=context.id_and_class(node), when=when, instead=instead)
+        text = LOOKS_ITSELF_UP.format(node=context.describe(node), when=when, instead=instead)
         raise InvalidInputError("loop", text)
 
 
@@ -235,7 +235,7 @@ def _refuse_known_lists(context: LoopContext, body: Body) -> None:
     for name in ("image", "evaluation"):
         for node in lists_behind(_asked_for(context, body, ever=True), [link(context.inputs.get(name))]):
             if (count := least_values(context.everything[node])) > 1:
-                raise InvalidInputError(name, A_KNOWN_LIST.format(node=context.id_and_class(node), count=count))
+                raise InvalidInputError(name, A_KNOWN_LIST.format(node=context.describe(node), count=count))
 
 
 def _refuse_unlike_sides(context: LoopContext, body: Body) -> None:
@@ -254,7 +254,7 @@ def _lists_of_repairs(context: LoopContext, body: Body) -> Iterator[str]:
     at_once = lists_behind(_asked_for(context, body), sources)
     for node in lists_behind(_asked_for(context, body, ever=True), sources):
         if node not in at_once and makes_lists(context.everything[node]):
-            yield MAYBE_A_LIST.format(node=context.id_and_class(node))
+            yield MAYBE_A_LIST.format(node=context.describe(node))
 
 
 def _asked_for(context: LoopContext, body: Body, ever: bool = False) -> dict[str, Node]:
@@ -309,7 +309,7 @@ def _chosen_at_the_queue(context: LoopContext, body: Body) -> Iterator[str]:
         follows = context.class_of(node) in AT_THE_QUEUE and seed == (body.start, SEED_OUT)
         populated = context.graph[node]["inputs"].get("populated_text")
         if follows and isinstance(populated, str) and not WILDCARD.search(populated):
-            yield CHOSEN_AT_THE_QUEUE.format(node=context.id_and_class(node))
+            yield CHOSEN_AT_THE_QUEUE.format(node=context.describe(node))
 
 
 # --- what it may cost ---------------------------------------------------------------------------------

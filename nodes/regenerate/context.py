@@ -128,7 +128,7 @@ class LoopContext:
     def class_of(self, node: str) -> str:
         return str(self.graph[node]["class_type"])
 
-    def id_and_class(self, node: str) -> str:
+    def describe(self, node: str) -> str:
         """A node as people find it: its id in the editor, and its class."""
         return f"{self.shown_on(node)} ({self.class_of(node)})"
 
@@ -243,7 +243,7 @@ class LoopContext:
         return {"start": self.shown_on(body.start), "end": self.shown_on(body.end)}
 
     def warnings(self, body: Body) -> list[str]:
-        readers = [self.id_and_class(node) for node in body.readers_after_end]
+        readers = [self.describe(node) for node in body.readers_after_end]
         if not readers:
             return []
         return [f"node {', '.join(readers)} comes after End and also reads the loop: it gets attempt 1's value there"]
