@@ -24,7 +24,7 @@ from runflow_api import errors, images
 from runflow_api.journal.journal import Journal, JournalError
 from runflow_api.sandbox.app import Fault, Sandbox
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("postgres")]
+pytestmark = pytest.mark.slow
 
 WORKER = Path(__file__).with_name("worker.py")
 SUBMIT = "/v1/evaluations"

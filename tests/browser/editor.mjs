@@ -2,7 +2,8 @@
 
 /** What both frontends say by themselves, without the pack: absent user files, and addresses their CSP blocks. */
 const THEIRS = [
-  /status of 404 .*\/jobs|JobsApiError/, // newer frontends on ComfyUI 0.3.75
+  /status of 404 .*\/jobs|JobsApiError|\[Jobs API\]/, // newer frontends on ComfyUI 0.3.75
+  /Failed to fetch.*__wbg_init/, // frontend 1.49 reads a data: address, which ComfyUI's CSP forbids
   /status of 404 .*(releases|experiment|features|assets|customers)/,
   /status of 404 .*(user\.css|userdata|favicon\.ico|templates)/,
   /violates the .*Content Security Policy/,
@@ -58,11 +59,9 @@ export class Editor {
   }
 
   #listen() {
-    this.page.on('pageerror', (error) => this.troubles.push(`uncaught: ${error.stack}`))
-    this.page.on('console', (message) => {
-      const text = `${message.text()} @ ${message.location().url}`
-      if (message.type() === 'error' && !THEIRS.some((theirs) => theirs.test(text.replaceAll('\n', ' ')))) this.troubles.push(text)
-    })
+    const complain = (text) => THEIRS.some((theirs) => theirs.test(text.replaceAll('\n', ' '))) || this.troubles.push(text)
+    this.page.on('pageerror', (error) => complain(`uncaught: ${error.stack}`))
+    this.page.on('console', (message) => message.type() === 'error' && complain(`${message.text()} @ ${message.location().url}`))
     this.page.on('request', (request) => this.requests.push(request.url()))
     this.page.on('dialog', (dialog) => {
       if (dialog.type() === 'beforeunload') return dialog.accept() // a workflow that was not saved

@@ -235,7 +235,7 @@ def test_without_texts_style_and_status_panels_go_on(play: Play) -> None:
     play("panel.goes_on_without_texts", HAND)
 
 
-@newest_canvas
+@pytest.mark.at("newest canvas", "newest vue")
 def test_from_far_away_and_collapsed_it_can_be_told(play: Play) -> None:
     play("panel.can_be_told_from_far_away", HAND)
 

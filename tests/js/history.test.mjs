@@ -107,6 +107,21 @@ test('a row says why it did not pass, and what is under way can be collected', (
   assert.equal(root.querySelectorAll('[tabindex="0"]').length, 1, 'one stop for the Tab key')
 })
 
+test('a row of practice names no judge but the sandbox', () => {
+  const texts = {
+    panel: { practice: 'practice' },
+    judge: { runflow: 'by Runflow', practice: 'by the sandbox' }
+  }
+  speak({ en: { runflow: texts } }, 'en')
+  const root = shown([row(2, { judge: 'runflow', practice: true }), row(1, { judge: 'runflow' })])
+  const [practice, real] = [...root.querySelectorAll('.rf-list-item')]
+  assert.doesNotMatch(practice.textContent, /Runflow/)
+  assert.match(practice.textContent, /practice/)
+  assert.equal(practice.querySelector('.rf-quiet').title, 'by the sandbox')
+  assert.match(real.textContent, /by Runflow/)
+  speak({}, 'en')
+})
+
 test('script in a prompt stays text', () => {
   const root = shown([row(1, { prompt: '<img src=x onerror=alert(1)>' })])
   assert.equal(root.querySelector('img'), null)

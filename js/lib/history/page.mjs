@@ -186,7 +186,8 @@ function itemOf(row) {
   return {
     ...{ id: row.id, image: row.image, judge: row.judge ?? 'runflow', score: row.score },
     verdict: outcome,
-    ...{ judges: [], strengths: [], notes: [], reused: false, practice: false },
+    ...{ judged_by: row.judged_by ?? '', practice: row.practice === true },
+    ...{ judges: [], strengths: [], notes: [], reused: false },
     issues: known.issues?.length ? known.issues : [why].filter(Boolean),
     improved_prompt: known.improved_prompt ?? '',
     cost: row.cost ?? '',

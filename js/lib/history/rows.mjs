@@ -18,6 +18,7 @@ import { request } from '../server.mjs'
  * @property {string} [prompt_id]
  * @property {string} [judge]
  * @property {string} [judged_by]
+ * @property {boolean} [practice] the sandbox answered
  */
 
 /**

@@ -182,8 +182,9 @@ function rowView(row, index, given, acts) {
 /** @param {Row} row */
 function cells(row) {
   const { rating } = row.feedback
+  const judge = judgedBy(row)
   const facts = [
-    judgedBy(row),
+    row.practice ? '' : judge,
     row.cost && t('panel.credits', { cost: row.cost }),
     seconds(row.seconds)
   ]
@@ -201,8 +202,8 @@ function cells(row) {
     element('span.rf-cut', { title: row.prompt || null }, row.prompt || row.id || '–'),
     element(
       'span.rf-cut.rf-quiet',
-      { title: why || null },
-      [why, ...facts].filter(Boolean).join(' · ')
+      { title: [why, judge].filter(Boolean).join('\n') || null },
+      [row.practice && t('panel.practice'), why, ...facts].filter(Boolean).join(' · ')
     )
   ]
 }
