@@ -68,6 +68,12 @@ BARE_REPAIR = (
     "end with nothing. Put what changes the image, or VAE Encode, between the two; if it is bypassed, enable it again. "
     f"{NO_ATTEMPT}"
 )
+UNLIKE_SIDES = (
+    "comes through node {node}, a Generate or Repair whose sides are not alike: generate gets {generate}, repair gets "
+    f"{{repair}}. Connect the same kind to both; if a node before one is bypassed, enable it again. {NO_ATTEMPT}"
+)
+PLAIN_TYPES = {"IMAGE", "LATENT", "MASK", "STRING", "INT", "FLOAT", "BOOLEAN", "CONDITIONING", "MODEL", "CLIP", "VAE"}
+NUMBERS = {"INT", "FLOAT", "BOOLEAN"}
 START_ELSEWHERE = (
     "Start is not in the same loop as End{node}: another loop repeats only one of them. To repeat both, connect an "
     "output of that loop's own first node to Start's prompt or seed; otherwise put both outside it. "
@@ -148,6 +154,7 @@ def refuse_wiring(context: LoopContext, body: Body, settings: LoopSettings) -> N
         _refuse_equal_attempts(context, body, settings)
         _refuse_what_fails_as_a_clone(context, body)
         _refuse_known_lists(context, body)
+        _refuse_unlike_sides(context, body)
         for name in ("image", "evaluation"):
             for node, why in _senders_of_nothing(context, body, name):
                 # ComfyUI does not run an End whose image is blocked, and says nothing.
@@ -187,7 +194,7 @@ def _refuse_repair_of_nothing(context: LoopContext, body: Body) -> None:
             first = link(context.inputs[name])
             behind = upstream(graph, [first[0]] if first else [])
             readers = [node for node in body.nodes if node in behind and _reads(graph[node], body.start, BEST_OUT)]
-            through = f", which node {', '.join(map(context.named, readers))} reads," if readers else ""
+            through = f", which node {', '.join(map(context.describe, readers))} reads," if readers else ""
             raise InvalidInputError(name, NO_BEST_YET.format(through=through))
 
 
@@ -229,6 +236,16 @@ def _refuse_known_lists(context: LoopContext, body: Body) -> None:
         for node in lists_behind(_asked_for(context, body, ever=True), [link(context.inputs.get(name))]):
             if (count := least_values(context.everything[node])) > 1:
                 raise InvalidInputError(name, A_KNOWN_LIST.format(node=context.describe(node), count=count))
+
+
+def _refuse_unlike_sides(context: LoopContext, body: Body) -> None:
+    """The editor joins a bypassed node's output with any input if what reads it takes anything, as our switch does."""
+    for node in body.nodes:
+        if context.class_of(node) == REPAIR_SWITCH:
+            kinds = {side: context.type_over(node, side) for side in ("generate", "repair")}
+            found = set(kinds.values())
+            if len(found) > 1 and found <= PLAIN_TYPES and not found <= NUMBERS:
+                raise InvalidInputError("image", UNLIKE_SIDES.format(node=context.shown_on(node), **kinds))
 
 
 def _lists_of_repairs(context: LoopContext, body: Body) -> Iterator[str]:

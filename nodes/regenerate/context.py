@@ -132,6 +132,14 @@ class LoopContext:
         """A node as people find it: its id in the editor, and its class."""
         return f"{self.shown_on(node)} ({self.class_of(node)})"
 
+    def type_over(self, node: str, name: str) -> str:
+        """The declared type of what is linked to an input, "" if nothing is."""
+        source = link(self.graph[node]["inputs"].get(name))
+        if source is None or source[0] not in self.everything:
+            return ""
+        types = comfy_nodes.NODE_CLASS_MAPPINGS[self.everything[source[0]]["class_type"]].RETURN_TYPES
+        return str(types[source[1]]) if source[1] < len(types) else ""
+
     def where_lists_come_from(self, *names: str) -> str:
         """What End says of a list at one of its inputs ``names``."""
         return where_lists_come_from(self.everything, [link(self.inputs.get(name)) for name in names], self.shown_on)

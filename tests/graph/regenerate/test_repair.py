@@ -111,11 +111,14 @@ def test_a_best_image_that_attempt_1_would_need_is_refused_before_it_costs(
 ) -> None:
     graph = repairing(prompt, image=["5", 0])
     graph["3"]["inputs"]["image"] = ["5", 0]
-    said = refusal(server, graph)
-    assert "image: depends on best_so_far of Start, which node 5 (TestRepair) reads, already at attempt 1" in said
-    before_both = {**repairing(prompt), **node("7", "TestChoose", number=1, first=["1", 2], other=["1", 6])}
-    before_both["2"]["inputs"]["seed"] = ["7", 0]
-    assert "which node 7 (TestChoose) reads, already at attempt 1" in refusal(server, before_both)
+    edited_first = repairing(prompt)
+    edited_first["6"]["inputs"]["generate"] = ["5", 0]
+    text_instead = repairing(prompt)  # as the editor joins it where what makes the first image is bypassed
+    text_instead["6"]["inputs"]["generate"] = ["1", 1]
+    assert "whose sides are not alike: generate gets STRING, repair gets IMAGE" in refusal(server, text_instead)
+    for each in (graph, edited_first):
+        said = refusal(server, each)
+        assert "image: depends on best_so_far of Start, which node 5 (TestRepair) reads, already at attempt 1" in said
     one_side = repairing(prompt)
     del one_side["6"]["inputs"]["repair"]
     said = refusal(server, one_side)
