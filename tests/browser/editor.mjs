@@ -32,7 +32,8 @@ export class Editor {
   async visit() {
     const wanted = {
       'Comfy.TutorialCompleted': true, 'Comfy.VueNodes.Enabled': this.renderer === 'vue', 'Comfy.ColorPalette': this.palette,
-      'Comfy.Locale': this.language, 'Comfy.Minimap.Visible': false, 'Comfy.Workflow.WarnBlueprintOverwrite': false
+      'Comfy.Locale': this.language, 'Comfy.Minimap.Visible': false, 'Comfy.Workflow.WarnBlueprintOverwrite': false,
+      'Comfy.VersionCompatibility.DisableWarnings': true // of packages beside a ComfyUI that is not the one set up
     }
     for (const [name, data] of Object.entries(wanted)) {
       await this.context.request.post(`${this.url}/settings/${name}`, { data: JSON.stringify(data), headers: { 'Content-Type': 'application/json' } })

@@ -114,12 +114,18 @@ test('a row of practice names no judge but the sandbox', () => {
     judge: { runflow: 'by Runflow', practice: 'by the sandbox' }
   }
   speak({ en: { runflow: texts } }, 'en')
-  const root = shown([row(2, { judge: 'runflow', practice: true }), row(1, { judge: 'runflow' })])
-  const [practice, real] = [...root.querySelectorAll('.rf-list-item')]
+  const judge = 'runflow'
+  const root = shown([
+    row(3, { judge, practice: true }),
+    row(2, { judge }),
+    row(1, { judge, outcome: 'closed' })
+  ])
+  const [practice, real, refused] = [...root.querySelectorAll('.rf-list-item')]
   assert.doesNotMatch(practice.textContent, /Runflow/)
   assert.match(practice.textContent, /practice/)
   assert.equal(practice.querySelector('.rf-quiet').title, 'by the sandbox')
   assert.match(real.textContent, /by Runflow/)
+  assert.doesNotMatch(refused.textContent, /by Runflow/, 'and nobody judged what was refused')
   speak({}, 'en')
 })
 

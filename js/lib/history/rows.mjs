@@ -21,6 +21,9 @@ import { request } from '../server.mjs'
  * @property {boolean} [practice] the sandbox answered
  */
 
+/** The outcomes that a judge gave. */
+export const VERDICTS = ['passed', 'failed', 'unknown']
+
 /**
  * @typedef {object} Query
  * @property {string} search

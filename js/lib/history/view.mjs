@@ -5,7 +5,7 @@ import { thumbnail } from '../server.mjs'
 import { has, t } from '../text.mjs'
 import { picture, SIGNS } from '../view/score.mjs'
 import { chart } from './chart.mjs'
-import { narrows } from './rows.mjs'
+import { narrows, VERDICTS } from './rows.mjs'
 
 /** @typedef {import('./rows.mjs').Row} Row */
 /** @typedef {import('./rows.mjs').Query} Query */
@@ -194,7 +194,7 @@ function rowView(row, index, given, acts) {
 /** @param {Row} row */
 function cells(row) {
   const { rating } = row.feedback
-  const judge = judgedBy(row)
+  const judge = VERDICTS.includes(row.outcome) ? judgedBy(row) : '' // others were judged by nobody
   const facts = [
     row.practice ? '' : judge,
     row.cost && t('panel.credits', { cost: row.cost }),
