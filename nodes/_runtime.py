@@ -189,6 +189,15 @@ async def run_with_progress(work: Coroutine[Any, Any, T], show: NodeProgress) ->
         raise
 
 
+def without_markup(text: str) -> str:
+    """``text`` so that it reads the same and stays text.
+
+    ComfyUI's page takes progress texts for HTML (frontend 1.32) or Markdown (1.58), and an issue of an image can hold
+    anything: no tags, and no links or pictures of Markdown and ``[[label|address]]``.
+    """
+    return text.replace("<", "\u2039").replace(">", "\u203a").replace("](", "] (").replace("[[", "[ [")
+
+
 class NodeProgress:
     """The progress text and the bar of one node. The text may be set from any thread; the last one stays."""
 
@@ -205,7 +214,7 @@ class NodeProgress:
 
     def text(self, text: str) -> None:
         if self._node_id is not None:
-            self._server.send_progress_text(text, self._node_id, self._client)
+            self._server.send_progress_text(without_markup(text), self._node_id, self._client)
 
     def progress(self, progress: Any) -> None:
         """The evaluator's report, from the background loop: also while a sampler blocks the prompt's loop."""

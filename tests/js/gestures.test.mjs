@@ -80,6 +80,59 @@ test('“check quality” finds the prompt that a template’s host promotes', (
   assert.equal(at(evaluate, 'generation_prompt'), text)
 })
 
+test('from what saves a template’s image, its host is meant, and not a node inside of it', () => {
+  const { graph, host } = template()
+  const save = graph.put('SaveImageAdvanced', {
+    inputs: ['images:IMAGE'],
+    outputs: ['images:IMAGE'],
+    output: true
+  })
+  graph.connect(host, 0, save, 'images')
+  assert.equal(imageOf(save), host)
+  assert.equal(loopParts(save)?.seed.spot.place.node, host)
+  const { evaluate } = checkQuality(imageOf(save), creator(graph))
+  assert.equal(linkInto(evaluate, inputIndex(evaluate, 'image')).origin_id, host.id)
+})
+
+test('a prompt behind a switch is led out of a template while the switch hands it on unchanged', () => {
+  const found = (enhance) => {
+    const inner = generated()
+    const text = inner.graph.put('PrimitiveStringMultiline')
+    const writer = inner.graph.put('TextGenerate', {
+      outputs: ['generated_text:STRING'],
+      widgets: { prompt: '' }
+    })
+    const choose = inner.graph.put('ComfySwitchNode', {
+      inputs: ['on_false:*', 'on_true:*', 'switch:BOOLEAN'],
+      outputs: ['output:*'],
+      widgets: { switch: true }
+    })
+    const shown = inner.graph.put('PreviewAny', {
+      inputs: ['source:*'],
+      outputs: ['STRING:STRING']
+    })
+    inner.graph.connect(text, 0, writer, 'prompt')
+    inner.graph.connect(text, 0, choose, 'on_false')
+    inner.graph.connect(writer, 0, choose, 'on_true')
+    inner.graph.connect(choose, 0, shown, 'source')
+    inner.graph.connect(shown, 0, inner.encode, 'text')
+    inner.graph.expose(0, text, 'value')
+    inner.graph.expose(1, choose, 'switch')
+    inner.graph.giveOut(inner.decode, 0, 0)
+    const graph = new Graph()
+    const values = { value: 'a red fox', switch: enhance }
+    const host = inner.graph.hostIn(graph, { outs: ['IMAGE:IMAGE'], values })
+    const { evaluate, said: trouble } = checkQuality(host, creator(graph))
+    return [
+      trouble,
+      at(host, 'value')?.widget('value').value,
+      at(evaluate, 'generation_prompt')?.type
+    ]
+  }
+  assert.deepEqual(found(false), ['', 'a red fox', 'PrimitiveStringMultiline'])
+  assert.deepEqual(found(true), ['gestures.no_prompt', undefined, undefined])
+})
+
 test('“regenerate” feeds text and seed of a template’s host', () => {
   const { graph, host, save } = template()
   assert.equal(imageOf(host), host)
