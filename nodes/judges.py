@@ -91,7 +91,7 @@ class ClipModel:
     @property
     def identity(self) -> str:
         if not self._identity:
-            with _calls.turn():
+            with _calls.alone():
                 weights = _weights_of(self._clip)
             self._identity = json.dumps(["clip", self.name, self._max_length, self._thinking, weights])
         return self._identity
