@@ -7,7 +7,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable
 from decimal import Decimal
@@ -22,6 +21,7 @@ import pytest
 from PIL import PngImagePlugin
 from support.journals import child_environment
 from support.pictures import picture
+from support.waiting import wait_until
 
 from runflow_api import images
 from runflow_api.bulk.estimate import Sampled
@@ -261,9 +261,7 @@ def test_a_run_that_is_killed_or_interrupted_goes_on_where_it_was(
     for number in (signal.SIGKILL, signal.SIGINT):
         before = len(sandbox.requests)
         process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
-        ends = time.monotonic() + 240
-        while len(sandbox.requests) < before + 12 and time.monotonic() < ends:
-            time.sleep(0.02)
+        wait_until(lambda: len(sandbox.requests) >= before + 12, at_most=240)  # noqa: B023
         process.send_signal(number)
         said = process.communicate(timeout=120)[1]
         assert process.returncode == (INTERRUPTED if number == signal.SIGINT else -signal.SIGKILL), said

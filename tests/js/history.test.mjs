@@ -108,6 +108,27 @@ test('a row says why it did not pass, and what is under way can be collected', (
   assert.equal(root.querySelectorAll('[tabindex="0"]').length, 1, 'one stop for the Tab key')
 })
 
+test('a row of practice names no judge but the sandbox', () => {
+  const texts = {
+    panel: { practice: 'practice' },
+    judge: { runflow: 'by Runflow', practice: 'by the sandbox' }
+  }
+  speak({ en: { runflow: texts } }, 'en')
+  const judge = 'runflow'
+  const root = shown([
+    row(3, { judge, practice: true }),
+    row(2, { judge }),
+    row(1, { judge, outcome: 'closed' })
+  ])
+  const [practice, real, refused] = [...root.querySelectorAll('.rf-list-item')]
+  assert.doesNotMatch(practice.textContent, /Runflow/)
+  assert.match(practice.textContent, /practice/)
+  assert.equal(practice.querySelector('.rf-quiet').title, 'by the sandbox')
+  assert.match(real.textContent, /by Runflow/)
+  assert.doesNotMatch(refused.textContent, /by Runflow/, 'and nobody judged what was refused')
+  speak({}, 'en')
+})
+
 test('script in a prompt stays text', () => {
   const root = shown([row(1, { prompt: '<img src=x onerror=alert(1)>' })])
   assert.equal(root.querySelector('img'), null)

@@ -7,7 +7,7 @@ import { knownOf, onEvaluations, rate } from '../state/evaluations.mjs'
 import { onLanguage, t } from '../text.mjs'
 import { showNode } from '../view/node_panels.mjs'
 import { close, inspect, isOpen } from '../view/popover.mjs'
-import { noQuery, parameters, Rows } from './rows.mjs'
+import { noQuery, parameters, Rows, VERDICTS } from './rows.mjs'
 import { readVerdict } from './saved_file.mjs'
 import { historyView, ROW } from './view.mjs'
 
@@ -181,15 +181,21 @@ function besideList(row) {
 /** @param {Row} row @returns {import('../types').Verdict} */
 function itemOf(row) {
   const known = /** @type {any} */ (knownOf(row.id)) ?? {}
-  const isVerdict = ['passed', 'failed', 'unknown'].includes(row.outcome)
+  const isVerdict = VERDICTS.includes(row.outcome)
   const outcome = /** @type {import('../types').Outcome} */ (isVerdict ? row.outcome : 'unknown')
   const why =
     row.issue ||
     (isVerdict ? '' : `${t(`history.outcome.${row.outcome}`)} ${row.failure ?? ''}`.trim())
   return {
-    ...{ id: row.id, image: row.image, judge: row.judge ?? 'runflow', score: row.score },
+    ...{
+      id: row.id,
+      image: row.image,
+      judge: isVerdict ? (row.judge ?? 'runflow') : '',
+      score: row.score
+    },
     verdict: outcome,
-    ...{ judges: [], strengths: [], notes: [], reused: false, practice: false },
+    ...{ judged_by: row.judged_by ?? '', practice: row.practice === true },
+    ...{ judges: [], strengths: [], notes: [], reused: false },
     issues: known.issues?.length ? known.issues : [why].filter(Boolean),
     improved_prompt: known.improved_prompt ?? '',
     cost: row.cost ?? '',

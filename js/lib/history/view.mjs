@@ -5,7 +5,7 @@ import { thumbnail } from '../server.mjs'
 import { has, t } from '../text.mjs'
 import { picture, SIGNS } from '../view/score.mjs'
 import { chart } from './chart.mjs'
-import { narrows } from './rows.mjs'
+import { narrows, VERDICTS } from './rows.mjs'
 
 /** @typedef {import('./rows.mjs').Row} Row */
 /** @typedef {import('./rows.mjs').Query} Query */
@@ -194,8 +194,9 @@ function rowView(row, index, given, acts) {
 /** @param {Row} row */
 function cells(row) {
   const { rating } = row.feedback
+  const judge = VERDICTS.includes(row.outcome) ? judgedBy(row) : '' // others were judged by nobody
   const facts = [
-    judgedBy(row),
+    row.practice ? '' : judge,
     row.cost && t('panel.credits', { cost: row.cost }),
     seconds(row.seconds)
   ]
@@ -213,8 +214,8 @@ function cells(row) {
     element('span.rf-cut', { title: row.prompt || null }, row.prompt || row.id || '–'),
     element(
       'span.rf-cut.rf-quiet',
-      { title: why || null },
-      [why, ...facts].filter(Boolean).join(' · ')
+      { title: [why, judge].filter(Boolean).join('\n') || null },
+      [row.practice && t('panel.practice'), why, ...facts].filter(Boolean).join(' · ')
     )
   ]
 }

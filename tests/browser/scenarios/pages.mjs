@@ -31,6 +31,7 @@ export async function history_lists(editor, { prompt }) {
   await page.locator('.rf-history-row').first().click()
   const inspector = editor.page.locator('.rf-inspector')
   await inspector.getByText('six fingers').first().waitFor()
+  await inspector.getByText(/^answered by the sandbox/).waitFor()
   const thumb = inspector.getByRole('button', { name: 'Yes, the verdict is right' })
   await thumb.focus()
   await editor.page.keyboard.press('Enter')
