@@ -22,7 +22,7 @@ from ..api.models import Evaluation, EvaluationStatus
 from ..errors import BudgetError
 from ..journal.begin import RESERVED_S
 from ..journal.errors import nothing_sent
-from ..journal.journal import Journal, JournalError, Limits, Request, Row, RowState
+from ..journal.journal import Journal, JournalError, Limits, Request, Row
 from ..journal.spool import name_for
 from ..journal.stand_in import Remembered, StandIn
 from ..settings.config import Config
@@ -63,6 +63,7 @@ class Bookkeeper:
         self._reservations = Reservations()
         self._bills = Bills()
         self._organization = ""
+        self._expects_many = False
         self._is_learned = self._is_tidy = self._is_pruned = self._is_closed = False
         self._trouble = ""
         self._retry_at = 0.0
@@ -79,7 +80,15 @@ class Bookkeeper:
             if self._journal is None:
                 url, keep = self._config.journal_url, self._config.keep_prompts
                 self._journal = Journal.open(url, self._directory, now=self._now, keep_prompts=keep)
+                if self._expects_many:
+                    self._journal.expect_many()
             return self._journal
+
+    def expect_many(self) -> None:
+        """Many rows are under way and nobody waits for any one of them, as in a run over a manifest."""
+        self._expects_many = True
+        if self._journal is not None:
+            self._journal.expect_many()
 
     def close(self) -> None:
         with self._lock:
@@ -140,9 +149,8 @@ class Bookkeeper:
     def release(self, rows: Sequence[Row]) -> None:
         """Whoever began these rows has ended: what was never sent, and nobody else waits for, gives its budget back."""
         leaving = self._reservations.leave(rows)
-        unsent = [row for row in leaving if row.state == RowState.OPEN and row.evaluation_id is None]
         with self._lock:
-            unsent = [row for row in unsent if not self._seen.latest(row).may_have_been_sent]
+            unsent = [row for row in leaving if not self._seen.latest(row).may_have_been_sent]
             elsewhere = self._stand_in.changed if self._stand_in is not None else set[str]()
             here = [self._with_journal_id(row) for row in unsent if row.idempotency_key not in elsewhere]
             kept = [row for row in unsent if row.idempotency_key in elsewhere]
