@@ -140,7 +140,7 @@ def _bodies(url: str) -> int:
 def test_a_server_that_restarts_is_waited_for_and_one_that_stays_away_stops_what_would_be_paid(
     server: Postgres, url: str, sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Looking back says so within seconds. Other machines share the journal: nothing is begun from memory, though no limit was set."""
+    """Other machines share the journal: nothing is begun from memory, though no limit was set. Looking back says so."""
     evaluator = make_evaluator(sandbox, tmp_path, RUNFLOW_JOURNAL_URL=url)
     try:
         assert judge(evaluator, picture(1)).passed
