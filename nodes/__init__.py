@@ -2,7 +2,7 @@
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import _collect
+from . import _collect, _load_image
 from .evaluate import RunflowEvaluateImage, RunflowEvaluationOptions
 from .examples import RunflowExamplePhoto
 from .judges import RunflowJudgeModel
@@ -45,3 +45,4 @@ class RunflowEvaluateExtension(ComfyExtension):
 
 register()
 _collect.register()
+_load_image.register()

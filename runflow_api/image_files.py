@@ -4,6 +4,10 @@ PNG, JPEG and WebP are read, AVIF where this Pillow has it; the content decides,
 (``nodes.py``): EXIF orientation is applied, everything becomes RGB without its transparency, more than 8 bits per
 channel become 8, which is noted, and colour profiles are not applied. An animation is refused, because nobody could
 say which of its frames was judged.
+
+Load Image decodes with Pillow, and in newer ComfyUI (0.33, for example) with PyAV, which makes other pixels of all but
+PNG files in 8-bit colour. Which one is said by ``decoder``. Grey in 16 bits is the exception: Load Image with Pillow
+shows it white, which is nothing to judge, so here it is scaled.
 """
 
 from __future__ import annotations
@@ -27,8 +31,10 @@ from PIL import Image, ImageOps, UnidentifiedImageError, features
 from .errors import InvalidInputError
 from .evaluation import saved_verdict
 from .evaluation.saved_verdict import SavedVerdict
+from .images import to_pixels
 from .insight import image_settings, saved_prompt
 from .journal.image_settings import UNKNOWN_SETTINGS, ImageSettings
+from .settings.load_image import Decoder
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -51,7 +57,13 @@ MAX_FILE_BYTES = 512 * 1024 * 1024
 _GREY_16 = ("I", "I;16", "I;16B", "I;16L", "I;16N")
 _PNG_DEPTH_AT = 24
 """Offset of the bit depth: signature 8, chunk header 8, width 4, height 4 (PNG specification, IHDR)."""
-REDUCED = "reduced from 16 to 8 bits per channel, as Load Image does it"
+REDUCED = "reduced from 16 to 8 bits per channel"
+_ORIENTATION = 0x0112
+_MIRRORED = (2, 4, 5, 7)
+"""Orientations of EXIF that turn left into right: Pillow applies them, PyAV only turns."""
+_BYTES_FOR_PYAV = ("yuvj420p", "yuvj422p", "yuvj444p", "rgb24", "rgba", "pal8")
+"""Pixel formats that ComfyUI takes as bytes, all others as floats (``comfy_api``, ``VideoFromFile``)."""
+_ALIGNED = 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +71,7 @@ class Picture:
     """One file. ``pixels`` (H, W, 3) uint8; ``prompt`` "" if none was found.
 
     ``notes`` say in words what was changed while reading, ``no_prompt`` why there is no prompt, ``saved`` what the
-    file says about its own verdict.
+    file says about its own verdict. ``depends_on_decoder``: Pillow and PyAV make different pixels of such files.
     """
 
     pixels: Pixels
@@ -68,23 +80,25 @@ class Picture:
     notes: tuple[str, ...] = ()
     saved: SavedVerdict | None = None
     image_settings: ImageSettings = UNKNOWN_SETTINGS
+    depends_on_decoder: bool = False
 
 
 class AnimationError(InvalidInputError):
     """The file has several frames, and nobody could say which of them was judged."""
 
 
-def read(path: Path, data: bytes | None = None) -> Picture:
+def read(path: Path, data: bytes | None = None, *, decoder: Decoder = Decoder.PILLOW) -> Picture:
     """Read one image, or ``data`` as if it were in that file.
 
-    Raises ``InvalidInputError`` that names the file and what is wrong with it.
+    Where PyAV is not installed, or cannot read the file, Pillow does it. Raises ``InvalidInputError`` that names the
+    file and what is wrong with it.
     """
     try:
         size = path.stat().st_size if data is None else len(data)
         if size > MAX_FILE_BYTES:
             raise _refused(path, f"has {size} bytes, at most {MAX_FILE_BYTES} are read.")
         with Image.open(path if data is None else io.BytesIO(data), formats=FORMATS) as image:
-            return _picture(path, image, data)
+            return _picture(path, image, data, decoder)
     except InvalidInputError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -109,7 +123,7 @@ def evaluation_id(given: str) -> str:
     return saved.evaluation_id
 
 
-def _picture(path: Path, image: Image.Image, data: bytes | None) -> Picture:
+def _picture(path: Path, image: Image.Image, data: bytes | None, decoder: Decoder) -> Picture:
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise _refused(path, _too_large(f" {width}×{height}"))
@@ -119,16 +133,30 @@ def _picture(path: Path, image: Image.Image, data: bytes | None) -> Picture:
         raise AnimationError(str(path), what)
     image.load()
     prompt, why_not = saved_prompt.of_image(image)
-    notes = (REDUCED,) if _has_16_bits(path, image, data) else ()
-    saved = saved_verdict.parse(image.info.get(saved_verdict.CHUNK))
-    return Picture(_as_load_image(path, image), prompt, why_not, notes, saved, image_settings.of_image(image))
+    has_16_bits = _has_16_bits(path, image, data)
+    depends = has_16_bits or not _is_same_for_both(image)
+    pixels = _with_pyav(path.read_bytes() if data is None else data) if depends and decoder is Decoder.PYAV else None
+    return Picture(
+        _with_pillow(path, image) if pixels is None else pixels,
+        prompt,
+        why_not,
+        (REDUCED,) if has_16_bits else (),
+        saved_verdict.parse(image.info.get(saved_verdict.CHUNK)),
+        image_settings.of_image(image),
+        depends,
+    )
 
 
-def _as_load_image(path: Path, image: Image.Image) -> Pixels:
-    """(H, W, 3) uint8, step by step as ``LoadImage.load_image`` in ComfyUI's ``nodes.py``."""
+def _is_same_for_both(image: Image.Image) -> bool:
+    is_colour = image.format == "PNG" and image.mode in ("RGB", "RGBA", "P")
+    return is_colour and image.getexif().get(_ORIENTATION) not in _MIRRORED
+
+
+def _with_pillow(path: Path, image: Image.Image) -> Pixels:
+    """(H, W, 3) uint8, step by step as ``LoadImage.load_image`` of ComfyUI 0.3.75 (``nodes.py``)."""
     turned = ImageOps.exif_transpose(image)
-    if turned.mode == "I":
-        turned = turned.point(_sixteen_to_eight_bits)
+    if turned.mode in _GREY_16:
+        return np.repeat(to_pixels(np.asarray(turned).astype(np.float32)[:, :, None] / 65_535), 3, axis=2)
     if turned.mode == "P":
         turned = turned.convert("RGBA")  # the same colours, without Pillow's warning about their transparency
     try:
@@ -137,8 +165,56 @@ def _as_load_image(path: Path, image: Image.Image) -> Pixels:
         raise _refused(path, f"holds pixels of the kind {image.mode}. Save it as RGB.") from error
 
 
-def _sixteen_to_eight_bits(value: Any) -> Any:
-    return value * (1 / 255)
+def has_pyav() -> bool:
+    """Whether files can be read as a ComfyUI reads them whose Load Image uses PyAV."""
+    try:
+        import av  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+def _with_pyav(data: bytes) -> Pixels | None:
+    """(H, W, 3) uint8, as the Load Image of ComfyUI 0.33 and Save Image make it; ``None`` if it cannot be done."""
+    try:
+        import av
+    except ImportError:
+        return None
+    try:
+        with av.open(io.BytesIO(data), mode="r") as container:
+            frame = next(container.decode(container.streams.video[0]))
+            channels = frame.format.components
+            with_alpha = frame.format.name == "pal8" or any(channel.is_alpha for channel in channels)
+            if frame.format.name in _BYTES_FOR_PYAV:
+                values = frame.to_ndarray(format="rgba" if with_alpha else "rgb24")
+            else:
+                values = _aligned(frame).to_ndarray(format="gbrapf32le" if with_alpha else "gbrpf32le")
+            turns = round(frame.rotation // 90)
+    except (av.FFmpegError, IndexError, StopIteration, ValueError):
+        return None
+    return np.ascontiguousarray(np.rot90(to_pixels(values[: frame.height, : frame.width, :3]), turns))
+
+
+def _aligned(frame: Any) -> Any:
+    """The frame with its last column and row repeated up to a multiple of 32, as ComfyUI does it.
+
+    What is at the right edge of other widths would differ from one decoding to the next.
+    """
+    if frame.width % _ALIGNED == 0:
+        return frame
+    import av
+
+    right, below = -frame.width % _ALIGNED, -frame.height % _ALIGNED
+    graph = av.filter.Graph()
+    steps = (
+        graph.add_buffer(width=frame.width, height=frame.height, format=frame.format.name, time_base=frame.time_base),
+        graph.add("pad", f"{frame.width + right}:{frame.height + below}:0:0"),
+        graph.add("fillborders", f"left=0:right={right}:top=0:bottom={below}:mode=smear"),
+        graph.add("buffersink"),
+    )
+    graph.link_nodes(*steps).configure()
+    steps[0].push(frame)
+    return steps[-1].pull()
 
 
 def _has_16_bits(path: Path, image: Image.Image, data: bytes | None) -> bool:

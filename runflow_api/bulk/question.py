@@ -14,6 +14,8 @@ from .. import image_files
 from ..errors import InvalidInputError
 from ..evaluation.question import ImageUrl, Options, Question, Reference, check_image_url
 from ..images import Picture
+from ..journal.image_settings import UNKNOWN_SETTINGS, ImageSettings
+from ..settings.load_image import Decoder
 from .manifest import BROKEN, Manifest, ManifestRow
 
 PASSED_ON = ("https://", "runflow://", "data:")
@@ -29,24 +31,29 @@ class UnusableRowError(InvalidInputError):
 
 @dataclass(frozen=True, eq=False)
 class RowJob:
-    """One row as it is judged; ``pixels`` is how many its image has, 0 for an address."""
+    """One row as it is judged; ``pixels`` is how many its image has, 0 for an address.
+
+    ``image_settings`` made the image, as far as its file tells.
+    """
 
     image: Picture | ImageUrl
     question: Question
     options: Options
     pixels: int = 0
+    image_settings: ImageSettings = UNKNOWN_SETTINGS
 
 
 @dataclass(eq=False)
 class RowReader:
     """Makes of rows what is to be judged. ``question`` and ``options`` hold for rows that do not say otherwise.
 
-    Blocks, and may be used by several threads.
+    ``decoder`` reads the files. Blocks, and may be used by several threads.
     """
 
     manifest: Manifest
     question: Question = field(default_factory=Question)
     options: Options = field(default_factory=Options)
+    decoder: Decoder = Decoder.PILLOW
     _references: OrderedDict[str, Reference] = field(default_factory=OrderedDict)
 
     def read(self, row: ManifestRow) -> RowJob:
@@ -79,12 +86,13 @@ class RowReader:
         found = self._read_image(image)
         if found.prompt and not question.generation_prompt:
             question = replace(question, generation_prompt=found.prompt)
-        return RowJob(Picture(found.pixels), question, options, found.pixels.shape[0] * found.pixels.shape[1])
+        height, width = found.pixels.shape[:2]
+        return RowJob(Picture(found.pixels), question, options, height * width, found.image_settings)
 
     def _read_image(self, image: str) -> image_files.Picture:
         files, inside = self.manifest.place(image)
         if "file" in (files.protocol if isinstance(files.protocol, tuple) else (files.protocol,)):
-            return image_files.read(Path(inside))
+            return image_files.read(Path(inside), decoder=self.decoder)
         try:
             size = files.size(inside)
             if size is not None and size > image_files.MAX_FILE_BYTES:
@@ -96,7 +104,7 @@ class RowReader:
             raise
         except Exception as error:  # every file system has its own
             raise InvalidInputError(image, f"cannot be read ({type(error).__name__}).") from error
-        return image_files.read(Path(os.path.basename(inside)), data)
+        return image_files.read(Path(os.path.basename(inside)), data, decoder=self.decoder)
 
     def _references_of(self, given: Any) -> tuple[Reference, ...]:
         if isinstance(given, str):

@@ -26,6 +26,7 @@ from ..evaluation.evaluator import Evaluator
 from ..evaluation.question import JudgeChoice, Options, Question
 from ..evaluation.verdict import UNKNOWN, Policy, Subject, Verdict
 from ..settings import config, locations
+from ..settings.load_image import Decoder
 from . import extras
 from .manifest import BROKEN, Manifest, ManifestRow
 from .question import RowReader
@@ -59,6 +60,7 @@ class RunflowJudge:
         min_score: float = 0.0,
         question: Question | None = None,
         options: Options | None = None,
+        decoder: Decoder = Decoder.PILLOW,
         base: str = ".",
         wait: bool = True,
         token: str = "ray",
@@ -66,7 +68,7 @@ class RunflowJudge:
         directory: str | None = None,
     ) -> None:
         self._evaluator = evaluator_of_this_machine(directory)
-        self._asker = RowReader(Manifest.at(base), question or Question(), options or Options())
+        self._asker = RowReader(Manifest.at(base), question or Question(), options or Options(), decoder)
         self._settings = Settings(judge, Policy(min_score, "fail"), in_flight, wait=wait)
         self._token = token
 
@@ -167,7 +169,8 @@ def run(address: str, work: BulkRun, output: str, *, workers: int = 2) -> int:
     settings, reader = work.settings, work.reader
     judging = {
         "judge": settings.judge, "min_score": settings.policy.min_score, "question": reader.question,
-        "options": reader.options, "base": work.manifest.base, "wait": False, "token": work.token,
+        "options": reader.options, "decoder": reader.decoder, "base": work.manifest.base, "wait": False,
+        "token": work.token,
     }  # fmt: skip
     collecting = {"min_score": settings.policy.min_score, "timeout_s": reader.options.timeout_s}
     rows = _dataset(ray, work.manifest)

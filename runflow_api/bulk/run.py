@@ -320,6 +320,7 @@ class BulkRun:
                 self.token,
                 self.settings.wait,
                 on_submitted=_Release(row_job, held),
+                image_settings=row_job.image_settings,
             )
             subject = Subject(row_job.question.generation_prompt, await self._readers.run(_hash_of, row_job))
             try:

@@ -18,6 +18,7 @@ from ..evaluation.question import JUDGES
 from ..evaluation.verdict import RUNFLOW, UNKNOWN, Policy, Verdict
 from . import arguments
 from .exit_codes import INTERRUPTED, NOT_JUDGED, OK, USAGE, exit_code
+from .reading import how_to_read
 from .sources import options_of, question_of
 from .terminal import Terminal, duration, plain, run_cancellable
 
@@ -112,7 +113,8 @@ def _shard(text: str) -> tuple[int, int]:
 
 def run(args: argparse.Namespace, terminal: Terminal, evaluator: Evaluator) -> int:
     """Judge the manifest that ``args`` names; the exit code."""
-    question, options = question_of(args), replace(options_of(args), timeout_s=args.timeout)
+    decoder = how_to_read(args).decoder
+    question, options = question_of(args, decoder), replace(options_of(args), timeout_s=args.timeout)
     policy = Policy(args.min_score, "fail")
     policy.check()
     question.check()
@@ -129,7 +131,7 @@ def run(args: argparse.Namespace, terminal: Terminal, evaluator: Evaluator) -> i
     parts = Parts(args.output, args.shard, args.keep)
     about = {"manifest": identity, "part_rows": args.part_rows, "shards": args.shard[1]}
     parts.check(about)
-    work = BulkRun(evaluator, RowReader(manifest, question, options), settings, f"bulk:{identity}")
+    work = BulkRun(evaluator, RowReader(manifest, question, options, decoder), settings, f"bulk:{identity}")
     try:
         if pays and not _may_pay(args, terminal, evaluator, work, total):
             return USAGE

@@ -25,7 +25,7 @@ from ..evaluation.failures import OWN_FIELDS, Scope, scope_of
 from ..evaluation.question import ImageUrl, Options, Question
 from ..evaluation.verdict import FAILED, OFF, RUNFLOW, UNKNOWN, Policy, Subject, Verdict, not_judged
 from ..report import html as report
-from . import insight, keeping, results
+from . import insight, keeping, reading, results
 from .exit_codes import CONFIGURATION, INTERRUPTED, JUDGED_FAILED, NOT_JUDGED, OK, USAGE, exit_code
 from .sources import Item, find_items, options_of, question_of
 from .terminal import Tally, Terminal, duration, plain, run_cancellable
@@ -61,6 +61,7 @@ class EvaluateRun:
     wait: bool
     has_report: bool
     takes_saved: bool = False
+    how: reading.HowToRead = field(default_factory=reading.HowToRead)
     token: str = field(default_factory=_new_token)
     ended: queue.SimpleQueue[Item] = field(default_factory=queue.SimpleQueue)
     stopped: errors.RunflowError | None = None
@@ -84,6 +85,8 @@ def run(args: argparse.Namespace, terminal: Terminal, evaluator: Evaluator) -> i
     work = _prepare(args, terminal, evaluator)
     try:
         _read_all(work, args.prompt is None)
+        if work.pays:
+            _take_known_reading(work, args)
         if work.pays and not _may_pay(work, args.yes):
             return USAGE
         _judge_all(work)
@@ -99,7 +102,8 @@ def run(args: argparse.Namespace, terminal: Terminal, evaluator: Evaluator) -> i
 
 def _prepare(args: argparse.Namespace, terminal: Terminal, evaluator: Evaluator) -> EvaluateRun:
     """Everything is checked before a file is opened."""
-    question, options = question_of(args), options_of(args)
+    how = reading.how_to_read(args)
+    question, options = question_of(args, how.decoder), options_of(args)
     policy = Policy(args.min_score, args.if_not_judged)
     if not 0.0 <= policy.min_score <= 1.0:
         raise errors.InvalidInputError("--min-score", f"{policy.min_score:g} is not between 0 and 1.")
@@ -108,11 +112,12 @@ def _prepare(args: argparse.Namespace, terminal: Terminal, evaluator: Evaluator)
     if args.judge == RUNFLOW or not args.wait:
         evaluator.config.require_key()
     items, found = find_items(args, evaluator, question, options)
+    for item in items:
+        item.decoder = how.decoder
     report.check_target(args.report, found.files)
     keeping.check(args)
-    return EvaluateRun(
-        evaluator, terminal, items, found, args.judge, policy, args.wait, bool(args.report), args.take_saved
-    )
+    has_report, takes_saved = bool(args.report), args.take_saved
+    return EvaluateRun(evaluator, terminal, items, found, args.judge, policy, args.wait, has_report, takes_saved, how)
 
 
 # --- the first pass: what there is --------------------------------------------------------------------
@@ -123,7 +128,7 @@ def _read_all(work: EvaluateRun, prompts_from_files: bool) -> None:
     read: list[Item] = []
 
     async def read_one(item: Item) -> None:
-        await work.readers.run(_read, item, prompts_from_files)
+        await work.readers.run(reading.read, item, prompts_from_files)
         if item.error is not None and not _is_passed_over(work, item):
             _end(work, item, not_judged(item.error, NEVER_PASSES, Subject(), judge=work.judged_by))
         read.append(item)
@@ -176,24 +181,25 @@ def _say_what_has_no_prompt(work: EvaluateRun) -> None:
         work.terminal.say(f"No prompt for {count} of {len(work.items)} ({reason}). Give one with --prompt.")
 
 
-def _read(item: Item, take_prompt: bool) -> None:
-    """Read the file for what the first pass wants to know of it; addresses are never fetched."""
-    if isinstance(item.source, ImageUrl):
-        item.pixel_hash = item.source.hash
-        item.no_prompt = "an address is not fetched" if take_prompt else ""
+def _take_known_reading(work: EvaluateRun, args: argparse.Namespace) -> None:
+    """What was paid for under the other decoder is not paid again; and where that cannot be known, it is said."""
+    items = [item for item in work.items if item.verdict is None and item.options.reuse]
+    depending = [item for item in items if item.depends_on_decoder]
+    if work.how.lacks_pyav and depending:
+        work.terminal.say(
+            f"{len(depending)} of {len(work.items)} files ({depending[0].name}, ...) are other pixels in this ComfyUI: "
+            "its Load Image reads them with PyAV, which is not installed here. What is judged here is paid for again "
+            "in a workflow, and the other way round. To pay once, use ComfyUI's own Python, or: pip install av"
+        )
+    if work.how.other is None or not items:
         return
-    try:
-        picture = image_files.read(item.source)
-    except errors.InvalidInputError as error:
-        item.error = error
-        return
-    item.pixel_hash = images.pixel_hash(picture.pixels)
-    item.size = picture.pixels.shape[1], picture.pixels.shape[0]
-    item.notes, item.saved, item.image_settings = picture.notes, picture.saved, picture.image_settings
-    if take_prompt and picture.prompt:
-        item.question = replace(item.question, generation_prompt=picture.prompt)
-    elif take_prompt:
-        item.no_prompt = picture.no_prompt
+    looked_up: list[Item] = []
+
+    def show() -> None:
+        work.terminal.progress("looked up", len(looked_up), len(items))
+
+    question = question_of(args, work.how.other)
+    run_cancellable(reading.take_known(items, work.evaluator, work.how.other, question, looked_up), show)
 
 
 # --- the sum ------------------------------------------------------------------------------------------
@@ -322,7 +328,7 @@ def _stops_all(work: EvaluateRun, error: errors.RunflowError | None) -> bool:
 def _image(work: EvaluateRun, item: Item) -> image_files.Pixels | ImageUrl:
     if isinstance(item.source, ImageUrl):
         return item.source
-    pixels = image_files.read(item.source).pixels
+    pixels = image_files.read(item.source, decoder=item.decoder).pixels
     if work.has_report:
         item.thumbnail = report.thumbnail(images.to_pil(pixels), report.thumbnail_side(len(work.items)))
     return pixels

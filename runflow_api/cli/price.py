@@ -14,6 +14,7 @@ from ..errors import InvalidInputError
 from ..evaluation.evaluator import Evaluator
 from ..prompt.price import NodePrice, PromptPrice, price
 from ..settings import config, locations
+from ..settings.load_image import Decoder, noted_decoder
 from .exit_codes import OK, exit_code
 from .terminal import Terminal, plain
 
@@ -26,10 +27,11 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
     prompt = _read(args.prompt)
     comfyui = args.comfyui or locations.comfyui_of()
     evaluator = Evaluator(config.load(locations.settings_directory(comfyui)), locations.journal_directory(comfyui))
+    decoder = noted_decoder(locations.settings_directory(comfyui))
     folder: Path | None = args.input_directory or (comfyui / "input" if comfyui else None)
 
     def read_image(inputs: Mapping[str, Any]) -> Sequence[image_files.Pixels] | None:
-        return _loaded(folder, inputs.get("image"))
+        return _loaded(folder, inputs.get("image"), decoder)
 
     try:
         found = price(prompt, evaluator, read_image=read_image)
@@ -53,17 +55,19 @@ def _read(given: str) -> Any:
         raise InvalidInputError(given, "is not JSON.") from error
 
 
-def _loaded(folder: Path | None, name: Any) -> Sequence[image_files.Pixels] | None:
-    """The picture that Load Image would give; of other formats than PNG versions of ComfyUI differ by some values."""
+def _loaded(folder: Path | None, name: Any, decoder: Decoder | None) -> Sequence[image_files.Pixels] | None:
+    """The picture that Load Image would give; ``None`` if it depends on a decoder that is not known, or not here."""
     if folder is None or not isinstance(name, str):
         return None
     file = (folder / name.removesuffix("[input]").strip()).resolve()
-    if file.suffix.lower() != ".png" or not file.is_relative_to(folder.resolve()):
+    if not file.is_relative_to(folder.resolve()):
         return None
     try:
-        return [image_files.read(file).pixels]
+        picture = image_files.read(file, decoder=decoder or Decoder.PILLOW)
     except InvalidInputError:  # not there, damaged, or an animation: ComfyUI says what it makes of it
         return None
+    is_known = decoder is Decoder.PILLOW or (decoder is Decoder.PYAV and image_files.has_pyav())
+    return [picture.pixels] if is_known or not picture.depends_on_decoder else None
 
 
 def _show(found: PromptPrice, terminal: Terminal) -> None:

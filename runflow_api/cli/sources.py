@@ -16,6 +16,7 @@ from ..evaluation.question import ImageUrl, Options, Question, Reference, check_
 from ..evaluation.saved_verdict import SavedVerdict
 from ..evaluation.verdict import Verdict
 from ..journal.image_settings import UNKNOWN_SETTINGS, ImageSettings
+from ..settings.load_image import Decoder
 from .terminal import run_cancellable
 
 _KIND = re.compile(r"([A-Za-z_][A-Za-z0-9_ -]*)=(.+)", re.DOTALL)
@@ -26,7 +27,8 @@ class Item:
     """One image on its way to a verdict: a file, or an address that is passed on.
 
     ``size`` is (width, height) in pixels, ``error`` what kept the file from being read, ``no_prompt`` why there is no
-    prompt to judge it against, ``saved`` what the file says about its own verdict.
+    prompt to judge it against, ``saved`` what the file says about its own verdict. ``decoder`` reads the file, and
+    ``depends_on_decoder`` says whether another one would make other pixels of it.
     """
 
     source: Path | ImageUrl
@@ -42,20 +44,22 @@ class Item:
     thumbnail: bytes = b""
     saved: SavedVerdict | None = None
     image_settings: ImageSettings = UNKNOWN_SETTINGS
+    decoder: Decoder = Decoder.PILLOW
+    depends_on_decoder: bool = False
 
     @property
     def pixels(self) -> int:
         return self.size[0] * self.size[1]
 
 
-def question_of(args: argparse.Namespace) -> Question:
-    """What is asked about every image."""
+def question_of(args: argparse.Namespace, decoder: Decoder = Decoder.PILLOW) -> Question:
+    """What is asked about every image; ``decoder`` reads the files of references."""
     return Question(
         generation_prompt=args.prompt or "",
         evaluation_instructions=args.instructions,
         task_type=args.task_type,
         task_description=args.task_description,
-        references=_references(args),
+        references=_references(args, decoder),
     )
 
 
@@ -74,21 +78,21 @@ def options_of(args: argparse.Namespace) -> Options:
     )
 
 
-def _references(args: argparse.Namespace) -> tuple[Reference, ...]:
+def _references(args: argparse.Namespace, decoder: Decoder) -> tuple[Reference, ...]:
     descriptions = [*args.reference_description, *[""] * len(args.reference)]
     if len(args.reference_description) > len(args.reference):
         raise errors.InvalidInputError("--reference-description", "there are more descriptions than references.")
-    return tuple(_reference(*pair) for pair in zip(args.reference, descriptions, strict=False))
+    return tuple(_reference(*pair, decoder) for pair in zip(args.reference, descriptions, strict=False))
 
 
-def _reference(given: str, description: str) -> Reference:
+def _reference(given: str, description: str, decoder: Decoder) -> Reference:
     """``[KIND=]FILE``, or an address in place of the file, which is passed on and never fetched."""
     named = None if os.path.isfile(given) else _KIND.fullmatch(given)
     kind, source = (named[1], named[2]) if named else ("identity", given)
     if "://" in source or source.startswith("data:"):
         check_image_url("--reference", source)
         return Reference(url=source, kind=kind, description=description)
-    return Reference(image_files.read(Path(source)).pixels, kind=kind, description=description)
+    return Reference(image_files.read(Path(source), decoder=decoder).pixels, kind=kind, description=description)
 
 
 def find_items(

@@ -146,6 +146,14 @@ class Bookkeeper:
                 journal = self._stand_in_with().journal
                 return journal.estimate(self._with_account(journal, requests), self._limits())
 
+    def paid(self, requests: Sequence[Request]) -> list[bool]:
+        """Which of these have their verdict, or are under way. Nothing is written. Raises ``JournalError``."""
+        journal = self.journal()
+        rows = journal.known(self._with_account(journal, requests))
+        sent = {row.request_hash for row in rows if row.state == RowState.OPEN and (row.evaluation_id or row.spooled)}
+        there = sent | {row.request_hash for row in rows if row.state == RowState.COMPLETED}
+        return [request.request_hash in there for request in requests]
+
     def release(self, rows: Sequence[Row]) -> None:
         """Whoever began these rows has ended: what was never sent, and nobody else waits for, gives its budget back."""
         leaving = self._reservations.leave(rows)

@@ -20,7 +20,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from support.pictures import picture
 
-from runflow_api import images
+from runflow_api import image_files, images
 from runflow_api.api.models import Evaluation
 from runflow_api.cli import commands as cli
 from runflow_api.cli import evaluate
@@ -40,6 +40,7 @@ from runflow_api.journal.journal import Journal
 from runflow_api.report import html as report
 from runflow_api.sandbox.app import Fault, Sandbox, ScriptedVerdict
 from runflow_api.settings import config, locations
+from runflow_api.settings.load_image import Decoder, note_decoder
 
 ROOT = Path(__file__).resolve().parents[2]
 LIVE_KEY = "rf_live_0123456789abcdef0123"
@@ -126,6 +127,32 @@ def test_the_second_time_costs_nothing_and_asks_nothing(at_sandbox: Sandbox, pic
     assert all(record["reused"] for record in records)
     assert "nothing to pay" in said
     assert len(at_sandbox.bills) == 4
+
+
+def test_what_another_decoder_made_of_a_file_is_not_paid_again(
+    at_sandbox: Sandbox, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after an update of ComfyUI, whose Load Image then reads with PyAV, and back."""
+    pytest.importorskip("av")
+    private = tmp_path / "comfyui" / "user" / locations.PRIVATE_FOLDER
+    image = Image.fromarray(images.to_pixels(picture(51, 64, 93)))
+    image.save(tmp_path / "before.jpg")
+    image.save(tmp_path / "after.webp")
+    image.save(tmp_path / "reference.jpg", quality=50)
+    asked = ["--comfyui", tmp_path / "comfyui", "--reference", tmp_path / "reference.jpg", *PAID]
+
+    note_decoder(private, Decoder.PILLOW)
+    run("evaluate", tmp_path / "before.jpg", *asked)
+    note_decoder(private, Decoder.PYAV)
+    for decoder in (Decoder.PYAV, Decoder.PILLOW):
+        note_decoder(private, decoder)
+        code, records, _ = run("evaluate", tmp_path / "before.jpg", tmp_path / "after.webp", *asked)
+        assert (code, len(records), len(at_sandbox.bills)) == (OK, 2, 2)
+
+    note_decoder(private, Decoder.PYAV)
+    monkeypatch.setattr(image_files, "has_pyav", bool)  # as where PyAV is not installed
+    _, _, said = run("evaluate", tmp_path / "before.jpg", tmp_path / "after.webp", *asked)
+    assert "2 of 2 files" in said and "pip install av" in said
 
 
 def test_one_failed_image_exits_1(at_sandbox: Sandbox, pictures: Path, run: Run) -> None:
@@ -510,10 +537,11 @@ def test_a_report_names_folders_and_links_relative_to_itself(at_sandbox: Sandbox
 )
 def test_it_runs_as_a_module_and_as_a_folder(argv: list[str], tmp_path: Path) -> None:
     folder = ROOT if argv[0] == "-m" else tmp_path
-    command = [sys.executable, *argv, "--version"]
+    command = [sys.executable, *argv, "--help"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.strip()
+    named = f"{sys.executable} {ROOT / 'runflow_api'}" if argv[0] == "-I" else "python -m runflow_api"
+    assert done.stdout.startswith(f"usage: {named}")  # as it can be typed again there
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="links need a right there that few have")

@@ -16,6 +16,7 @@ from PIL import Image, ImageOps
 
 from runflow_api import image_files
 from runflow_api.errors import InvalidInputError
+from runflow_api.settings.load_image import Decoder
 
 PIXELS = np.random.default_rng(3).integers(0, 256, (24, 40, 3), dtype=np.uint8)
 PHOTOS = Path(__file__).resolve().parents[2] / "example_workflows" / "photos"
@@ -104,7 +105,6 @@ KINDS: dict[str, Callable[[], Image.Image]] = {
     "palette_alpha.png": lambda: with_alpha().quantize(16),
     "bits.png": lambda: Image.fromarray(PIXELS).convert("1"),
     "print.jpg": lambda: Image.fromarray(PIXELS).convert("CMYK"),
-    "deep.png": lambda: Image.fromarray(np.array([[0, 128, 257, 32_896, 65_535]], np.uint16)),
 }
 
 
@@ -121,9 +121,22 @@ def test_a_transparent_colour_is_shown_as_load_image_shows_it(tmp_path: Path) ->
     assert np.array_equal(image_files.read(path).pixels, load_image(path))
 
 
-def test_16_bits_of_grey_are_reduced_and_that_is_noted(tmp_path: Path) -> None:
-    deep = np.array([[0, 128, 257, 32_896, 65_535]], np.uint16)
-    assert image_files.read(saved(tmp_path / "deep.png", deep)).notes == (image_files.REDUCED,)
+@pytest.mark.parametrize("decoder", Decoder)
+def test_16_bits_of_grey_are_reduced_and_that_is_noted(tmp_path: Path, decoder: Decoder) -> None:
+    deep = np.array([[0, 128, 300, 32_900, 65_535]], np.uint16)
+    picture = image_files.read(saved(tmp_path / "deep.png", deep), decoder=decoder)
+    assert picture.notes == (image_files.REDUCED,)
+    assert picture.pixels[0, :, 0].tolist() == [0, 0, 1, 128, 255], "ComfyUI 0.3.75 makes 0, 128, 255, 255, 255 of it"
+
+
+@pytest.mark.parametrize(("name", "depends"), [("a.png", False), ("palette.png", False), ("grey.png", True),
+                                               ("print.jpg", True), ("alpha.webp", True)])  # fmt: skip
+def test_what_depends_on_the_decoder_says_so(tmp_path: Path, name: str, depends: bool) -> None:
+    pytest.importorskip("av")
+    KINDS[name]().save(tmp_path / name)
+    pillow, pyav = (image_files.read(tmp_path / name, decoder=decoder) for decoder in Decoder)
+    assert pillow.depends_on_decoder == pyav.depends_on_decoder == depends
+    assert np.array_equal(pillow.pixels, pyav.pixels) != depends
 
 
 def test_16_bits_of_colour_are_noted_too(tmp_path: Path) -> None:

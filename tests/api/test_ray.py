@@ -26,7 +26,6 @@ ray = pytest.importorskip("ray", reason="the extra [ray] is not installed")
 pytestmark = [
     pytest.mark.ray,
     pytest.mark.slow,
-    pytest.mark.xdist_group("postgres"),
     pytest.mark.filterwarnings("default"),
 ]
 ROOT = Path(__file__).resolve().parents[2]

@@ -11,14 +11,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
-from support.prompts import Prompt, evaluate, node, show
+from support.pictures import picture
+from support.prompts import Prompt, evaluate, load_image, node, show
 from support.server import ComfyUI, PromptFailed, checkout
 
+from runflow_api import image_files, images
+from runflow_api.cli import commands as command_line
+from runflow_api.cli.exit_codes import JUDGED_FAILED, OK
 from runflow_api.sandbox.app import Sandbox, ScriptedVerdict
 
 TEST_NODES = (Path(__file__).parent / "test_nodes",)
+ORIENTATION = 0x0112
+"""The tag of EXIF."""
 
 
 def refusal(server: ComfyUI, graph: Prompt, **fields: Any) -> str:
@@ -176,3 +183,64 @@ def test_the_language_is_read_where_comfyui_keeps_the_editors_settings(
         assert 'lang="ja"' in page.read_text(encoding="utf-8")
         answer = server.request("GET", "/runflow-evaluate/settings")
         assert answer["key"]["importable"] is True
+
+
+# --- the same file, in the graph and on the command line
+
+
+def test_a_file_of_any_kind_is_paid_once_in_the_workflow_and_on_the_command_line(
+    server: ComfyUI, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Load Image reads with Pillow in 0.3.75 and with PyAV in 0.33, which makes other pixels of most of these."""
+    monkeypatch.setenv("RUNFLOW_BASE_URL", sandbox.url)
+    monkeypatch.setenv("RUNFLOW_API_KEY", sandbox.api_key)
+    for first in ("workflow", "command line"):
+        files = _files_of_every_kind(server.base / "input", first)
+        graph: Prompt = {}
+        for number, file in enumerate(files):
+            graph |= load_image(f"{number}", file.name) | evaluate(f"e{number}", [f"{number}", 0], judge="runflow")
+            graph |= show(f"s{number}", [f"e{number}", 4])
+        arguments = ["evaluate", *map(str, files), "--comfyui", str(server.base), "--prompt", "", "--yes"]
+        before = len(sandbox.bills)
+        if first == "workflow":
+            server.run(graph)
+        assert command_line.main(arguments) in (OK, JUDGED_FAILED), capsys.readouterr()
+        if first == "command line":
+            server.run(graph)
+        assert len(sandbox.bills) - before == len(files), first
+
+
+def _files_of_every_kind(folder: Path, seed: str) -> list[Path]:
+    """Files that people have, each another picture, of an odd size: WebP and AVIF keep one colour for two columns."""
+    turned, mirrored = Image.Exif(), Image.Exif()
+    turned[ORIENTATION], mirrored[ORIENTATION] = 6, 2
+    kinds: list[tuple[str, Callable[[Image.Image], Image.Image], dict[str, Any]]] = [
+        ("colour.png", _as_it_is, {}),
+        ("alpha.png", _with_alpha, {}),
+        ("palette.png", lambda image: image.quantize(32), {}),
+        ("grey.png", lambda image: image.convert("L"), {}),
+        ("grey_alpha.png", lambda image: _with_alpha(image).convert("LA"), {}),
+        ("bits.png", lambda image: image.convert("1"), {}),
+        ("photo.jpg", _as_it_is, {"quality": 90}),
+        ("grey.jpg", lambda image: image.convert("L"), {}),
+        ("print.jpg", lambda image: image.convert("CMYK"), {}),
+        ("turned.jpg", _as_it_is, {"exif": turned, "subsampling": 0}),
+        ("mirrored.jpg", _as_it_is, {"exif": mirrored}),
+        ("lossy.webp", _with_alpha, {"quality": 90}),
+        ("lossless.webp", _as_it_is, {"lossless": True}),
+    ]
+    kinds += [("a.avif", _as_it_is, {})] if "AVIF" in image_files.FORMATS else []
+    pixels = images.to_pixels(picture(len(seed), 67, 93))
+    for number, (name, make, options) in enumerate(kinds):
+        make(Image.fromarray(np.roll(pixels, number, axis=0))).save(folder / f"{seed} {name}", **options)
+    return [folder / f"{seed} {name}" for name, _, _ in kinds]
+
+
+def _as_it_is(image: Image.Image) -> Image.Image:
+    return image
+
+
+def _with_alpha(image: Image.Image) -> Image.Image:
+    made = image.copy()
+    made.putalpha(image.convert("L"))
+    return made

@@ -3,6 +3,7 @@ import { afterEach, beforeEach, test } from 'vitest'
 import { open } from '../../js/lib/comfy/app.mjs'
 import { inputIndex, linkInto, sourceOf } from '../../js/lib/comfy/links.mjs'
 import { checkQuality, imageOf, loopParts, regenerate } from '../../js/lib/gestures/insert.mjs'
+import { sayPrice } from '../../js/lib/gestures/price.mjs'
 import { repair, repairParts } from '../../js/lib/gestures/repair.mjs'
 import { attemptOffer, promptWrites, takeAttempt } from '../../js/lib/gestures/take_attempt.mjs'
 import { Graph, generated, looped } from './graph.mjs'
@@ -77,6 +78,59 @@ test('“check quality” finds the prompt that a template’s host promotes', (
   const text = at(host, 'text')
   assert.deepEqual([trouble, text.widget('value').value], ['', 'a pier at dusk'])
   assert.equal(at(evaluate, 'generation_prompt'), text)
+})
+
+test('from what saves a template’s image, its host is meant, and not a node inside of it', () => {
+  const { graph, host } = template()
+  const save = graph.put('SaveImageAdvanced', {
+    inputs: ['images:IMAGE'],
+    outputs: ['images:IMAGE'],
+    output: true
+  })
+  graph.connect(host, 0, save, 'images')
+  assert.equal(imageOf(save), host)
+  assert.equal(loopParts(save)?.seed.spot.place.node, host)
+  const { evaluate } = checkQuality(imageOf(save), creator(graph))
+  assert.equal(linkInto(evaluate, inputIndex(evaluate, 'image')).origin_id, host.id)
+})
+
+test('a prompt behind a switch is led out of a template while the switch hands it on unchanged', () => {
+  const found = (enhance) => {
+    const inner = generated()
+    const text = inner.graph.put('PrimitiveStringMultiline')
+    const writer = inner.graph.put('TextGenerate', {
+      outputs: ['generated_text:STRING'],
+      widgets: { prompt: '' }
+    })
+    const choose = inner.graph.put('ComfySwitchNode', {
+      inputs: ['on_false:*', 'on_true:*', 'switch:BOOLEAN'],
+      outputs: ['output:*'],
+      widgets: { switch: true }
+    })
+    const shown = inner.graph.put('PreviewAny', {
+      inputs: ['source:*'],
+      outputs: ['STRING:STRING']
+    })
+    inner.graph.connect(text, 0, writer, 'prompt')
+    inner.graph.connect(text, 0, choose, 'on_false')
+    inner.graph.connect(writer, 0, choose, 'on_true')
+    inner.graph.connect(choose, 0, shown, 'source')
+    inner.graph.connect(shown, 0, inner.encode, 'text')
+    inner.graph.expose(0, text, 'value')
+    inner.graph.expose(1, choose, 'switch')
+    inner.graph.giveOut(inner.decode, 0, 0)
+    const graph = new Graph()
+    const values = { value: 'a red fox', switch: enhance }
+    const host = inner.graph.hostIn(graph, { outs: ['IMAGE:IMAGE'], values })
+    const { evaluate, said: trouble } = checkQuality(host, creator(graph))
+    return [
+      trouble,
+      at(host, 'value')?.widget('value').value,
+      at(evaluate, 'generation_prompt')?.type
+    ]
+  }
+  assert.deepEqual(found(false), ['', 'a red fox', 'PrimitiveStringMultiline'])
+  assert.deepEqual(found(true), ['gestures.no_prompt', undefined, undefined])
 })
 
 test('“regenerate” feeds text and seed of a template’s host', () => {
@@ -302,4 +356,22 @@ test('a processor of wildcards is written to only where it keeps what it is give
   wildcards.widget('mode').value = 'fixed'
   const { writes, not } = promptWrites(evaluate, 'better', graph)
   assert.deepEqual([not, writes.map(({ widget }) => widget.name)], ['', ['populated_text']])
+})
+
+test('the price is that of the prompt which Use Everywhere gives, and of the page’s own where there is none', async () => {
+  const priced = []
+  const fetchApi = async (_, { body }) => {
+    priced.push(JSON.parse(body).prompt)
+    return new Response(
+      '{"evaluations": 0, "credits": "0", "at_most": false, "problems": [], "notes": []}'
+    )
+  }
+  const toast = { add: ({ severity }) => said.push(severity) }
+  const given = { extensionManager: { toast }, graphToPrompt: async () => ({ output: 'as drawn' }) }
+  for (const theirs of [async () => ({ output: 'connected' }), async () => undefined, undefined]) {
+    open({ ...given, ue_modified_prompt: theirs }, { fetchApi })
+    await sayPrice()
+  }
+  assert.deepEqual(priced, ['connected', 'as drawn', 'as drawn'])
+  assert.deepEqual(said, ['info', 'info', 'info'])
 })

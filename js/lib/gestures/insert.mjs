@@ -49,8 +49,8 @@ export function imageOf(node) {
   if (!image) return null
   // On ComfyUI 0.33 what saves images has such an output too. A loop would save every attempt: what feeds it is meant.
   const own = image.inputs?.findIndex(({ type }) => type === 'IMAGE') ?? -1
-  const fed = isOutput(image) && own >= 0 ? sourceOf(here(image), own).place?.node : null
-  return fed ? imageOf(fed) : image
+  const fed = isOutput(image) && own >= 0 ? sourceOf(here(image), own).place : null
+  return fed ? imageOf(fed.hosts[0] ?? fed.node) : image // a subgraph's host, where the image is made inside of it
 }
 
 /**

@@ -24,6 +24,8 @@ const TEXTS = [
   ...['prompt', 'text', 'positive', 'positive_prompt', 't5xxl', 'text_g', 'value', 'string'],
   ...['populated_text', 'generation_prompt', 'caption', 'tags', 'clip_l', 'text_l']
 ]
+/** What the editor calls every widget of a node that is not installed. */
+const OF_MISSING = /^UNKNOWN(_\d+)?$/
 const TEXT_WIDGETS = new Set(['customtext', 'string', 'text', 'textarea', 'STRING'])
 /** Nodes whose output is exactly what their widget says: the widget's name, or its number. */
 const PLAIN = new Map(
@@ -49,7 +51,8 @@ const OF_START = new Map([
  */
 export function textName(node, wanted = 'positive') {
   const texts = (node.widgets ?? []).filter(
-    ({ value, type }) => typeof value === 'string' && TEXT_WIDGETS.has(type)
+    ({ name, value, type }) =>
+      typeof value === 'string' && TEXT_WIDGETS.has(type) && !OF_MISSING.test(name)
   )
   if (texts.some(({ name }) => name === 'wildcard_text')) return populatedName(node)
   const own = texts.find(({ name }) => name === wanted)
@@ -156,8 +159,26 @@ export function reach(spot, /** @type {unknown} */ said = undefined, deep = DEEP
     return reach({ place: outside, name: host.inputs[link.origin_slot].name }, value, deep - 1)
   }
   const { place: from } = sourceOf(place, name)
-  const plain = from && deep > 0 && plainWidget(from.node)
-  return plain ? reach({ place: from, name: plain.name }, undefined, deep - 1) : null
+  const next = from && deep > 0 && (plainWidget(from.node)?.name ?? passedOn(from))
+  return next ? reach({ place: from, name: next }, undefined, deep - 1) : null
+}
+
+/** The input that a node's output repeats, as it is set now; "" where it makes something of it. @param {Place} place */
+function passedOn(place) {
+  if (kind(place.node) === 'PreviewAny') return 'source'
+  if (kind(place.node) !== 'ComfySwitchNode') return ''
+  const on = flag(place, 'switch')
+  if (on === null) return ''
+  return on ? 'on_true' : 'on_false'
+}
+
+/** What a switch says; null where only the run knows. @param {Place} place @param {string} name @returns {boolean | null} */
+function flag(place, name) {
+  const own = widget(place.node, name)?.value
+  if (!isLinked(place.node, name)) return typeof own === 'boolean' ? own : null
+  const { place: from, widget: promoted } = sourceOf(place, name)
+  if (promoted) return typeof promoted.value === 'boolean' ? promoted.value : null
+  return from && kind(from.node) === 'PrimitiveBoolean' ? flag(from, 'value') : null
 }
 
 /** The widget that a node's output repeats; null where it makes something of it. @param {GraphNode} node */

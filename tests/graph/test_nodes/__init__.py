@@ -178,15 +178,31 @@ class TestChoose:
         return (first if number == 1 else other,)
 
 
-class TestShowText:
-    """Passes texts on as Show Text nodes do: it takes a list, and gives a list."""
+class AnyType(str):
+    """A type that fits all others, as other packs make it."""
 
-    INPUT_TYPES = classmethod(lambda cls: {"required": {"text": ("STRING", {"forceInput": True})}})
-    RETURN_TYPES, FUNCTION, CATEGORY = ("STRING",), "run", "testing"
+    __hash__ = str.__hash__
+
+    def __eq__(self, other):
+        return True
+
+    def __ne__(self, other):
+        return False
+
+
+class TestShowText:
+    """Passes anything on as Show Text nodes do: it takes a list, and gives a list."""
+
+    INPUT_TYPES = classmethod(lambda cls: {"required": {"text": ("*", {"forceInput": True})}})
+    RETURN_TYPES, FUNCTION, CATEGORY = (AnyType("*"),), "run", "testing"
     INPUT_IS_LIST, OUTPUT_IS_LIST, OUTPUT_NODE = True, (True,), True
 
+    @classmethod
+    def VALIDATE_INPUTS(cls, input_types):
+        return True
+
     def run(self, text):
-        return {"ui": {"text": text}, "result": (text,)}
+        return {"ui": {"text": [str(each)[:100] for each in text]}, "result": (text,)}
 
 
 class ImpactControlBridge:
@@ -204,6 +220,29 @@ class ImpactControlBridge:
         if behavior != "Stop":
             prompt[unique_id]
         return (value,)
+
+
+class WidgetToString:
+    """Its namesake's way of failing: it takes its id for a number, which that of a clone is not."""
+
+    INPUT_TYPES = classmethod(
+        lambda cls: {"required": {"any_input": ("IMAGE",)}, "hidden": {"unique_id": "UNIQUE_ID"}},
+    )
+    RETURN_TYPES, FUNCTION, CATEGORY = ("IMAGE",), "run", "testing"
+
+    def run(self, any_input, unique_id):
+        int(unique_id)
+        return (any_input,)
+
+
+class ImpactMakeImageList:
+    """As its namesake does: one list of all images that are connected."""
+
+    INPUT_TYPES = classmethod(lambda cls: {"required": {"image1": ("IMAGE",)}})
+    RETURN_TYPES, FUNCTION, CATEGORY, OUTPUT_IS_LIST = ("IMAGE",), "run", "testing", (True,)
+
+    def run(self, **images):
+        return (list(images.values()),)
 
 
 class TestCount:
@@ -356,6 +395,6 @@ async def memory(request: web.Request) -> web.Response:
 KINDS = (
     TestGenerate, TestCheckpoint, TestEncode, TestSampler, TestRepair, TestRecord, TestRaise, TestBlock, TestNothing,
     TestChoose, TestSleep, TestList, TestStrings, TestJoin, TestShowText, TestCount, TestForOpen, TestForClose,
-    ImpactControlBridge,
+    ImpactControlBridge, ImpactMakeImageList, WidgetToString,
 )  # fmt: skip
 NODE_CLASS_MAPPINGS = {kind.__name__: kind for kind in KINDS}

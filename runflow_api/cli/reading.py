@@ -1,0 +1,107 @@
+"""Reading files as the ComfyUI in question reads them, so that graph and folder pay once."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from .. import errors, image_files, images
+from ..background import Workers
+from ..evaluation.evaluator import Evaluator
+from ..evaluation.job import Job
+from ..evaluation.question import ImageUrl, Question
+from ..journal.journal import JournalError
+from ..settings import locations
+from ..settings.load_image import Decoder, noted_decoder
+from .sources import Item
+
+LOOKED_UP_AT_ONCE = 200
+
+
+@dataclass(frozen=True)
+class HowToRead:
+    """``decoder`` reads the files. ``other``: an earlier version of pack or ComfyUI may have paid for what that one
+    makes of them, so it is looked up before anything is paid. ``lacks_pyav``: ComfyUI has it, and this Python has not.
+    """
+
+    decoder: Decoder = Decoder.PILLOW
+    other: Decoder | None = None
+    lacks_pyav: bool = False
+
+
+def how_to_read(args: argparse.Namespace) -> HowToRead:
+    """As the ComfyUI reads whose settings are in force; without one, with Pillow."""
+    noted = noted_decoder(locations.settings_directory(args.comfyui))
+    if noted is None and args.comfyui is None:
+        return HowToRead()
+    if not image_files.has_pyav():
+        return HowToRead(lacks_pyav=noted is Decoder.PYAV)
+    decoder = noted or Decoder.PILLOW
+    return HowToRead(decoder, decoder.other)
+
+
+def read(item: Item, take_prompt: bool) -> None:
+    """Read the file for what the first pass wants to know of it; addresses are never fetched."""
+    if isinstance(item.source, ImageUrl):
+        item.pixel_hash = item.source.hash
+        item.no_prompt = "an address is not fetched" if take_prompt else ""
+        return
+    try:
+        picture = image_files.read(item.source, decoder=item.decoder)
+    except errors.InvalidInputError as error:
+        item.error = error
+        return
+    item.pixel_hash = images.pixel_hash(picture.pixels)
+    item.size = picture.pixels.shape[1], picture.pixels.shape[0]
+    item.notes, item.saved, item.image_settings = picture.notes, picture.saved, picture.image_settings
+    item.depends_on_decoder = picture.depends_on_decoder
+    if take_prompt and picture.prompt:
+        item.question = replace(item.question, generation_prompt=picture.prompt)
+    elif take_prompt:
+        item.no_prompt = picture.no_prompt
+
+
+async def take_known(
+    items: Sequence[Item], evaluator: Evaluator, other: Decoder, question: Question, looked_up: list[Item]
+) -> None:
+    """Let files be read by the ``other`` decoder if that was paid for, and what their own makes of them was not.
+
+    ``question`` has the references as the other decoder reads them. What was looked up is added to ``looked_up``.
+    """
+    workers = Workers(os.cpu_count() or 1)
+    for start in range(0, len(items), LOOKED_UP_AT_ONCE):
+        chunk = items[start : start + LOOKED_UP_AT_ONCE]
+        paid = await workers.run(_are_paid, chunk, evaluator)
+        unpaid = [item for item, is_paid in zip(chunk, paid, strict=True) if not is_paid]
+        unpaid = [item for item in unpaid if item.depends_on_decoder or _references_differ(item.question, question)]
+        otherwise = await asyncio.gather(*(workers.run(_otherwise, item, other, question) for item in unpaid))
+        paid = await workers.run(_are_paid, otherwise, evaluator)
+        for item, read_otherwise, is_paid in zip(unpaid, otherwise, paid, strict=True):
+            if is_paid:
+                item.decoder, item.pixel_hash, item.question = other, read_otherwise.pixel_hash, read_otherwise.question
+        looked_up += chunk
+
+
+def _references_differ(one: Question, other: Question) -> bool:
+    pairs = zip(one.references, other.references, strict=True)
+    return any(mine.hash_fields() != others.hash_fields() for mine, others in pairs)
+
+
+def _otherwise(item: Item, decoder: Decoder, question: Question) -> Item:
+    prompted = replace(question, generation_prompt=item.question.generation_prompt)
+    otherwise = replace(item, decoder=decoder, question=prompted)
+    read(otherwise, take_prompt=False)
+    return otherwise
+
+
+def _are_paid(items: Sequence[Item], evaluator: Evaluator) -> list[bool]:
+    """A journal that cannot be asked knows nothing; what that means for money is said where it is paid."""
+    keeper = evaluator.bookkeeper
+    requests = [keeper.request(Job((), item.question, options=item.options), item.pixel_hash, None) for item in items]
+    try:
+        return keeper.paid(requests) if requests else []
+    except JournalError:
+        return [False] * len(requests)
