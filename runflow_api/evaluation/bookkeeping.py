@@ -22,13 +22,12 @@ from ..api.models import Evaluation, EvaluationStatus
 from ..errors import BudgetError
 from ..journal.begin import RESERVED_S
 from ..journal.errors import nothing_sent
-from ..journal.journal import Journal, JournalError, Limits, Request, Row
+from ..journal.journal import Journal, JournalError, Limits, Request, Row, RowState
 from ..journal.spool import name_for
 from ..journal.stand_in import Remembered, StandIn
 from ..settings.config import Config
 from . import polling
 from .job import Job
-from .question import request_hash
 from .reservations import Bills, Reservations
 
 NOTHING_NEW = Limits(per_prompt=0, per_day=0)
@@ -103,16 +102,7 @@ class Bookkeeper:
 
     def request(self, job: Job, pixel_hash: str, price: Decimal | None) -> Request:
         """What ``begin`` and ``estimate`` take; ``price`` in credits, ``None`` if it is not known."""
-        return Request(
-            request_hash=request_hash(pixel_hash, job.question, job.options, self._config.base_url),
-            account="",
-            price=price,
-            job_class=job.options.job_class,
-            prompt_token=job.prompt_token,
-            reuse=job.options.reuse,
-            generation_prompt=job.question.generation_prompt,
-            pixel_hash=pixel_hash,
-        )
+        return job.request(pixel_hash, price, self._config.base_url)
 
     def begin(self, requests: Sequence[Request]) -> list[Row]:
         """A row for each, in order: all of them may be paid for. Whoever begins must ``release`` the rows at the end.
