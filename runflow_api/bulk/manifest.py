@@ -12,6 +12,7 @@ import contextlib
 import csv
 import hashlib
 import io
+import itertools
 import json
 import os
 import random
@@ -107,6 +108,11 @@ class Manifest:
     def count(self) -> int:
         """The number of rows. Parquet knows it; the others are read through."""
         return sum(self._count(name) for name in self._names)
+
+    def numbered_files(self) -> list[tuple[str, int]]:
+        """The address of each file, and the number of its first row."""
+        sizes = [self._count(name) for name in self._names[:-1]]
+        return list(zip(self.addresses, itertools.accumulate(sizes, initial=0), strict=True))
 
     def _count(self, name: str) -> int:
         if name.lower().endswith((".parquet", ".pq")):
