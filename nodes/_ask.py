@@ -108,7 +108,6 @@ class Editor:
         with _lock:
             _open[question.id] = question
         try:
-            self._send(question)
             ending = await self._wait(question, deadline)
             why = "" if question.is_answered else ending.code
         finally:
@@ -117,28 +116,27 @@ class Editor:
             self._server.send_sync(EVENT, {"id": question.id, "phase": "closed", "why": why})
         return [answer or _no_answer(ending) for answer in question.answers]
 
-    def _send(self, question: Question) -> None:
-        """To the page whose question it is; to all pages where that one is not there."""
-        page = question.client if question.client in self._server.sockets else None
-        self._server.send_sync(EVENT, question.to_json(), page)
+    def _send(self, question: Question) -> bool:
+        """To the page whose question it is, or to all pages where that one is not there; whether it is there."""
+        is_there = question.client in self._server.sockets
+        self._server.send_sync(EVENT, question.to_json(), question.client if is_there else None)
+        return is_there
 
     async def _wait(self, question: Question, deadline: Deadline) -> _Ending:
-        """Until all is answered, or something else ended it; for images without an answer, what that was."""
+        """Ask, until all is answered or something else ended it; for images without an answer, what that was."""
         began = gone_since = time.monotonic()
-        was_there = question.client in self._server.sockets
+        was_there = self._send(question)
         while not question.is_answered:
             await asyncio.sleep(LOOK_S)
             now = time.monotonic()
             if not question.is_seen and now - began > SEEN_WITHIN_S:
                 return NOBODY
-            is_there = question.client in self._server.sockets
-            if is_there:
-                gone_since = now
+            if question.client in self._server.sockets:
+                was_there, gone_since = True, now
             elif was_there:
-                self._send(question)  # to the pages that are left
+                was_there = self._send(question)  # to the pages that are left
             elif question.is_seen and now - gone_since > REOPENED_WITHIN_S:
                 return CLOSED
-            was_there = is_there
             if deadline.remaining <= 0:
                 return LATE
         return LATE

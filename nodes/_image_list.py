@@ -19,8 +19,8 @@ from ..runflow_api.evaluation.verdict import RUNFLOW
 from . import _image_batch, _runtime
 
 IN_A_LOOP = (
-    "gets a list of {count} values, but a loop needs one: every attempt would pay for each of them. Make one batch of "
-    "it before the loop, or loop without it."
+    "gets a list of {count} values, but a loop needs one: every attempt would pay for each of them.{source} Make one "
+    "batch or one text of it, or loop without it."
 )
 
 

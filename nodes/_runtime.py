@@ -20,7 +20,7 @@ from comfy_execution.utils import get_executing_context
 from server import PromptServer
 
 from ..runflow_api import background, images
-from ..runflow_api.errors import BudgetError, ConfigurationError, RunflowError
+from ..runflow_api.errors import ConfigurationError, RunflowError
 from ..runflow_api.evaluation.question import JudgeChoice, Options, Question
 from ..runflow_api.evaluation.verdict import RUNFLOW, BatchVerdict, Policy, Subject, not_judged
 from ..runflow_api.settings import config
@@ -86,7 +86,7 @@ async def judge(
     policy: Policy,
     options: Options,
     image_settings: ImageSettings,
-    broken_limit: BudgetError | None = None,
+    refused: RunflowError | None = None,
     model: VisionModel | None = None,
     person: Person | None = None,
     waiting: Waiting | None = None,
@@ -95,7 +95,7 @@ async def judge(
 
     ``image_settings`` are the settings that made the images.
 
-    ``broken_limit``: the batch is one value of a list that is not paid for, because a limit refuses it as a whole.
+    ``refused``: why the batch, which is one value of a list, is not paid for, such as a limit that the list breaks.
     ``waiting`` is told how it waits, as ``_shown.Panel.waiting`` takes it, from any thread.
     """
     from ..runflow_api.evaluation.evaluator import Job
@@ -120,10 +120,10 @@ async def judge(
         if is_free:
             show.submitted.set()
         verdict: BatchVerdict
-        if broken_limit is None:
+        if refused is None:
             verdict = await run_cancellable(evaluator().evaluate(job, show.progress), show)
         else:
-            verdict = _none_judged(broken_limit, job, await _image_batch.pixel_hashes(batch))
+            verdict = _none_judged(refused, job, await _image_batch.pixel_hashes(batch))
     except RunflowError as error:
         unjudged = [pictures[index] for index in error.unjudged_indices or range(len(pictures))]
         error.add_advice(await asyncio.wrap_future(background.call(save_unjudged, unjudged, node)))
@@ -189,6 +189,15 @@ async def run_with_progress(work: Coroutine[Any, Any, T], show: NodeProgress) ->
         raise
 
 
+def without_markup(text: str) -> str:
+    """``text`` so that it reads the same and stays text.
+
+    ComfyUI's page takes progress texts for HTML (frontend 1.32) or Markdown (1.58), and an issue of an image can hold
+    anything: no tags, and no links or pictures of Markdown and ``[[label|address]]``.
+    """
+    return text.replace("<", "\u2039").replace(">", "\u203a").replace("](", "] (").replace("[[", "[ [")
+
+
 class NodeProgress:
     """The progress text and the bar of one node. The text may be set from any thread; the last one stays."""
 
@@ -205,7 +214,7 @@ class NodeProgress:
 
     def text(self, text: str) -> None:
         if self._node_id is not None:
-            self._server.send_progress_text(text, self._node_id, self._client)
+            self._server.send_progress_text(without_markup(text), self._node_id, self._client)
 
     def progress(self, progress: Any) -> None:
         """The evaluator's report, from the background loop: also while a sampler blocks the prompt's loop."""

@@ -26,7 +26,7 @@ from ._schema import (
     verdict_result,
 )
 from ._unjudged import save_unjudged
-from .regenerate.context import is_between_start_and_end, is_later_attempt
+from .regenerate.context import is_between_start_and_end, is_later_attempt, list_source
 
 
 class RunflowEvaluateImage(io.ComfyNode):
@@ -130,9 +130,10 @@ class RunflowEvaluateImage(io.ComfyNode):
         with _shown.panel() as panel:
             panel.waiting("starting")
             images = _image_batch.check_images("image", image)
-            listed = _image_list.collected()
-            if len(listed.values) > 1 and is_between_start_and_end(cls):
-                raise InvalidInputError("image", _image_list.IN_A_LOOP.format(count=len(listed.values)))
+            listed, is_later = _image_list.collected(), is_later_attempt(cls)
+            list_in_loop = _list_in_loop(cls, len(listed.values))
+            if list_in_loop and not is_later:
+                raise list_in_loop
             question = Question(
                 generation_prompt=generation_prompt,
                 evaluation_instructions=evaluation_instructions,
@@ -140,7 +141,8 @@ class RunflowEvaluateImage(io.ComfyNode):
                 task_description=task_description,
                 references=references or (),
             )
-            policy, keeps = Policy(min_score, if_not_judged), if_not_judged == "stop" and is_later_attempt(cls)
+            policy = Policy(min_score, if_not_judged)
+            keeps = is_later and (if_not_judged == "stop" or list_in_loop is not None)
             if keeps:  # what stops here would lose the attempts before: the loop ends with the best of them instead
                 policy = replace(policy, if_not_judged="fail")
             verdict = await _runtime.judge(
@@ -153,14 +155,22 @@ class RunflowEvaluateImage(io.ComfyNode):
                 model=judge_model.bind() if judge_model else None,
                 person=Editor(cls.hidden.unique_id),
                 image_settings=_image_settings(cls),
-                broken_limit=await listed.broken_limit(_runtime.running_prompt()),
+                refused=list_in_loop or await listed.broken_limit(_runtime.running_prompt()),
                 waiting=panel.waiting,
             )
             panel.done([each.to_ui() for each in verdict], min_score=min_score)
         if keeps:
             await _save_unjudged(cls, images, verdict)
-        _cache_key.rerun_if_unjudged(verdict, cls)
+        if list_in_loop is None:
+            _cache_key.rerun_if_unjudged(verdict, cls)
         return verdict_result(verdict)
+
+
+def _list_in_loop(node: type[io.ComfyNode], count: int) -> InvalidInputError | None:
+    """Why a list of so many images is not paid for; ``None`` for one image, or outside of a loop."""
+    if count < 2 or not is_between_start_and_end(node):
+        return None
+    return InvalidInputError("image", _image_list.IN_A_LOOP.format(count=count, source=list_source(node)))
 
 
 def _image_settings(node: type[io.ComfyNode]) -> Any:

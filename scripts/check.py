@@ -23,8 +23,8 @@ LINT = {
     # The root has an __init__.py for ComfyUI; without explicit bases mypy takes the clone's folder for a package.
     "mypy": ["mypy", "--strict", "--explicit-package-bases", "runflow_api"],
 }
-ON_THREE_WORKERS = ["pytest", "-n", "3"]
-"""One for the graph's tests, one for the page's and one for the others: the first two often wait."""
+ON_WORKERS = ["pytest", "-n", "4"]
+"""Twice as many as the smallest machine has processors: tests of the graph and the page often wait."""
 WITHOUT_SERVERS = ["-m", "not comfyui and not browser and not slow"]
 
 
@@ -35,11 +35,11 @@ def main() -> int:
         say(str(__doc__).strip())
         return 0
     if arguments == ["--fast"]:
-        tests = [*ON_THREE_WORKERS, *WITHOUT_SERVERS]
+        tests = [*ON_WORKERS, *WITHOUT_SERVERS]
     elif arguments:
         tests = ["pytest", *arguments]
     else:
-        tests = ON_THREE_WORKERS
+        tests = ON_WORKERS
     python = str(_environment.ensure_or_exit())
     results = [_run(name, [python, "-m", *command]) for name, command in {**LINT, "pytest": tests}.items()]
     say("\nThe checks")

@@ -29,6 +29,11 @@ signal.signal(signal.SIGTERM, signal.default_int_handler)
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
 
+WITHOUT_READER = ROOT / "tests" / "support" / "without_reader"
+READER = ("rapidocr", "onnxruntime")
+# Also for servers that start before a test's own fixtures do.
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(WITHOUT_READER), os.environ.get("PYTHONPATH")]))
+
 SLOW = ("test_journal_processes", "test_paid_once", "test_text_in_pictures")
 """Files whose tests start processes and kill them, or read text in pictures."""
 RETRIES = 2
@@ -64,3 +69,15 @@ def no_runflow_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith("RUNFLOW_") and not name.startswith("RUNFLOW_TEST_"):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def reader(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The optional reader of text is there for tests marked `reads_text` only: it loads for 4 s in each process, and
+    every picture that is judged here takes it half a second."""
+    if request.node.get_closest_marker("reads_text"):
+        paths = os.environ["PYTHONPATH"].split(os.pathsep)
+        monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path for path in paths if path != str(WITHOUT_READER)))
+    else:
+        for name in READER:
+            monkeypatch.setitem(sys.modules, name, None)

@@ -74,19 +74,35 @@ export function save(path, query) {
   link.click()
 }
 
+/** How long until `status` is asked for again, in ms: soon at first, as a server that has just started is slow. */
+const [SOONEST_MS, LATEST_MS] = [2_000, 30_000]
+let againAfter = SOONEST_MS
+
 /** @type {Promise<import('./types').Status | null> | null} */
 let asked = null
 /** @type {Set<() => void>} */
 const readers = new Set()
 
-/** Who would judge and what it costs; null where that cannot be known now. Asked for once. */
+/** Who would judge and what it costs; null where that cannot be known now. Asked for until the price is known. */
 export function status() {
-  asked ??= request('status').catch((error) => {
-    console.debug('Runflow Evaluate: no price is known', error)
-    setTimeout(statusChanged, 30_000)
-    return null
-  })
+  asked ??= request('status').then(
+    (found) => {
+      if (found.judge === 'runflow' && !Object.keys(found.prices).length) askAgain()
+      else againAfter = SOONEST_MS
+      return found
+    },
+    (error) => {
+      console.debug('Runflow Evaluate: no price is known', error)
+      askAgain()
+      return null
+    }
+  )
   return asked
+}
+
+function askAgain() {
+  setTimeout(statusChanged, againAfter)
+  againAfter = Math.min(2 * againAfter, LATEST_MS)
 }
 
 /** Key, limits or judge changed: it is asked for again. */

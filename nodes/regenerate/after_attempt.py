@@ -23,10 +23,13 @@ from .context import LoopContext
 from .repair import BestImage
 
 STAND_IN = "RunflowRegenerateAttempt"
+NOT_REACHED = "did not reach End: a node of it failed, blocked what End reads, or was stopped"
 NOT_KEPT = "[ATTEMPTS_NOT_KEPT] Regenerate End: switch keep_attempts on to get the images of all attempts."
 NOT_JUDGED = "[NOT_JUDGED] Regenerate End: nothing is connected to evaluation, so there is no verdict to pass on."
 
 log = logging.getLogger("runflow_evaluate")
+_expecting: set[asyncio.Task[None]] = set()
+"""An event loop holds its tasks weakly."""
 
 
 async def read_attempt(context: LoopContext, history: History, state: LoopState, image: Any, verdict: Any) -> Attempt:
@@ -86,6 +89,29 @@ def expand_into_next(context: LoopContext, history: History, state: LoopState, o
     return io.NodeOutput(*([end, index] for index in range(outputs)), expand=expansion)
 
 
+def expect_first_attempt(context: LoopContext, state: LoopState) -> None:
+    """Say on End, where the prompt ends before the first attempt has reached it, that there is nothing.
+
+    ComfyUI runs no node whose input is blocked, and calls that a success.
+    """
+    reached = state.waiting[context.node_id] = asyncio.Event()
+    _expecting.add(task := asyncio.create_task(_say_if_unreached(context, reached)))
+    task.add_done_callback(_expecting.discard)
+
+
+def first_attempt_reached(context: LoopContext, state: LoopState) -> None:
+    if (reached := state.waiting.pop(context.node_id, None)) is not None:
+        reached.set()
+
+
+async def _say_if_unreached(context: LoopContext, reached: asyncio.Event) -> None:
+    try:
+        await reached.wait()
+    except asyncio.CancelledError:
+        context.say(f"attempt 1 {NOT_REACHED}")
+        raise
+
+
 async def _save_unfinished_best(context: LoopContext, history: History) -> None:
     """Save the best attempt where the loop has no end, and say so.
 
@@ -106,10 +132,7 @@ def _keep_best(context: LoopContext, history: History) -> None:
     context.publish_best(history)
     pictures = _image_batch.pictures(best.image) if best.image is not None else []
     where = _unjudged.save(pictures, _unjudged.BEST_FOLDER, context.dynprompt.original_prompt, context.extra_pnginfo)
-    text = (
-        f"attempt {count + 1} did not reach End: a node of it failed, blocked what End reads, or was stopped · "
-        f"attempt {best.number} of {count} is the best so far · {where}"
-    )
+    text = f"attempt {count + 1} {NOT_REACHED} · attempt {best.number} of {count} is the best so far · {where}"
     log.warning("Regenerate End %s: %s", context.node_id, text)
     context.say(text)
 

@@ -54,6 +54,8 @@ class LoopState:
     repair_prompt: str = ""
     begun: dict[str, float] = field(default_factory=dict, compare=False, repr=False)
     """When the first attempt of each End was begun."""
+    waiting: dict[str, asyncio.Event] = field(default_factory=dict, compare=False, repr=False)
+    """Set when the first attempt of an End has reached it."""
     memory: dict[str, RememberedAttempts] = field(default_factory=dict, compare=False, repr=False)
 
     @property

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import Future
 from decimal import Decimal
 from typing import Any
@@ -23,19 +24,24 @@ from ...runflow_api.prompt.graph import (
     Node,
     is_torn_by,
     link,
+    links,
     links_read,
     repetitions,
     start_outputs_behind,
     start_outputs_read,
+    upstream,
 )
 from .. import _runtime
-from .attempts import BEST_OUT, NO_ATTEMPT, PROMPT_OUT, SEED_OUT, LoopSettings, LoopState
+from ..routing import FIRST_REPAIR
+from .attempts import ATTEMPT_OUT, BEST_OUT, NO_ATTEMPT, PROMPT_OUT, SEED_OUT, LoopSettings, LoopState
 from .context import LoopContext
+from .lists import least_values, lists_behind, makes_lists
 from .saved_metadata import END
 
 PRICE_WITHIN_S = 3.0
 """The price is one small request; a loop does not wait longer for a network that hangs."""
 EVALUATE, SPLIT, SWITCH = "RunflowEvaluateImage", "RunflowSplitByVerdict", "RunflowVerdictSwitch"
+SWITCHES = (SWITCH, REPAIR_SWITCH)
 EVALUATION_OUT, KEPT_OUT, PASSED_OUT = 7, 8, 9
 """End's outputs best_evaluation, attempt_images and passed_images, which are blocked if there is nothing to send."""
 SPLIT_COUNTS = range(3, 6)
@@ -53,15 +59,21 @@ SENDS_NOTHING = f"comes through node {{node}}, {{why}}: then the loop would end 
 PUT_AFTER_END = "Connect what was judged to End, and put that node after it."
 CONNECT_BOTH = "Connect both generate and repair; what comes from a muted node is not connected."
 NO_BEST_YET = (
-    "depends on best_so_far of Start already at attempt 1, which has no best image yet: then the loop would end with "
-    "nothing. Put a Generate or Repair before it: what makes the first image to generate, what changes best_so_far to "
-    f"repair, attempt of Start to attempt. {NO_ATTEMPT}"
+    "depends on best_so_far of Start{through} already at attempt 1, which has no best image yet: then the loop would "
+    "end with nothing. Put a Generate or Repair before it: what makes the first image to generate, what changes "
+    f"best_so_far to repair, attempt of Start to attempt. {NO_ATTEMPT}"
 )
 BARE_REPAIR = (
     "repair of node {node}, Generate or Repair, is best_so_far as it is, and attempt 1 has none: then the loop would "
     "end with nothing. Put what changes the image, or VAE Encode, between the two; if it is bypassed, enable it again. "
     f"{NO_ATTEMPT}"
 )
+UNLIKE_SIDES = (
+    "comes through node {node}, a Generate or Repair whose sides are not alike: generate gets {generate}, repair gets "
+    f"{{repair}}. Connect the same kind to both; if a node before one is bypassed, enable it again. {NO_ATTEMPT}"
+)
+PLAIN_TYPES = {"IMAGE", "LATENT", "MASK", "STRING", "INT", "FLOAT", "BOOLEAN", "CONDITIONING", "MODEL", "CLIP", "VAE"}
+NUMBERS = {"INT", "FLOAT", "BOOLEAN"}
 START_ELSEWHERE = (
     "Start is not in the same loop as End{node}: another loop repeats only one of them. To repeat both, connect an "
     "output of that loop's own first node to Start's prompt or seed; otherwise put both outside it. "
@@ -77,12 +89,25 @@ ONLY_START_INSIDE = (
     "connect End's best_image to node {last}; otherwise do not connect node {first} to Start. "
     f"{NO_ATTEMPT}"
 )
-LOOKS_ITSELF_UP = (
-    "node {node} ({kind}) looks for itself in the workflow if its {name} is not {harmless}, and in attempt 2 it is "
-    f"not there under its own id. Set {{name}} to {{harmless}}, or put that node after End. {NO_ATTEMPT}"
+A_KNOWN_LIST = (
+    "comes from node {node}, which makes a list of {count} values, but a loop needs one: every attempt would pay for "
+    f"each of them. Make one batch or one text of it, or loop without it. {NO_ATTEMPT}"
 )
-LOOK_THEMSELVES_UP = {"ImpactControlBridge": ("behavior", "Stop")}
+MAYBE_A_LIST = "node {node} gives a list: if it holds more than one value, the loop ends there with the best attempt"
+LOOKS_ITSELF_UP = (
+    "node {node} looks for itself in the workflow{when}, and in attempt 2 it is not there under its own id. "
+    f"{{instead}}ut that node after End. {NO_ATTEMPT}"
+)
+ONLY_WITH: dict[str, tuple[str, str]] = {"ImpactControlBridge": ("behavior", "Stop")}
 """Nodes of other packs that fail as clones, by class: the input that decides, and the value with which they work."""
+NEVER = {"ImpactInversedSwitch", "WidgetToString", "easy kSamplerSDTurbo", "easy detailerFix"}
+"""Nodes of other packs that fail as clones whatever is set."""
+WILDCARD = re.compile(r"\{[^{}]*\||__[\w.\-+/*\\]+__")
+AT_THE_QUEUE = {"ImpactWildcardProcessor", "ImpactWildcardEncode"}
+CHOSEN_AT_THE_QUEUE = (
+    "node {node} chose its text when the workflow was queued: it is the same at every attempt. Switch its mode to "
+    "Fixed and write the wildcards into populated_text to have a new one at each"
+)
 UNUSED = {
     PROMPT_OUT: "current_prompt does not reach the image: connect it to your text encoder, or set next_prompt to keep",
     SEED_OUT: "current_seed does not reach the image: connect it to your sampler's seed, or set next_seed to keep",
@@ -101,11 +126,13 @@ async def check_loop(context: LoopContext, state: LoopState, settings: LoopSetti
     refuse_wiring(context, body, settings)
     context.begin_metadata(body, state)
     cost = await worst_case(context, body, settings)
-    unused = _unused_outputs(context, body, settings) if cost else []
-    for warning in [*context.warnings(body), *unused]:
+    said = _unused_outputs(context, body, settings) if cost else []
+    if context.max_attempts(settings) > 1:
+        said += [*_lists_of_repairs(context, body), *_chosen_at_the_queue(context, body)]
+    for warning in [*context.warnings(body), *said]:
         log.warning("Regenerate End %s: %s.", context.node_id, warning)
     attempt = f"attempt 1 of {context.max_attempts(settings)}"
-    context.say_on_start(body, " · ".join([attempt, *([cost] if cost else []), *unused]))
+    context.say_on_start(body, " · ".join([attempt, *([cost] if cost else []), *said]))
 
 
 # --- what is refused ----------------------------------------------------------------------------------
@@ -126,6 +153,8 @@ def refuse_wiring(context: LoopContext, body: Body, settings: LoopSettings) -> N
                 raise InvalidInputError("loop", START_ELSEWHERE.format(node=where))
         _refuse_equal_attempts(context, body, settings)
         _refuse_what_fails_as_a_clone(context, body)
+        _refuse_known_lists(context, body)
+        _refuse_unlike_sides(context, body)
         for name in ("image", "evaluation"):
             for node, why in _senders_of_nothing(context, body, name):
                 # ComfyUI does not run an End whose image is blocked, and says nothing.
@@ -159,12 +188,18 @@ def _refuse_repair_of_nothing(context: LoopContext, body: Body) -> None:
     """``best_so_far`` has nothing at attempt 1: it may be read only through what is asked for later, a lazy input."""
     if BEST_OUT not in start_outputs_read(context.graph, body):
         return
-    nodes = [node for node in body.nodes if context.class_of(node) != END]  # an inner loop asks for its image at once
-    asked = {node: _without(context.graph[node], context.lazy_inputs(node)) for node in nodes}
-    graph = {**context.graph, **asked}
+    graph = _asked_for(context, body)
     for name in ("image", "evaluation"):
         if BEST_OUT in start_outputs_behind(graph, body, name):
-            raise InvalidInputError(name, NO_BEST_YET)
+            first = link(context.inputs[name])
+            behind = upstream(graph, [first[0]] if first else [])
+            readers = [node for node in body.nodes if node in behind and _reads(graph[node], body.start, BEST_OUT)]
+            through = f", which node {', '.join(map(context.describe, readers))} reads," if readers else ""
+            raise InvalidInputError(name, NO_BEST_YET.format(through=through))
+
+
+def _reads(node: Node, start: str, socket: int) -> bool:
+    return any(source == (start, socket) for _, source in links(node))
 
 
 def _refuse_bare_repair(context: LoopContext, body: Body) -> None:
@@ -178,23 +213,71 @@ def _refuse_bare_repair(context: LoopContext, body: Body) -> None:
             raise InvalidInputError("image", BARE_REPAIR.format(node=context.shown_on(node)))
 
 
-def _without(node: Node, inputs: set[str]) -> Node:
+def _without(node: Node, inputs: Collection[str]) -> Node:
     return {**node, "inputs": {name: value for name, value in node["inputs"].items() if name not in inputs}}
 
 
 def _refuse_what_fails_as_a_clone(context: LoopContext, body: Body) -> None:
     for node in body.nodes:
         kind = context.class_of(node)
-        name, harmless = LOOK_THEMSELVES_UP.get(kind, ("", ""))
+        name, harmless = ONLY_WITH.get(kind, ("", ""))
         if name and context.graph[node]["inputs"].get(name, harmless) != harmless:
-            shown = context.shown_on(node)
-            text = LOOKS_ITSELF_UP.format(node=shown, kind=kind, name=name, harmless=harmless)
-            raise InvalidInputError("loop", text)
+            when, instead = f" if its {name} is not {harmless}", f"Set {name} to {harmless}, or p"
+        elif kind in NEVER:
+            when, instead = "", "P"
+        else:
+            continue
+        text = LOOKS_ITSELF_UP.format(node=context.describe(node), when=when, instead=instead)
+        raise InvalidInputError("loop", text)
+
+
+def _refuse_known_lists(context: LoopContext, body: Body) -> None:
+    for name in ("image", "evaluation"):
+        for node in lists_behind(_asked_for(context, body, ever=True), [link(context.inputs.get(name))]):
+            if (count := least_values(context.everything[node])) > 1:
+                raise InvalidInputError(name, A_KNOWN_LIST.format(node=context.describe(node), count=count))
+
+
+def _refuse_unlike_sides(context: LoopContext, body: Body) -> None:
+    """The editor joins a bypassed node's output with any input if what reads it takes anything, as our switch does."""
+    for node in body.nodes:
+        if context.class_of(node) == REPAIR_SWITCH:
+            kinds = {side: context.type_over(node, side) for side in ("generate", "repair")}
+            found = set(kinds.values())
+            if len(found) > 1 and found <= PLAIN_TYPES and not found <= NUMBERS:
+                raise InvalidInputError("image", UNLIKE_SIDES.format(node=context.shown_on(node), **kinds))
+
+
+def _lists_of_repairs(context: LoopContext, body: Body) -> Iterator[str]:
+    """The nodes that may give more than one value, but not before the second attempt: then the first one is paid."""
+    sources = [link(context.inputs.get(name)) for name in ("image", "evaluation")]
+    at_once = lists_behind(_asked_for(context, body), sources)
+    for node in lists_behind(_asked_for(context, body, ever=True), sources):
+        if node not in at_once and makes_lists(context.everything[node]):
+            yield MAYBE_A_LIST.format(node=context.describe(node))
+
+
+def _asked_for(context: LoopContext, body: Body, ever: bool = False) -> dict[str, Node]:
+    """The graph with the inputs that attempt 1 surely asks for; ``ever``: and all that our switches may ask for."""
+    graph = {**context.everything}
+    for node in upstream(context.graph, [body.end]):
+        kind = context.class_of(node)
+        if kind != END and not (ever and kind in SWITCHES):  # an inner loop asks for its image at once
+            graph[node] = _without(graph[node], context.lazy_inputs(node) - {_taken_at_first(context, body, node)})
+    return graph
+
+
+def _taken_at_first(context: LoopContext, body: Body, node: str) -> str:
+    """The side that a Generate or Repair takes at attempt 1, "" for another node or if that is not known."""
+    attempt = context.graph[node]["inputs"].get("attempt")
+    first = 1 if link(attempt) == (body.start, ATTEMPT_OUT) else attempt
+    known = context.class_of(node) == REPAIR_SWITCH and isinstance(first, int)
+    return ("repair" if first >= FIRST_REPAIR else "generate") if known else ""
 
 
 def _senders_of_nothing(context: LoopContext, body: Body, name: str) -> Iterator[tuple[str, str]]:
     """(node, why) for each node of the body that may block what End's input ``name`` reads."""
-    switches = {node for node in body.nodes if context.class_of(node) in (SWITCH, REPAIR_SWITCH)}
+    switches = {node for node in body.nodes if context.class_of(node) in SWITCHES}
     for node, socket in sorted(links_read(context.graph, body, name, switches.__contains__)):
         inputs, kind = context.graph[node]["inputs"], context.class_of(node)
         if kind == SPLIT and socket not in SPLIT_COUNTS:
@@ -217,6 +300,16 @@ def _unused_outputs(context: LoopContext, body: Body, settings: LoopSettings) ->
     changes_otherwise = context.max_attempts(settings) == 1 or BEST_OUT in reaching
     in_vain = set() if changes_otherwise else settings.changing - reaching
     return [text for socket, text in UNUSED.items() if socket in in_vain]
+
+
+def _chosen_at_the_queue(context: LoopContext, body: Body) -> Iterator[str]:
+    """Wildcards that follow the seed of the attempt, but are filled in by Impact Pack before anything runs."""
+    for node in body.nodes:
+        seed = link(context.graph[node]["inputs"].get("seed"))
+        follows = context.class_of(node) in AT_THE_QUEUE and seed == (body.start, SEED_OUT)
+        populated = context.graph[node]["inputs"].get("populated_text")
+        if follows and isinstance(populated, str) and not WILDCARD.search(populated):
+            yield CHOSEN_AT_THE_QUEUE.format(node=context.describe(node))
 
 
 # --- what it may cost ---------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from typing import Any
 import comfy.utils
 import torch
 from comfy_api.latest import io
-from comfy_execution.graph import DynamicPrompt, get_input_info
+from comfy_execution.graph import DynamicPrompt, TopologicalSort
 from comfy_execution.progress import NodeState, get_progress_state
 from comfy_execution.utils import get_executing_context
 
@@ -32,12 +32,14 @@ from ...runflow_api.prompt.graph import (
     start_outputs_behind,
     start_outputs_read,
     upstream,
+    with_whole_loops,
 )
 from .. import _image_batch, _runtime
 from .._schema import loop_boundary
 from ..routing import FIRST_REPAIR
 from . import saved_metadata
 from .attempts import BEST_OUT, MAX_ATTEMPTS, ORIGINAL_OUT, Handover, History, Loop, LoopSettings, LoopState
+from .lists import where_lists_come_from
 from .saved_metadata import END
 
 HANDOVER = "_handover"
@@ -58,6 +60,7 @@ class LoopContext:
         self.metadata = saved_metadata.metadata_of(dynprompt.original_prompt, extra_pnginfo)
         self.inputs: Mapping[str, Any] = dynprompt.get_node(node_id)["inputs"]
         given = self.inputs.get(HANDOVER)
+        self._lazy_inputs: dict[str, frozenset[str]] = {}
         self.handover = given if isinstance(given, Handover) else None  # whatever a posted workflow holds there
 
     # --- the graph
@@ -98,7 +101,14 @@ class LoopContext:
         return Loop(self.graph, body, self.inputs_identity(), outputs, reaching, read, repair_from)
 
     def find_body(self, start: str, end: str) -> Body:
-        return find_body(self.graph, start, end, self.is_output_node, constant={ORIGINAL_OUT})
+        body = find_body(self.graph, start, end, self.is_output_node, constant={ORIGINAL_OUT})
+        return with_whole_loops(self.graph, body, self._loops_of_comfyui)
+
+    @cached_property
+    def _loops_of_comfyui(self) -> list[tuple[str, str]]:
+        sides = {node: loop_boundary(comfy_nodes.NODE_CLASS_MAPPINGS[self.class_of(node)]) for node in self.graph}
+        starts, ends = ([node for node in sides if sides[node] == side] for side in ("start", "end"))
+        return list(boundary_pairs(self.graph, starts, ends))
 
     def body_inside(self, node: str) -> Body | None:
         """What the loop repeats that ends at ``node``, if one does."""
@@ -107,14 +117,37 @@ class LoopContext:
             return None
         return self.find_body(start[0], node)
 
-    def lazy_inputs(self, node: str) -> set[str]:
-        """The linked inputs that a node may leave unasked for. Asked as ComfyUI asks: some packs have any input."""
-        kind = comfy_nodes.NODE_CLASS_MAPPINGS[self.class_of(node)]
-        declared = ((name, get_input_info(kind, name)[2]) for name, _ in links(self.graph[node]))
-        return {name for name, options in declared if options and options.get("lazy")}
+    def lazy_inputs(self, node: str) -> frozenset[str]:
+        """The linked inputs that a node may leave unasked for.
+
+        Asked as ComfyUI asks, by the method that it asks with: packs that have any number of inputs look who asks. They
+        may make a list of files or of callers each time, so it is asked once.
+        """
+        if node not in self._lazy_inputs:
+            asking = TopologicalSort(self.dynprompt)
+            declared = ((name, asking.get_input_info(node, name)[2]) for name, _ in links(self.graph[node]))
+            lazy = frozenset(name for name, options in declared if options and options.get("lazy"))
+            self._lazy_inputs[node] = lazy
+        return self._lazy_inputs[node]
 
     def class_of(self, node: str) -> str:
         return str(self.graph[node]["class_type"])
+
+    def describe(self, node: str) -> str:
+        """A node as people find it: its id in the editor, and its class."""
+        return f"{self.shown_on(node)} ({self.class_of(node)})"
+
+    def type_over(self, node: str, name: str) -> str:
+        """The declared type of what is linked to an input, "" if nothing is."""
+        source = link(self.graph[node]["inputs"].get(name))
+        if source is None or source[0] not in self.everything:
+            return ""
+        types = comfy_nodes.NODE_CLASS_MAPPINGS[self.everything[source[0]]["class_type"]].RETURN_TYPES
+        return str(types[source[1]]) if source[1] < len(types) else ""
+
+    def where_lists_come_from(self, *names: str) -> str:
+        """What End says of a list at one of its inputs ``names``."""
+        return where_lists_come_from(self.everything, [link(self.inputs.get(name)) for name in names], self.shown_on)
 
     def foreign_loops(self) -> Iterator[Body]:
         """Other loops beside this one: ends of packs take the start's flow as a raw link; ComfyUI's own are marked."""
@@ -126,9 +159,7 @@ class LoopContext:
             for name, (source, _) in links(info):
                 if name in flows[kind] and source in self.graph:
                     yield find_body(self.graph, source, node, self.is_output_node)
-        sides = {node: loop_boundary(comfy_nodes.NODE_CLASS_MAPPINGS[self.class_of(node)]) for node in self.graph}
-        starts, ends = ([node for node in sides if sides[node] == side] for side in ("start", "end"))
-        for start, end in boundary_pairs(self.graph, starts, ends):
+        for start, end in self._loops_of_comfyui:
             yield find_body(self.graph, start, end, self.is_output_node)
 
     @cached_property
@@ -217,7 +248,7 @@ class LoopContext:
         return {"start": self.shown_on(body.start), "end": self.shown_on(body.end)}
 
     def warnings(self, body: Body) -> list[str]:
-        readers = [f"{self.shown_on(node)} ({self.class_of(node)})" for node in body.readers_after_end]
+        readers = [self.describe(node) for node in body.readers_after_end]
         if not readers:
             return []
         return [f"node {', '.join(readers)} comes after End and also reads the loop: it gets attempt 1's value there"]
@@ -229,7 +260,9 @@ class LoopContext:
         inner = [node for node in body.nodes if self.class_of(node) == END]
         end = self.shown_on(body.end)
         self.metadata.retract([end, *map(self.shown_on, inner)])
-        self.metadata.add_first_attempt(end, body.nodes, self._attempt_entry(body, state, 1))
+        entry = self._attempt_entry(body, state, 1)
+        self.metadata.add_first_attempt(end, body.nodes, entry)
+        saved_metadata.remember_first_attempt(self._start_identity(body), entry)
 
     def add_attempt_metadata(self, body: Body, state: LoopState, number: int) -> None:
         """What the next expansion of this End saves is of this attempt."""
@@ -272,6 +305,15 @@ class LoopContext:
             extra_cache_key = (self if end == self.node_id else LoopContext(end, self.dynprompt)).extra_cache_key
         return f"{end}:{identity(self.everything, end)} {extra_cache_key}"
 
+    def _start_identity(self, body: Body) -> str:
+        return f"{body.start}:{identity(self.everything, body.start)}"
+
+    def restore_metadata(self, prompt_id: str) -> None:
+        """Put back what savers write of this loop, if its results are in ComfyUI's cache."""
+        body = self.body_inside(self.node_id)
+        start, nodes = (self._start_identity(body), body.nodes) if body else ("", ())
+        saved_metadata.restore(self.node_id, prompt_id, self._identity(self.node_id), start, nodes)
+
     def best_inside(self, body: Body, number: int) -> saved_metadata.Entries:
         """What the loops in this attempt chose; also if ComfyUI had them in its cache."""
         chosen: saved_metadata.Entries = {}
@@ -291,7 +333,7 @@ def fingerprint() -> str:
     if running is None or running.node_id not in dynprompt.original_prompt:
         return ""  # a clone: the end that it is a clone of speaks for it
     context = LoopContext(running.node_id, dynprompt)
-    saved_metadata.restore(running.node_id, running.prompt_id, context._identity(running.node_id))
+    context.restore_metadata(running.prompt_id)
     return context.extra_cache_key
 
 
@@ -312,6 +354,14 @@ def is_between_start_and_end(node: type[io.ComfyNode]) -> bool:
     ends = [each for each in downstream(everything, node_id) if everything[each]["class_type"] == END]
     starts = (link(everything[end]["inputs"].get("loop")) for end in ends)
     return any(start is not None and start[0] in before for start in starts)
+
+
+def list_source(node: type[io.ComfyNode]) -> str:
+    """What a running node says of a list at one of its inputs."""
+    dynprompt = node.hidden.dynprompt
+    everything = {**dynprompt.original_prompt, **dynprompt.ephemeral_prompt}
+    sources = [source for _, source in links(everything[node.hidden.unique_id])]
+    return where_lists_come_from(everything, sources, dynprompt.get_display_node_id)
 
 
 def _is_changed(node: Node) -> Any:

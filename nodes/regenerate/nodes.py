@@ -24,7 +24,15 @@ from .._schema import EvaluationType, LoopType, schema
 from ..routing import BLOCKED
 from . import context as loop_context
 from . import saved_metadata
-from .after_attempt import STAND_IN, expand_into_next, finish, read_attempt, show
+from .after_attempt import (
+    STAND_IN,
+    expand_into_next,
+    expect_first_attempt,
+    finish,
+    first_attempt_reached,
+    read_attempt,
+    show,
+)
 from .attempts import (
     MAX_ATTEMPTS,
     NEXT_PROMPT,
@@ -43,8 +51,12 @@ from .saved_metadata import END
 
 START = "RunflowRegenerateStart"
 A_LIST = (
-    "gets a list of {count} values, but a loop needs one. Make one batch of it before the loop, or loop without it. "
-    "{consequence}"
+    "gets a list of {count} values, but a loop needs one.{source} Make one batch or one text of it, or loop without "
+    "it. {consequence}"
+)
+ENDS_IN_A_LIST = (
+    "attempt {number} does not count: it is a list of {count} values, but a loop needs one.{source} Make one batch or "
+    "one text of it"
 )
 ALREADY_GENERATED = "What ran before was generated once for each value."
 
@@ -262,6 +274,7 @@ class RunflowRegenerateEnd(io.ComfyNode):
                 if context.handover is None:
                     await check_loop(context, state, loop_settings)
                     state.begun[context.node_id] = time.monotonic()
+                    expect_first_attempt(context, state)
                 else:
                     number = context.handover.number
                     context.say_on_start(context.body(state), f"attempt {number} of {attempts}")
@@ -272,16 +285,23 @@ class RunflowRegenerateEnd(io.ComfyNode):
     async def execute(cls, loop, image, evaluation=(None,), **settings) -> io.NodeOutput:
         with _shown.panel() as panel:
             context, state, loop_settings = LoopContext.of(cls), _state(loop), _settings(settings)
-            pictures, verdict = _single_value("image", image), _single_value("evaluation", evaluation)
+            first_attempt_reached(context, state)
             history = context.handover.take() if context.handover else None
-            history = history or History(context.loop(state), state)
-            history.add(await read_attempt(context, history, state, pictures, verdict), loop_settings)
-            history.reuse_remembered(loop_settings)
-            show(context, history, loop_settings)
-            next_or_reason = next_attempt(history, loop_settings)
+            next_or_reason: LoopState | str
+            if history is not None and (count := max(len(image), len(evaluation))) > 1:
+                next_or_reason = _ends_in_a_list(context, len(history.attempts) + 1, count)
+            else:
+                pictures = _single_value("image", image, context.where_lists_come_from("image"))
+                verdict = _single_value("evaluation", evaluation, context.where_lists_come_from("evaluation"))
+                history = history or History(context.loop(state), state)
+                history.add(await read_attempt(context, history, state, pictures, verdict), loop_settings)
+                history.reuse_remembered(loop_settings)
+                show(context, history, loop_settings)
+                next_or_reason = next_attempt(history, loop_settings)
             if isinstance(next_or_reason, LoopState):
                 return expand_into_next(context, history, next_or_reason, len(cls.RETURN_TYPES))
             finished = finish(context, history, loop_settings, next_or_reason)
+            verdict = history.latest.verdict
             panel.done(
                 finished.ui["runflow"], finished.ui[saved_metadata.KEY][0], verdict.min_score if verdict else 0.0
             )
@@ -294,15 +314,21 @@ def _settings(inputs: dict[str, Any]) -> LoopSettings:
     return LoopSettings(**{name: _single_value(name, values) for name, values in inputs.items()})
 
 
-def _single_value(name: str, values: Any, consequence: str = ALREADY_GENERATED) -> Any:
+def _single_value(name: str, values: Any, source: str = "", consequence: str = ALREADY_GENERATED) -> Any:
     """The value of an input, which ComfyUI gives as a list; one that went through a list of one is fine."""
     if len(values) != 1:
-        raise InvalidInputError(name, A_LIST.format(count=len(values), consequence=consequence))
+        raise InvalidInputError(name, A_LIST.format(count=len(values), source=source, consequence=consequence))
     return values[0]
 
 
-def _state(values: Any, *consequence: str) -> LoopState:
-    state = _single_value("loop", values, *consequence)
+def _ends_in_a_list(context: LoopContext, number: int, count: int) -> str:
+    """Why the loop ends with the best attempt before this one: what came before is paid, and is not lost."""
+    source = context.where_lists_come_from("image", "evaluation")
+    return ENDS_IN_A_LIST.format(number=number, count=count, source=source)
+
+
+def _state(values: Any, consequence: str = ALREADY_GENERATED) -> LoopState:
+    state = _single_value("loop", values, consequence=consequence)
     if not isinstance(state, LoopState):
         raise InvalidInputError("loop", f"must come from Regenerate Until Passed: Start. {NO_ATTEMPT}")
     return state

@@ -8,7 +8,8 @@ prompt instead.
 
 When ComfyUI has the end's result in its cache the end does not run, but what hangs on it may. So the best attempts are
 remembered in this process, and put back when ComfyUI asks for the end's fingerprint, which it does for every prompt
-before anything runs.
+before anything runs. So are the first attempts: what a saver that was put into the body later saves of one may be in
+ComfyUI's cache, and then it may run before the end does.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ MAX_REMEMBERED = 256
 
 Entries = dict[str, dict[str, Any]]
 _remembered: OrderedDict[str, Entries] = OrderedDict()
+_first_attempts: OrderedDict[str, dict[str, Any]] = OrderedDict()
 
 
 class PromptMetadata(dict[str, dict[str, Any]]):
@@ -61,6 +63,7 @@ class PromptMetadata(dict[str, dict[str, Any]]):
 
     def add_first_attempt(self, end: str, nodes: Iterable[str], entry: dict[str, Any]) -> None:
         """What these nodes, the body of this end's loop, save is of its first attempt."""
+        self.setdefault(end, {})  # of an empty dictionary JSON would not ask the items
         for node in nodes:
             self._of_nodes.setdefault(node, {})[end] = entry
 
@@ -123,22 +126,33 @@ def metadata_of(prompt: Mapping[str, Any], extra_pnginfo: Any) -> PromptMetadata
 
 def remember(identity: str, entries: Entries) -> None:
     """Keep the entries of a loop and of those inside it, by the identity of the loop's end."""
-    _remembered[identity] = entries
-    _remembered.move_to_end(identity)
-    while len(_remembered) > MAX_REMEMBERED:
-        _remembered.popitem(last=False)
+    _keep(_remembered, identity, entries)
+
+
+def remember_first_attempt(identity: str, entry: dict[str, Any]) -> None:
+    """Keep the entry of a loop's first attempt, by the identity of the loop's start."""
+    _keep(_first_attempts, identity, entry)
+
+
+def _keep(kept: OrderedDict[str, Any], identity: str, value: Any) -> None:
+    kept[identity] = value
+    kept.move_to_end(identity)
+    while len(kept) > MAX_REMEMBERED:
+        kept.popitem(last=False)
 
 
 def remembered(identity: str) -> Entries:
     return _remembered.get(identity, {})
 
 
-def restore(node_id: str, prompt_id: str, identity: str) -> None:
-    """Publish what is remembered of a loop that may come out of ComfyUI's cache."""
+def restore(node_id: str, prompt_id: str, identity: str, start_identity: str, body: Iterable[str]) -> None:
+    """Publish what is remembered of a loop that may come out of ComfyUI's cache, or whose first attempt may."""
     item = running_item(prompt_id)
     if item is None:
         return
     metadata = metadata_of(item[2], _dict(item[3]).get("extra_pnginfo"))
+    if start_identity in _first_attempts:
+        metadata.add_first_attempt(node_id, body, _first_attempts[start_identity])
     for end, entry in remembered(identity).items():
         # A loop inside another one has remembered its first run only; the outer loop knows which run was chosen.
         if end != node_id or "chosen_by" not in metadata.get(end, {}):

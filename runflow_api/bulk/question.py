@@ -14,6 +14,7 @@ from .. import image_files
 from ..errors import InvalidInputError
 from ..evaluation.question import ImageUrl, Options, Question, Reference, check_image_url
 from ..images import Picture
+from ..journal.image_settings import UNKNOWN_SETTINGS, ImageSettings
 from ..settings.load_image import Decoder
 from .manifest import BROKEN, Manifest, ManifestRow
 
@@ -30,12 +31,16 @@ class UnusableRowError(InvalidInputError):
 
 @dataclass(frozen=True, eq=False)
 class RowJob:
-    """One row as it is judged; ``pixels`` is how many its image has, 0 for an address."""
+    """One row as it is judged; ``pixels`` is how many its image has, 0 for an address.
+
+    ``image_settings`` made the image, as far as its file tells.
+    """
 
     image: Picture | ImageUrl
     question: Question
     options: Options
     pixels: int = 0
+    image_settings: ImageSettings = UNKNOWN_SETTINGS
 
 
 @dataclass(eq=False)
@@ -81,7 +86,8 @@ class RowReader:
         found = self._read_image(image)
         if found.prompt and not question.generation_prompt:
             question = replace(question, generation_prompt=found.prompt)
-        return RowJob(Picture(found.pixels), question, options, found.pixels.shape[0] * found.pixels.shape[1])
+        height, width = found.pixels.shape[:2]
+        return RowJob(Picture(found.pixels), question, options, height * width, found.image_settings)
 
     def _read_image(self, image: str) -> image_files.Picture:
         files, inside = self.manifest.place(image)

@@ -308,6 +308,8 @@ class BulkRun:
                 row_job = await self._readers.run(self.reader.read, row)
             except UnusableRowError as error:
                 return not_judged(error, NEVER_PASSES, Subject(), judge=self._judge)
+            if isinstance(row_job.image, ImageUrl):
+                held.release()  # an address takes no room
             job = Job(
                 [row_job.image],
                 row_job.question,
@@ -317,6 +319,7 @@ class BulkRun:
                 self.token,
                 self.settings.wait,
                 on_submitted=_Release(row_job, held),
+                image_settings=row_job.image_settings,
             )
             subject = Subject(row_job.question.generation_prompt, await self._readers.run(_hash_of, row_job))
             try:

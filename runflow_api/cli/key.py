@@ -48,7 +48,7 @@ def _import(directory: Path, comfyui: Path | None, terminal: Terminal) -> None:
 
 
 def _stored(path: Path, directory: Path, terminal: Terminal) -> None:
-    terminal.say(f"Saved to {path}, which only you can read. Not checked yet: python -m runflow_api key check")
+    terminal.say(f"Saved to {path}, which only you can read. Not checked yet: {locations.command_line()} key check")
     _show(directory, None, terminal)
 
 

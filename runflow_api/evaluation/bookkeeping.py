@@ -32,6 +32,8 @@ from .question import request_hash
 from .reservations import Bills, Reservations
 
 NOTHING_NEW = Limits(per_prompt=0, per_day=0)
+DURATIONS_FOR_S = 5.0
+"""So long it is not asked again how long evaluations take: a run asks for every row."""
 RETRY_S = 5.0
 """So long after it failed the journal is left alone, except by an evaluation that begins."""
 
@@ -57,6 +59,7 @@ class Bookkeeper:
         self._stand_in: StandIn | None = None
         self._seen = Remembered()
         self._ids: dict[str, int] = {}
+        self._durations: dict[str, tuple[float, polling.Window | None]] = {}
         self._reservations = Reservations()
         self._bills = Bills()
         self._organization = ""
@@ -147,6 +150,7 @@ class Bookkeeper:
         leaving = self._reservations.leave(rows)
         unsent = [row for row in leaving if row.state == RowState.OPEN and row.evaluation_id is None]
         with self._lock:
+            unsent = [row for row in unsent if not self._seen.latest(row).may_have_been_sent]
             elsewhere = self._stand_in.changed if self._stand_in is not None else set[str]()
             here = [self._with_journal_id(row) for row in unsent if row.idempotency_key not in elsewhere]
             kept = [row for row in unsent if row.idempotency_key in elsewhere]
@@ -181,8 +185,7 @@ class Bookkeeper:
                 if self._config.needs_journal:
                     raise nothing_sent(error, is_shared=self._config.has_shared_journal) from error
             else:
-                stored = self._try_journal(Journal.get, here)  # sooner done than a second digest of a large body
-                self._remember([stored or replace(row, spool=name_for(row.id, fixed or b""))])
+                self._remember([replace(row, spool=name_for(row.id, fixed))] if fixed is not None else [])
                 return fixed
         with self._lock:
             return self._stand_in_with([row]).use(Journal.fix_body, row, body)
@@ -265,7 +268,11 @@ class Bookkeeper:
 
     def usual_durations(self, job_class: str) -> polling.Window | None:
         """When verdicts of this class came lately; ``None`` if too few are known."""
-        return polling.window(self._try_journal(Journal.durations, job_class) or [])
+        read_at, usual = self._durations.get(job_class, (0.0, None))
+        if usual is None or time.monotonic() - read_at > DURATIONS_FOR_S:
+            usual = polling.window(self._try_journal(Journal.durations, job_class) or [])
+            self._durations[job_class] = time.monotonic(), usual
+        return usual
 
     def _try_journal(self, method: Callable[Concatenate[Journal, P], T], *args: P.args, **kwargs: P.kwargs) -> T | None:
         try:
@@ -431,7 +438,7 @@ class Bookkeeper:
             self._is_learned = True
 
     def _with_account(self, journal: Journal, requests: Sequence[Request]) -> list[Request]:
-        account = journal.account(self._config.require_key(), self._config.organization_id)
+        account = journal.payer(self._config.require_key(), self._config.organization_id)
         return [replace(request, account=account) for request in requests]
 
     def _limits(self) -> Limits:

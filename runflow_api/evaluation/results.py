@@ -11,7 +11,7 @@ from decimal import Decimal
 
 import pydantic
 
-from .. import errors
+from .. import background, errors
 from ..api.client import RunflowClient
 from ..api.models import Evaluation, EvaluationStatus
 from ..background import Workers
@@ -77,8 +77,7 @@ class Results:
             item.notes.append(f"whether it has ended could not be read ({error.code})")
             return Evaluation(id=evaluation_id)
         if latest.is_terminal:
-            is_ours = await self._processor.run(self._bookkeeper.record_result, item.row, latest, None)
-            item.is_billed_elsewhere = not is_ours
+            await self._record(item, latest, None)
         return latest
 
     async def wait(self, item: BatchItem, evaluation_id: str) -> Evaluation:
@@ -114,12 +113,15 @@ class Results:
         if latest is None or not latest.is_terminal:
             raise failures.timed_out(evaluation_id, batch.job.options.timeout_s, polled.trouble)
         if polled.is_whole or latest.status_code == EvaluationStatus.FAILED:
-            seconds = batch.seconds if row.is_new else None
-            is_ours = await self._processor.run(self._bookkeeper.record_result, row, latest, seconds)
-            item.is_billed_elsewhere = not is_ours
+            await self._record(item, latest, batch.seconds if row.is_new else None)
         else:  # not kept as finished: the next run reads what is missing, for free
             item.notes.append(f"the details of the verdict could not be read: {polled.trouble}")
         return latest
+
+    async def _record(self, item: BatchItem, latest: Evaluation, seconds: float | None) -> None:
+        """In a thread of its own, for which none of the others waits: what comes at once is kept in one transaction."""
+        recording = background.call(self._bookkeeper.record_result, item.row, latest, seconds)
+        item.is_billed_elsewhere = not await asyncio.wrap_future(recording)
 
     async def _fetch(self, item: BatchItem, evaluation_id: str, submitted: float, whole: bool) -> Evaluation:
         """``submitted`` is a moment of ``time.monotonic``: an id that was just given may not be found yet."""

@@ -54,7 +54,7 @@ def lines(shown: Json) -> Iterator[str]:
     whole, saved = shown["whole"], shown["saved"]
     yield f"{whole['judged']} verdicts, {share(whole['pass_rate'])} passed · {whole['credits']} credits"
     credits = f", about {saved['credits']} credits" if saved["credits"] not in (None, "0") else ""
-    yield f"the gate: {saved['rejected']} rejected, {saved['preflight']} failed before paying{credits}"
+    yield f"the gate: {saved['rejected']} images rejected, {saved['preflight']} failed before paying{credits}"
     yield ""
     yield f"by {', '.join(shown['by'])}:"
     for group in shown["groups"]:

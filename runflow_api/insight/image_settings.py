@@ -19,14 +19,17 @@ from PIL import Image
 from ..journal.image_settings import UNKNOWN_SETTINGS, ImageSettings, agreed
 from .known_nodes import ComputedTextError
 from .known_settings import (
+    CORE_SAMPLERS,
     FIELDS,
     IMAGES,
     KEEPS_SIZE,
     LATENT_SIZES,
+    PIPES,
     REPAIRS,
     SAMPLER_NODES,
     SCHEDULE_CHANGERS,
     SCHEDULE_NODES,
+    SHOWS_ITSELF,
 )
 from .model_settings import Models, tagged
 from .saved_prompt import (
@@ -44,20 +47,24 @@ from .values import Values
 
 MAX_DEPTH = 200
 SEEDS = 2**64
+LATENT_STEP = 64
 
 
-def of_graph(graph: Any, image: Link | None = None, *, is_running: bool = False) -> ImageSettings:
+def of_graph(
+    graph: Any, image: Link | None = None, *, is_running: bool = False, size: tuple[int, int] | None = None
+) -> ImageSettings:
     """The settings of the image that a link gives; without a link, what all images agree about that are saved.
 
     ``graph`` is a prompt in the API's form and may hold anything; ``is_running`` if it is the one that runs now, in
-    which a loop's nodes give the values of this attempt.
+    which a loop's nodes give the values of this attempt. ``size``: width and height of a saved image, where they are
+    known: of several images that the graph saves, those of another size are not this one.
     """
     if not is_graph(graph) or len(graph) > MAX_NODES:
         return UNKNOWN_SETTINGS
     nodes = {str(name): node for name, node in graph.items() if isinstance(node, Mapping)}
     walk = _Walk(nodes, is_running)
     try:
-        return agreed(walk.images(image) if image is not None else walk.saved())
+        return agreed(walk.images(image) if image is not None else walk.saved(size))
     except (UntoldError, RecursionError):
         return UNKNOWN_SETTINGS
 
@@ -65,20 +72,20 @@ def of_graph(graph: Any, image: Link | None = None, *, is_running: bool = False)
 def of_image(image: Image.Image) -> ImageSettings:
     """The settings in a file's metadata: ComfyUI's graph, or the text of A1111 and its relatives."""
     for text in saved_texts(image):
-        found = _of_text(without_label(text))
+        found = _of_text(without_label(text), image.size)
         if found != UNKNOWN_SETTINGS:
             return found
     return UNKNOWN_SETTINGS
 
 
-def _of_text(text: str) -> ImageSettings:
+def _of_text(text: str, size: tuple[int, int]) -> ImageSettings:
     if text.lstrip().startswith("{"):
         try:
             saved = json.loads(text)
         except (ValueError, RecursionError):
             return UNKNOWN_SETTINGS
         inner = saved.get("prompt")
-        return of_graph(inner if is_graph(inner) else saved)
+        return of_graph(inner if is_graph(inner) else saved, size=size)
     lines = [line for line in text.splitlines() if line.startswith("Steps: ")]
     return _of_parameters(text, lines[-1]) if lines else UNKNOWN_SETTINGS
 
@@ -118,12 +125,34 @@ class _Walk:
 
     # --- from the image to the sampler ----------------------------------------------------------------
 
-    def saved(self) -> list[ImageSettings]:
-        """What made each image that ends in the graph: those that are saved, otherwise those that nothing takes."""
+    def saved(self, size: tuple[int, int] | None) -> list[ImageSettings]:
+        """What made each image that ends in the graph: those that are saved, otherwise those that nothing takes.
+
+        With the ``size`` of the image, only those that may have it: people also save what a node only shows.
+        """
         taken = {link[0] for name in self._nodes for link in self._values.links(name)}
-        ends = [name for name in self._nodes if name not in taken and self._image_links(name)]
-        saving = [name for name in ends if "Save" in self._values.kind(name)]
-        return [found for name in saving or ends for link in self._image_links(name) for found in self.images(link)]
+        ends = [name for name in self._nodes if self._is_end(name, name in taken)]
+        saving = [name for name in ends if self._saves(name)]
+        shown = [name for name in ends if name not in saving]
+        for names in (saving, shown):
+            fitting = [each for name in names for each in self._ended(name) if _may_have(each, size)]
+            if fitting:
+                return fitting
+        return [each for name in saving or shown for each in self._ended(name)]
+
+    def _is_end(self, name: str, is_taken: bool) -> bool:
+        """Whether images end here. A sampler shows or saves its own only in packs, and may be gone on from as well."""
+        if self._is_sampler(name):
+            return self._saves(name) or (not is_taken and any(key in self._values.inputs(name) for key in SHOWS_ITSELF))
+        return not is_taken and bool(self._image_links(name))
+
+    def _saves(self, name: str) -> bool:
+        return "Save" in self._values.kind(name) or "Save" in str(self._values.inputs(name).get("image_output"))
+
+    def _ended(self, name: str) -> list[ImageSettings]:
+        if self._is_sampler(name):
+            return self.images((name, 0))
+        return [found for link in self._image_links(name) for found in self.images(link)]
 
     def images(self, link: Link, depth: int = 0, *, keeps_size: bool = True) -> list[ImageSettings]:
         """The settings of every sampler that an image comes from directly; none of what was only loaded.
@@ -137,12 +166,12 @@ class _Walk:
             image_settings = self._sampled(name, depth)
             return [image_settings if keeps_size else replace(image_settings, width=None, height=None)]
         kind = self._values.kind(name)
-        ways = self._ways(link)
+        ways = [] if self._samples_unknown(name) else self._ways(link)
         if not ways:
             if self._values.links(name):
                 raise UntoldError(f"{kind} cannot be followed")
             return []
-        keeps = keeps_size and kind in KEEPS_SIZE
+        keeps = keeps_size and (kind in KEEPS_SIZE or bool(self._values.pipe_field(*link)))
         return [found for way in ways for found in self.images(way, depth + 1, keeps_size=keeps)]
 
     def _ways(self, link: Link) -> list[Link]:
@@ -179,10 +208,20 @@ class _Walk:
         takes_pipe = "ampler" in kind and bool(self._values.pipes(name))
         return samples and (takes_model or takes_pipe) and "odelSampling" not in kind
 
+    def _samples_unknown(self, name: str) -> bool:
+        """Whether a node that is not known to be a sampler looks as if it made a new image of the one before."""
+        inputs, kind = self._values.inputs(name), self._values.kind(name)
+        if "Save" in kind or any(word in kind for word in REPAIRS):
+            return False
+        is_given_one = any("sampler" in key or key == "upscaler" for key, value in inputs.items() if link_of(value))
+        return is_given_one or any(key in inputs for key in ("seed", "noise_seed", "steps", "sampler_name"))
+
     # --- what the sampler says --------------------------------------------------------------------------
 
     def _sampled(self, name: str, depth: int) -> ImageSettings:
         inputs = self._values.inputs(name)
+        if self._is_plotted(name):
+            raise UntoldError("each image of a plot has other settings")
         guider = link_of(inputs.get("guider"))
         source = guider[0] if guider and guider[0] in self._nodes else name
         checkpoint, loras = self._models.of_sampler(source)
@@ -200,6 +239,21 @@ class _Walk:
             seed=self._seed(name, depth),
             prompt=self._prompt(source),
         )
+
+    def _is_plotted(self, name: str) -> bool:
+        """Whether an XY plot is among the scripts and pipes of a sampler."""
+        behind, seen = [name], {name}
+        while behind:
+            inputs = self._values.inputs(behind.pop())
+            for key, value in inputs.items():
+                link = link_of(value)
+                if link is None or link[0] in seen or key.lower() not in ("script", "xyplot", *PIPES):
+                    continue
+                if "xy" in self._values.kind(link[0]).lower():
+                    return True
+                seen.add(link[0])
+                behind.append(link[0])
+        return False
 
     def _sampler(self, name: str) -> str | None:
         link = link_of(self._values.inputs(name).get("sampler"))
@@ -230,7 +284,7 @@ class _Walk:
         noise = link_of(inputs.get("noise"))
         adds_none = inputs.get("add_noise") in ("disable", False)
         if adds_none or (noise and self._values.kind(noise[0]) == "DisableNoise"):
-            latent = link_of(inputs.get("latent_image"))
+            latent = self._values.field_link(name, "latent")
             before = agreed(self.images(latent, depth + 1)) if latent else UNKNOWN_SETTINGS
             return before.seed
         given = self._values.of(noise) if noise else self._values.field(name, "seed")
@@ -248,6 +302,9 @@ class _Walk:
 
     def _size(self, name: str) -> tuple[int, int] | None:
         """Width and height of the latent that the sampler began with, where a node of the graph makes it."""
+        inputs = self._values.inputs(name)
+        if link_of(inputs.get("script")) or inputs.get("upscale_method", "None") != "None":
+            return None
         given = self._values.field_link(name, "latent")
         for _ in range(MAX_DEPTH):
             if given is None:
@@ -262,8 +319,19 @@ class _Walk:
                 if makes and width in inputs and height in inputs:
                     w, h = _whole(self._values.of(inputs[width])), _whole(self._values.of(inputs[height]))
                     return (w, h) if w and h else None
-            given = link_of(inputs.get("samples")) if kind in KEEPS_SIZE else None
+            given = None
+            if kind in KEEPS_SIZE:
+                given = link_of(inputs.get("samples"))
+            elif kind in CORE_SAMPLERS:
+                given = link_of(inputs.get("latent_image"))
         return None
+
+
+def _may_have(found: ImageSettings, size: tuple[int, int] | None) -> bool:
+    """Whether an image of these settings may have this size: latents come in steps of up to 64 pixels."""
+    if size is None or found.width is None or found.height is None:
+        return True
+    return abs(found.width - size[0]) < LATENT_STEP and abs(found.height - size[1]) < LATENT_STEP
 
 
 def _whole(value: Any) -> int | None:

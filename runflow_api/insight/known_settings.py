@@ -23,6 +23,10 @@ KEEPS_SIZE = {
 """Nodes between a sampler and the image that change nothing about its size."""
 REPAIRS = ("Detailer", "FaceRestore", "ReActor", "reactor", "FaceSwap")
 """Nodes with these in their names sample or paint parts of an image anew: what made it is behind them."""
+CORE_SAMPLERS = {"KSampler", "KSamplerAdvanced", "SamplerCustom", "SamplerCustomAdvanced"}
+"""Samplers whose latent has the size of the one that they were given."""
+SHOWS_ITSELF = ("image_output", "preview_method", "preview_image")
+"""Samplers with one of these inputs decode and show their image, as Efficiency's, tinyterra's and Easy-Use's do."""
 LATENT_SIZES = (("width", "height"), ("empty_latent_width", "empty_latent_height"))
 
 # --- values -------------------------------------------------------------------------------------------------

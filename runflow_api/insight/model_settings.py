@@ -15,7 +15,7 @@ MAX_IN_A_STACK = 50
 Found = tuple[str | None, tuple[Lora, ...] | None]
 """Checkpoint and LoRAs, each ``None`` if unknown."""
 NOTHING: Found = (None, None)
-_NUMBERED = re.compile(r"lora_(?:name_)?(\d{1,4})(?:_name)?")
+_NUMBERED = re.compile(r"lora_?(?:name_)?(\d{1,4})(?:_name)?")
 """The inputs of loaders and stacks of several that name one."""
 _TAG = re.compile(r"<lora:([^:<>]+)(?::(-?\d+(?:\.\d+)?))?(?::-?[\d.]+)?>")
 
@@ -25,10 +25,11 @@ class Models:
         self._values = values
 
     def of_sampler(self, name: str) -> Found:
-        """The model that a sampler or guider was given."""
+        """The model that a sampler or guider was given. Samplers of some packs put a LoRA on it themselves."""
         link = self._values.field_link(name, "model")
         checkpoint, loras = self._of(link, 0) if link else NOTHING
-        return checkpoint, None if loras is None else tuple(loras)
+        own = self._own_loras(name)
+        return checkpoint, None if loras is None or own is None else (*loras, *own)
 
     def _of(self, link: Link, depth: int) -> Found:
         name, slot = link
@@ -123,7 +124,14 @@ class Models:
             return [] if strength == 0 else [Lora(str(value["lora"]), strength)]
         is_advanced = inputs.get("input_mode", inputs.get("mode")) == "advanced"
         names = ("model_str_{}", "lora_wt_{}") if is_advanced else ("lora_wt_{}", "model_str_{}")
-        known = (*names, "strength_{}", "model_weight_{}", "lora_{}_strength", "lora_{}_model_strength")
+        known = (
+            *names,
+            "strength_{}",
+            "model_weight_{}",
+            "lora_{}_strength",
+            "lora_{}_model_strength",
+            "lora{}_model_strength",
+        )
         one = self._one(value, self._weight(inputs, tuple(each.format(number) for each in known)))
         return [None] if one is None else [*one]
 

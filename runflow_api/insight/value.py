@@ -23,6 +23,8 @@ V = VERDICTS.c
 ENOUGH = 20
 """Below so many verdicts a figure is no finding."""
 MAX_GROUPS = 200
+INDEXED = {"checkpoint", "day", "week"}
+"""Settings whose figures stand in an index."""
 
 
 @dataclass(frozen=True)
@@ -121,18 +123,27 @@ def groups(store: Store, by: Sequence[str], wanted: Filter) -> list[Group]:
     """
     names = settings.require_names(list(by))
     columns = [column for name in names for column in settings.COLUMNS[name]]
+    amount: sa.ColumnElement[Any] = V.amount
+    if not set(names) <= INDEXED:
+        columns, amount = [_by_no_index(column) for column in columns], _by_no_index(amount)
     widths = [len(settings.COLUMNS[name]) for name in names]
     source: Any = VERDICTS
     if settings.needs_rows(names):
         source = VERDICTS.join(ROWS, R.id == V.row_id).outerjoin(IMAGE_PROMPTS, IMAGE_PROMPTS.c.row_id == V.row_id)
-    query = sa.select(*columns, V.amount, *_COUNTED).select_from(source).where(wanted.condition())
-    query = query.group_by(*columns, V.amount)
+    query = sa.select(*columns, amount, *_COUNTED).select_from(source).where(wanted.condition())
+    query = query.group_by(*columns, amount)
     found: dict[tuple[str | None, ...], Group] = {}
     with store.reading() as connection:
         for row in connection.execute(query):
             key = tuple(_values(names, widths, row))
             _add(found.setdefault(key, Group(key)), row[len(columns) :])
     return sorted(found.values(), key=_most_first)[:MAX_GROUPS]
+
+
+def _by_no_index(column: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+    """The same values, which the planner finds in no index: it would take one that begins with a column of the group,
+    and look up each row behind it, which takes twice as long as reading the table in its own order."""
+    return sa.func.coalesce(column, column)
 
 
 def _values(names: Sequence[str], widths: Sequence[int], row: Sequence[Any]) -> Iterable[str | None]:
@@ -190,8 +201,9 @@ def by_day(store: Store, wanted: Filter) -> list[Group]:
 class Saved:
     """What the gate saved: images that nobody had to look at, and evaluations that were not paid.
 
-    ``rejected``: failed by a judge. ``preflight``: failed before paying; ``credits`` is what those would have cost at
-    the mean price of this journal's paid evaluations, ``None`` if there are none.
+    ``rejected``: images that a judge failed, ``preflight``: images that failed before paying, both each image and
+    question once, however many judged it and however often. ``credits`` is what the latter would have cost at the mean
+    price of this journal's paid evaluations, ``None`` if there are none.
     """
 
     rejected: int
@@ -205,17 +217,20 @@ class Saved:
 
 def saved(store: Store, wanted: Filter) -> Saved:
     is_recent = V.day >= wanted.since_day
-    failed = sa.select(V.judge, sa.func.count()).where(V.is_final.is_(True), V.passed.is_(False), is_recent)
+    is_preflight = V.judge == "preflight"
+    of_judge = V.judge == wanted.judge if wanted.judge else V.judge != "person"
+    without_pixels = sa.func.count() - sa.func.count(V.subject)
+    failed = sa.select(is_preflight, sa.func.count(V.subject.distinct()) + without_pixels)
+    failed = failed.where(V.is_final.is_(True), V.passed.is_(False), is_recent, is_preflight | of_judge)
     if wanted.task:
         failed = failed.where(V.task == wanted.task)
     paid = sa.select(V.amount, sa.func.count()).where(V.is_final.is_(True), V.judge == "runflow", is_recent)
     with store.reading() as connection:
-        by_judge = {str(judge): int(count) for judge, count in connection.execute(failed.group_by(V.judge))}
+        images = {bool(before): int(count) for before, count in connection.execute(failed.group_by(is_preflight))}
         prices = [(decimal_of(amount), count) for amount, count in connection.execute(paid.group_by(V.amount))]
-    preflight = by_judge.pop("preflight", 0)
+    rejected, preflight = images.get(False, 0), images.get(True, 0)
     priced = [(amount, count) for amount, count in prices if amount]
     with localcontext(EXACT):
         total = sum((amount * count for amount, count in priced), Decimal(0))
         credits = total / sum(count for _, count in priced) * preflight if priced else None
-    rejected = by_judge.get(wanted.judge, 0) if wanted.judge else sum(by_judge.values()) - by_judge.get("person", 0)
     return Saved(rejected, preflight, credits)

@@ -10,13 +10,15 @@ import sqlalchemy as sa
 
 from .budget import Limits, check_limits, forget_tallies, reserve
 from .errors import JournalError
-from .rows import Request, Row, askers, closed_unsent, latest, leave, one_row, update
+from .rows import NewRow, Request, Row, askers, closed_unsent, latest, leave, one_row, update
 from .schema import ACCOUNTS, ANSWERS, NOT_SENT, PROMPTS, ROWS, R, RowState, chunks, clean, utc_day
 from .store import Store, lock
 from .verdicts import insert_described
 
 RESERVED_S = 3_600.0
 """A row that nobody has sent so long after it was begun was left behind by a process that died."""
+
+_LEARNED = sa.select(ACCOUNTS.c.account).where(ACCOUNTS.c.provisional == sa.bindparam("whose"))
 
 Key = tuple[str, str]
 """Account and request hash: what makes two requests one."""
@@ -38,14 +40,18 @@ def begin(
     wanted = [request for request, is_new in zip(requests, new, strict=True) if is_new]
     if wanted:
         reserve(connection, wanted, limits, utc_day(now))
+        inserting = [
+            NewRow(request, key[0], there[key].generation + 1 if key in there else 0)
+            for (key, request), is_new in zip(keyed, new, strict=True)
+            if is_new
+        ]
+        inserted = insert_described(connection, inserting, now, keep_prompts=keep_prompts)
+        for each, row in zip(inserting, inserted, strict=True):
+            before = there.get(each.key)
+            there[each.key] = replace(row, is_new=True, note=before.note if before else "")
     rows = []
     for (key, request), is_new in zip(keyed, new, strict=True):
-        if is_new:
-            before = there.get(key)
-            generation = 0 if before is None else before.generation + 1
-            inserted = insert_described(connection, request, key[0], generation, now, keep_prompts=keep_prompts)
-            there[key] = replace(inserted, is_new=True, note=before.note if before else "")
-        elif there[key].state == RowState.OPEN:
+        if not is_new and there[key].state == RowState.OPEN:
             note_prompt(connection, there[key], request.prompt_token, asked)
         rows.append(replace(there[key], asked_by=clean(request.prompt_token)))
     return rows
@@ -80,8 +86,7 @@ def all_finished(connection: sa.Connection, requests: Sequence[Request], now: fl
 
 def resolved(connection: sa.Connection, account: str) -> str:
     """``account``, or the organisation that another thread or process has learned for it meanwhile."""
-    learned = sa.select(ACCOUNTS.c.account).where(ACCOUNTS.c.provisional == account)
-    return connection.scalar(learned) or account
+    return connection.scalar(_LEARNED, {"whose": account}) or account
 
 
 def _keyed(connection: sa.Connection, requests: Sequence[Request]) -> list[tuple[Key, Request]]:

@@ -53,60 +53,61 @@ class DayTotal:
 
 def reserve(connection: sa.Connection, new: Sequence[Request], limits: Limits, today: int) -> None:
     """``check_limits``, and note what the rows use up that the caller inserts next, in the same transaction."""
-    check_limits(connection, new, limits, today, remember=True)
-    paid = [request for request in new if not request.account.startswith(FREE)]
-    for token, asked in _by_prompt(paid).items():
-        _add(connection, _of_prompt(token), asked)
-    if paid:
-        _add(connection, _of_day(today), paid)
+    for limit, asked in _limits(new, limits, today):
+        used = _check(connection, limit, asked)
+        prices = [_price(request) for request in asked if not request.account.startswith(FREE)]
+        more = _sum([(used.credits, 1), *((price, 1) for price in prices)])
+        _set(connection, limit.name, Spend(used.evaluations + len(prices), more, used.unpriced + prices.count(None)))
 
 
-def check_limits(
-    connection: sa.Connection, new: Sequence[Request], limits: Limits, today: int, *, remember: bool = False
-) -> None:
-    """Raise ``BudgetError`` if ``new`` rows would be too many. They are not inserted yet.
-
-    What was used up is counted only if its tally, which is never too small, does not leave enough room: with
-    ``remember`` the tally is corrected then, for which the caller must keep other writers out.
-    """
-    for token, asked in _by_prompt(new).items():
-        mine = R.prompt_token == token
-        per_prompt = _Limit("queued prompt", "PROMPT", limits.per_prompt, limits.credits_per_prompt)
-        _check(connection, _of_prompt(token), mine, asked, per_prompt, remember)
-    per_day = _Limit("day (UTC)", "DAY", limits.per_day, limits.credits_per_day)
-    _check(connection, _of_day(today), R.day == today, new, per_day, remember)
+def check_limits(connection: sa.Connection, new: Sequence[Request], limits: Limits, today: int) -> None:
+    """Raise ``BudgetError`` if ``new`` rows would be too many. They are not inserted yet."""
+    for limit, asked in _limits(new, limits, today):
+        _check(connection, limit, asked)
 
 
 @dataclass(frozen=True)
 class _Limit:
+    """``name`` is that of its tally, ``condition`` which rows count."""
+
+    name: str
+    condition: sa.ColumnElement[bool]
     per: str
     variable: str
     evaluations: int
     credits: Decimal | None
 
 
-def _check(
-    connection: sa.Connection,
-    name: str,
-    condition: sa.ColumnElement[bool],
-    new: Sequence[Request],
-    limit: _Limit,
-    remember: bool,
-) -> None:
-    prices = [decimal_of(stored_amount(request.price)) for request in new]
+def _limits(new: Sequence[Request], limits: Limits, today: int) -> list[tuple[_Limit, Sequence[Request]]]:
+    """Each limit that is to be kept, with the requests that count against it."""
+    found: list[tuple[_Limit, Sequence[Request]]] = []
+    for token, asked in _by_prompt(new).items():
+        name, mine = _of_prompt(token), R.prompt_token == token
+        found.append(
+            (_Limit(name, mine, "queued prompt", "PROMPT", limits.per_prompt, limits.credits_per_prompt), asked)
+        )
+    per_day = _Limit(_of_day(today), R.day == today, "day (UTC)", "DAY", limits.per_day, limits.credits_per_day)
+    return [*found, (per_day, new)]
+
+
+def _price(request: Request) -> Decimal | None:
+    return decimal_of(stored_amount(request.price))
+
+
+def _check(connection: sa.Connection, limit: _Limit, new: Sequence[Request]) -> Spend:
+    """What was used up, at most. It is counted only if its tally, which is never too small, leaves too little room."""
+    prices = [_price(request) for request in new]
     known = [price for price in prices if price is not None]
     asked = _sum((price, 1) for price in known)
-    used = _tally(connection, name)
+    used = _tally(connection, limit.name)
     if used is not None and _has_room(used, len(new), asked, limit) and (limit.credits is None or None not in prices):
-        return
-    used = _spend(connection, condition)
-    if remember:
-        _set(connection, name, used)
+        return used
+    used = _spend(connection, limit.condition)
     if used.evaluations + len(new) > limit.evaluations:
         variable = f"EVALUATIONS_PER_{limit.variable}"
         raise _over(f"evaluations per {limit.per}", len(new), used.evaluations, limit.evaluations, variable)
     if limit.credits is None:
-        return
+        return used
     if len(known) < len(new):
         raise BudgetError(
             f"The price of {len(new) - len(known)} of {len(new)} evaluations is not known, and your limit is "
@@ -115,6 +116,7 @@ def _check(
     if _sum([(used.credits, 1), (asked, 1)]) > limit.credits:
         variable = f"CREDITS_PER_{limit.variable}"
         raise _over(f"credits per {limit.per}", asked, used.credits, limit.credits, variable)
+    return used
 
 
 def _has_room(used: Spend, count: int, asked: Decimal, limit: _Limit) -> bool:
@@ -186,24 +188,24 @@ def _by_prompt(requests: Iterable[Request]) -> dict[str, list[Request]]:
     return found
 
 
+_IS_TALLY = TALLIES.c.name == sa.bindparam("whose")
+_TALLY = sa.select(TALLIES).where(_IS_TALLY)
+_TALLYING = (
+    TALLIES.update()
+    .where(_IS_TALLY)
+    .values({name: sa.bindparam(name) for name in ("evaluations", "unpriced", "credits")})
+)
+
+
 def _tally(connection: sa.Connection, name: str) -> Spend | None:
-    found = connection.execute(sa.select(TALLIES).where(TALLIES.c.name == name)).first()
+    found = connection.execute(_TALLY, {"whose": name}).first()
     return None if found is None else Spend(found.evaluations, Decimal(found.credits), found.unpriced)
 
 
 def _set(connection: sa.Connection, name: str, used: Spend) -> None:
     values = {"evaluations": used.evaluations, "unpriced": used.unpriced, "credits": f"{used.credits:f}"}
-    if not connection.execute(TALLIES.update().where(TALLIES.c.name == name).values(**values)).rowcount:
+    if not connection.execute(_TALLYING, {**values, "whose": name}).rowcount:
         connection.execute(TALLIES.insert().values(name=name, **values))
-
-
-def _add(connection: sa.Connection, name: str, new: Sequence[Request]) -> None:
-    """To a tally that is there; one that is not is counted when it is needed."""
-    used = _tally(connection, name)
-    if used is not None:
-        prices = [decimal_of(stored_amount(request.price)) for request in new]
-        more = _sum([(used.credits, 1), *((price, 1) for price in prices)])
-        _set(connection, name, Spend(used.evaluations + len(new), more, used.unpriced + prices.count(None)))
 
 
 def forget_tallies(connection: sa.Connection) -> None:
@@ -211,11 +213,10 @@ def forget_tallies(connection: sa.Connection) -> None:
     connection.execute(TALLIES.delete())
 
 
-def costs_more(connection: sa.Connection, row: Row, values: Mapping[str, Any]) -> bool:
+def costs_more(row: Row, values: Mapping[str, Any]) -> bool:
     """Whether a change to ``row`` makes it count for more than when it was begun: it is open again, or dearer."""
     if values["state"] == RowState.OPEN:
-        closed = sa.select(R.id).where(R.id == row.id, R.state == RowState.REJECTED)
-        return connection.scalar(closed) is not None
+        return row.state == RowState.REJECTED
     cost = decimal_of(values.get("cost"))
     return cost is not None and row.price is not None and cost > row.price
 

@@ -12,11 +12,11 @@ cannot be used, and nothing of SQLAlchemy or of the operating system.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import hmac
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -24,21 +24,18 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
-from . import begin, history, verdicts
+from . import begin, history, settling, verdicts
 from . import merge as merging
 from .begin import resolved
-from .budget import DayTotal, Limits, Spend, costs_more, forget_tallies, per_day, spend, spend_of_prompt
+from .budget import DayTotal, Limits, Spend, per_day, spend, spend_of_prompt
 from .errors import JournalError, translates_errors
+from .groups import Groups
 from .pace import SharedPace
-from .rows import OUTCOMES, Request, Row, add_to_answer, forget_body, is_same, one_row, update
+from .rows import OUTCOMES, Request, Row, add_to_answer, is_same, one_row
 from .schema import (
     ACCOUNTS,
-    ANSWERS,
     DAY_S,
-    NOT_ACCEPTED,
-    NOT_SENT,
     PROMPTS,
-    TERMINAL,
     R,
     RowState,
     clean,
@@ -52,6 +49,7 @@ from .schema import (
     verdict_of,
     without_prompts,
 )
+from .settling import Settlement
 from .spool import Spool, SpoolFolder, SpoolInMemory, SpoolTable, ignored_where_full, is_name_of, name_for
 from .store import FILE_NAME, INSERT_ATTEMPTS, SPOOL_FOLDER, Store, lock, open_store, store_in_memory
 
@@ -70,6 +68,9 @@ class Journal:
         self._spool = spool
         self._now = now
         self._keep_prompts = keep_prompts
+        self._beginning = Groups(self._begin_together)
+        self._fixing = Groups(self._fix_together)
+        self._settling = Groups(self._settle_together)
 
     @classmethod
     def open(
@@ -120,10 +121,13 @@ class Journal:
 
         The key itself is never stored, only its HMAC-SHA256 under this journal's random salt.
         """
-        if organization_id:
-            return organisation(organization_id)
+        payer = self.payer(key, organization_id)
         with self.store.reading() as connection:
-            return resolved(connection, self._provisional(key))
+            return resolved(connection, payer)
+
+    def payer(self, key: str, organization_id: str | None) -> str:
+        """What ``begin`` takes for an account: it looks up by itself what was learned for a key."""
+        return organisation(organization_id) if organization_id else self._provisional(key)
 
     @translates_errors
     def learn_account(self, key: str, org_id: str) -> None:
@@ -151,7 +155,6 @@ class Journal:
 
     # --- one evaluation's life --------------------------------------------------------------------
 
-    @translates_errors
     def begin(self, requests: Sequence[Request], limits: Limits) -> list[Row]:
         """One row per request, in order: what exists already, otherwise a new one. All of the batch, or nothing.
 
@@ -160,19 +163,8 @@ class Journal:
         inserted, where the new rows would break a limit. Both happen in one transaction that no other writer
         overlaps. Verdicts that are known are given without the write lock.
         """
-        with self.store.reading() as connection:
-            known = begin.all_finished(connection, requests, self._now())
-        if known is not None:
-            return known
-        for attempt in range(INSERT_ATTEMPTS):
-            try:
-                with self.store.writing() as connection:
-                    lock(connection)
-                    return begin.begin(connection, requests, limits, self._now(), keep_prompts=self._keep_prompts)
-            except IntegrityError:
-                if attempt == INSERT_ATTEMPTS - 1:
-                    raise
-        raise AssertionError("unreachable")
+        hashes = {request.request_hash for request in requests}
+        return self._beginning.do((requests, limits), hashes, kind=limits) if requests else []
 
     @translates_errors
     def estimate(self, requests: Sequence[Request], limits: Limits) -> list[bool]:
@@ -197,28 +189,25 @@ class Journal:
         ``None`` if nothing is to be sent from here: the row was answered or closed meanwhile, or other bytes
         were fixed that are not here, so that the id is to be waited for (``get``).
         """
-        name = self._spool_name(row)
-        if name is None:
-            mine = name_for(row.id, body)
-            # A body that finds no room on the disk is noted all the same: it may have been sent, and its digest is
-            # enough to send the same again.
-            with ignored_where_full():
-                self._spool.write(mine, body)
-            with self.store.writing() as connection:
-                if update(connection, row.id, NOT_SENT & is_same(row), spool=mine):
-                    self._spool.attach(connection, mine, body)
-                    return body
-            self._spool.remove(mine)
-            name = self._spool_name(row)
+        mine = name_for(row.id, body)
+        # A body that finds no room on the disk is noted all the same: it may have been sent, and its digest is
+        # enough to send the same again.
+        with ignored_where_full():
+            self._spool.write(mine, body)
+        name = self._fixing.do((row, mine, body), {row.idempotency_key})
+        if name == mine:
+            return body
+        self._spool.remove(mine)
         fixed = self._spool.read(name)
         return body if fixed is None and name is not None and is_name_of(name, body) else fixed
 
     @translates_errors
     def body(self, row: Row) -> bytes | None:
         """The bytes that were fixed for ``row``; ``None`` if there are none, or if they are not here."""
-        return self._spool.read(self._spool_name(row))
+        with self.store.reading() as connection:
+            name = one_row(connection, row.id, is_same(row)).spool
+        return self._spool.read(name)
 
-    @translates_errors
     def record_submission(self, row: Row, evaluation_id: str, org_id: str | None) -> Row:
         """The API took it: keep its id, then forget the body. The first id wins; the row as it now is comes back.
 
@@ -226,7 +215,7 @@ class Journal:
         """
         return self._settle(
             row,
-            R.evaluation_id.is_(None) & sa.not_(TERMINAL),
+            settling.has_no_id,
             evaluation_id=clean(evaluation_id),
             org_id=clean(org_id),
             submitted_at=self._now(),
@@ -234,7 +223,6 @@ class Journal:
             failure_code=None,
         )
 
-    @translates_errors
     def record_result(
         self,
         row: Row,
@@ -248,10 +236,10 @@ class Journal:
         """Keep the terminal answer. The first one wins, whoever brings it; the row as it now is comes back."""
         return self._settle(
             row,
-            sa.not_(TERMINAL),
+            settling.has_no_answer,
             packed=pack(answer if self._keep_prompts else without_prompts(answer)),
             state=RowState.COMPLETED if completed else RowState.FAILED,
-            evaluation_id=sa.func.coalesce(R.evaluation_id, clean(answer.get("id"))),
+            evaluation_id=clean(answer.get("id")),
             finished_at=self._now(),
             duration_s=positive(duration_s),
             cost=stored_amount(cost),
@@ -260,14 +248,13 @@ class Journal:
             failure_code=clean(failure_code),
         )
 
-    @translates_errors
     def record_refusal(self, row: Row, code: str) -> Row:
         """The API refused to take it (401, 402, 403, 422): closed, not billed, its share of the budget free again.
 
         Changes nothing where somebody else's submit of the same row was taken.
         """
         refused = {"finished_at": self._now(), "failure_code": clean(code)}
-        return self._settle(row, NOT_ACCEPTED, state=RowState.REJECTED, **refused)
+        return self._settle(row, settling.is_not_accepted, state=RowState.REJECTED, **refused)
 
     @translates_errors
     def release(self, rows: Sequence[Row]) -> int:
@@ -284,13 +271,12 @@ class Journal:
         """Close what was reserved longer ago than that and never sent: whoever did has died. The number of rows."""
         return begin.close_left_behind(self.store, self._now(), older_than_s)
 
-    @translates_errors
     def abandon(self, row: Row) -> Row:
         """Nobody will wait for it any more. It may have been billed, so it goes on counting against its day.
 
         Changes nothing if an id came that ``row`` does not know yet.
         """
-        known = R.evaluation_id.is_not_distinct_from(row.evaluation_id) & (R.state == RowState.OPEN)
+        known = functools.partial(settling.is_open_as, row.evaluation_id)
         return self._settle(row, known, state=RowState.ABANDONED, finished_at=self._now())
 
     @translates_errors
@@ -419,32 +405,46 @@ class Journal:
             self._spool.remove(name)
         return ids
 
-    # --- changing one row -------------------------------------------------------------------------
+    # --- what is done together --------------------------------------------------------------------
 
-    def _settle(
-        self, row: Row, condition: sa.ColumnElement[bool], *, packed: bytes | None = None, **values: Any
-    ) -> Row:
-        """Change the row where ``condition`` holds, with its answer, and read it as it now is.
+    @translates_errors
+    def _begin_together(self, calls: Sequence[tuple[Sequence[Request], Limits]]) -> list[list[Row]]:
+        """The rows of several calls that have nothing in common but their limits: of all of them, or of none."""
+        requests = [request for asked, _ in calls for request in asked]
+        rows = iter(self._begin_all(requests, calls[0][1]))
+        return [[next(rows) for _ in asked] for asked, _ in calls]
+
+    def _begin_all(self, requests: Sequence[Request], limits: Limits) -> list[Row]:
+        with self.store.reading() as connection:
+            known = begin.all_finished(connection, requests, self._now())
+        if known is not None:
+            return known
+        for attempt in range(INSERT_ATTEMPTS):
+            try:
+                with self.store.writing() as connection:
+                    lock(connection)
+                    return begin.begin(connection, requests, limits, self._now(), keep_prompts=self._keep_prompts)
+            except IntegrityError:
+                if attempt == INSERT_ATTEMPTS - 1:
+                    raise
+        raise AssertionError("unreachable")
+
+    @translates_errors
+    def _fix_together(self, bodies: Sequence[tuple[Row, str, bytes]]) -> list[str | JournalError | None]:
+        with self.store.writing() as connection:
+            return settling.fix_bodies(connection, bodies, self._spool)
+
+    def _settle(self, row: Row, may: Callable[[Row], bool], *, packed: bytes | None = None, **values: Any) -> Row:
+        """Change the row if it ``may``, with its answer, and give it back as it now is.
 
         Its body is forgotten, and deleted after the commit, if nothing more is to be sent.
         """
+        return self._settling.do(Settlement(row, may, values, packed), {row.idempotency_key})
+
+    @translates_errors
+    def _settle_together(self, settlements: Sequence[Settlement]) -> list[Row | JournalError]:
         with self.store.writing() as connection:
-            if costs_more(connection, row, values):
-                lock(connection)
-                forget_tallies(connection)
-            changed = update(connection, row.id, condition & is_same(row), **values)
-            if changed and packed is not None:
-                connection.execute(ANSWERS.delete().where(ANSWERS.c.row_id == row.id))
-                connection.execute(ANSWERS.insert().values(row_id=row.id, packed=packed))
-            now = one_row(connection, row.id, is_same(row))
-            if changed and packed is not None:
-                verdicts.settle(connection, now)
-            done = forget_body(connection, row.id)
-            self._spool.detach(connection, done)
+            rows, done = settling.settle(connection, settlements, self._spool)
         for name in done:
             self._spool.remove(name)
-        return now if not done else replace(now, spool=None)
-
-    def _spool_name(self, row: Row) -> str | None:
-        with self.store.reading() as connection:
-            return one_row(connection, row.id, is_same(row)).spool
+        return rows

@@ -53,7 +53,7 @@ def take_over(
         row_id = ids[row.idempotency_key] = merge(connection, row, whose, prompts)
         if row.spool is not None and update(connection, row_id, NOT_SENT, spool=row.spool) and body is not None:
             spool.write(row.spool, body)
-            spool.attach(connection, row.spool, body)
+            spool.attach(connection, [(row.spool, body)])
         done += forget_body(connection, row_id)
     spool.detach(connection, done)
     forget_tallies(connection)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from decimal import Decimal
 from typing import Any
@@ -111,6 +111,11 @@ class Row:
         return self.spool is not None
 
     @property
+    def may_have_been_sent(self) -> bool:
+        """Once it may have been, it never is again a row that is certain not to have been."""
+        return self.spool is not None or self.evaluation_id is not None or self.state != RowState.OPEN
+
+    @property
     def is_terminal(self) -> bool:
         return self.state in (RowState.COMPLETED, RowState.FAILED)
 
@@ -175,8 +180,17 @@ def one_row(connection: sa.Connection, row_id: int, condition: sa.ColumnElement[
     wanted = WHOLE_ROWS.where(R.id == row_id)
     found = connection.execute(wanted if condition is None else wanted.where(condition)).first()
     if found is None:
-        raise JournalError(f"The journal has no row {row_id} any more: it was pruned. Run again.")
+        raise pruned(row_id)
     return row_of(found)
+
+
+def pruned(row_id: int) -> JournalError:
+    return JournalError(f"The journal has no row {row_id} any more: it was pruned. Run again.")
+
+
+_IS_ASKED = (R.account == sa.bindparam("whose")) & R.request_hash.in_(sa.bindparam("hashes", expanding=True))
+_ASKED = sa.select(ROWS).where(_IS_ASKED).order_by(R.generation)
+_ASKED_WITH_ANSWERS = WHOLE_ROWS.where(_IS_ASKED).order_by(R.generation)
 
 
 def latest(
@@ -184,9 +198,9 @@ def latest(
 ) -> dict[Key, Row]:
     """The newest generation of each request of one account, if there is one."""
     found: dict[Key, Row] = {}
-    wanted = (WHOLE_ROWS if with_answers else sa.select(ROWS)).where(R.account == account).order_by(R.generation)
+    wanted = _ASKED_WITH_ANSWERS if with_answers else _ASKED
     for chunk in chunks(sorted(set(hashes))):
-        for row in map(row_of, connection.execute(wanted.where(R.request_hash.in_(chunk)))):
+        for row in map(row_of, connection.execute(wanted, {"whose": account, "hashes": chunk})):
             found[account, row.request_hash] = row
     return found
 
@@ -217,25 +231,45 @@ def forget_body(connection: sa.Connection, row_id: int) -> list[str]:
     return [name]
 
 
-def insert(connection: sa.Connection, request: Request, account: str, generation: int, now: float) -> Row:
-    done = connection.execute(
-        ROWS.insert().values(
-            account=account,
-            request_hash=clean(request.request_hash),
-            generation=generation,
-            idempotency_key=str(uuid.uuid4()),
-            state=RowState.OPEN,
-            prompt_token=clean(request.prompt_token),
-            job_class=clean(request.job_class),
-            pixel_hash=clean(request.pixel_hash),
-            generation_prompt=clean(request.generation_prompt)[:MAX_PROMPT_CHARS],
-            day=utc_day(now),
-            created_at=now,
-            price=stored_amount(request.price),
-        )
-    )
-    assert done.inserted_primary_key is not None
-    return one_row(connection, done.inserted_primary_key[0])
+@dataclass(frozen=True)
+class NewRow:
+    """What is to be inserted: a request of this account, in this generation."""
+
+    request: Request
+    account: str
+    generation: int
+
+    @property
+    def key(self) -> Key:
+        return self.account, clean(self.request.request_hash)
+
+
+def insert(connection: sa.Connection, new: Sequence[NewRow], now: float) -> list[Row]:
+    """The rows of these requests, which are all different ones, in order."""
+    connection.execute(ROWS.insert(), [_columns(each, now) for each in new])
+    there: dict[Key, Row] = {}
+    for account in {each.account for each in new}:
+        hashes = [each.key[1] for each in new if each.account == account]
+        there |= latest(connection, account, hashes, with_answers=False)
+    return [there[each.key] for each in new]
+
+
+def _columns(new: NewRow, now: float) -> dict[str, Any]:
+    request = new.request
+    return {
+        "account": new.account,
+        "request_hash": new.key[1],
+        "generation": new.generation,
+        "idempotency_key": str(uuid.uuid4()),
+        "state": RowState.OPEN,
+        "prompt_token": clean(request.prompt_token),
+        "job_class": clean(request.job_class),
+        "pixel_hash": clean(request.pixel_hash),
+        "generation_prompt": clean(request.generation_prompt)[:MAX_PROMPT_CHARS],
+        "day": utc_day(now),
+        "created_at": now,
+        "price": stored_amount(request.price),
+    }
 
 
 def leave(connection: sa.Connection, row: Row, now: float) -> bool:

@@ -29,8 +29,8 @@ class Spool(Protocol):
         """Before the transaction that gives a row this name."""
         ...
 
-    def attach(self, connection: sa.Connection, name: str, body: bytes) -> None:
-        """In that transaction."""
+    def attach(self, connection: sa.Connection, bodies: Sequence[tuple[str, bytes]]) -> None:
+        """In that transaction: names and bodies."""
         ...
 
     def read(self, name: str | None) -> bytes | None:
@@ -51,7 +51,7 @@ class Spool(Protocol):
 class _OutsideTheDatabase:
     """What is kept elsewhere takes no part in transactions."""
 
-    def attach(self, connection: sa.Connection, name: str, body: bytes) -> None:
+    def attach(self, connection: sa.Connection, bodies: Sequence[tuple[str, bytes]]) -> None:
         """Written already."""
 
     def detach(self, connection: sa.Connection, names: Sequence[str]) -> None:
@@ -114,8 +114,12 @@ class SpoolTable:
     def write(self, name: str, body: bytes) -> None:
         """It goes into the database together with its name."""
 
-    def attach(self, connection: sa.Connection, name: str, body: bytes) -> None:
-        connection.execute(BODIES.insert().values(name=name, body=body, created_at=time.time()))
+    def attach(self, connection: sa.Connection, bodies: Sequence[tuple[str, bytes]]) -> None:
+        if bodies:
+            now = time.time()
+            connection.execute(
+                BODIES.insert(), [{"name": name, "body": body, "created_at": now} for name, body in bodies]
+            )
 
     def read(self, name: str | None) -> bytes | None:
         if name is None:

@@ -210,7 +210,8 @@ def store_in_memory() -> Store:
 
 def lock(connection: sa.Connection) -> None:
     """Keep other writers out until this transaction ends. On SQLite BEGIN IMMEDIATE has done so already."""
-    connection.execute(SALT_ROW.with_for_update())
+    if connection.dialect.name != "sqlite":
+        connection.execute(SALT_ROW.with_for_update())
 
 
 # --- opening --------------------------------------------------------------------------------------
@@ -346,7 +347,10 @@ def _open_anchor(file: Path) -> sqlite3.Connection:
 def _on_begin(connection: sa.Connection) -> None:
     options = connection.get_execution_options()
     if options.get(_WRITES):
-        connection.exec_driver_sql(f"PRAGMA busy_timeout = {options.get(_BUSY, BUSY_S) * 1000:.0f}")
+        busy_s = options.get(_BUSY, BUSY_S)
+        if connection.info.get(_BUSY) != busy_s:
+            connection.exec_driver_sql(f"PRAGMA busy_timeout = {busy_s * 1000:.0f}")
+            connection.info[_BUSY] = busy_s
         connection.exec_driver_sql("BEGIN IMMEDIATE")
     else:
         connection.exec_driver_sql("BEGIN")

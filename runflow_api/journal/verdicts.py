@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -15,7 +16,7 @@ import sqlalchemy as sa
 
 from .budget import FREE
 from .image_settings import LONGEST_NAME, MAX_SIDE, MAX_STEPS, ImageSettings
-from .rows import MAX_PROMPT_CHARS, Request, Row, insert, latest, one_row, update
+from .rows import MAX_PROMPT_CHARS, NewRow, Request, Row, insert, latest, one_row, update
 from .schema import (
     ANSWERS,
     IMAGE_PROMPTS,
@@ -34,32 +35,40 @@ from .schema import (
 
 V = VERDICTS.c
 PERSON = f"{FREE}person"
+_IN_SUBJECTS = V.subject.in_(sa.bindparam("subjects", expanding=True))
+_RATED = sa.select(V.subject, V.is_good).where(_IN_SUBJECTS, V.is_good.is_not(None)).distinct()
+_DESCRIBED = sa.select(V.row_id).where(V.row_id.in_(sa.bindparam("ids", expanding=True)))
+_ENDING = VERDICTS.update().where(V.row_id == sa.bindparam("ended_id"))
 
 
-def insert_described(
-    connection: sa.Connection, request: Request, account: str, generation: int, now: float, *, keep_prompts: bool
-) -> Row:
-    """A new row, and beside it what made the image. What the person said of the same image and question holds."""
-    context, image_settings = request.context, request.context.image_settings
-    prompt = image_settings.prompt if keep_prompts else None
-    kept = request.without_prompt() if not keep_prompts else request
-    row = insert(connection, kept, account, generation, now)
-    subject = subject_of(request)
-    values = {
-        "row_id": row.id,
-        "is_final": False,
-        "judge": clean(context.judge)[:16],
-        "judge_name": clean(context.judge_name)[:LONGEST_NAME],
-        "task": clean(context.task)[:100],
-        "day": utc_day(now),
-        "subject": subject,
-        "is_good": _known_rating(connection, subject),
-        **_columns(image_settings),
-    }
-    connection.execute(VERDICTS.insert().values(values))
-    if prompt and prompt.strip() != request.generation_prompt.strip():
-        connection.execute(IMAGE_PROMPTS.insert().values(row_id=row.id, prompt=clean(prompt)[:MAX_PROMPT_CHARS]))
-    return row
+def insert_described(connection: sa.Connection, new: Sequence[NewRow], now: float, *, keep_prompts: bool) -> list[Row]:
+    """New rows, and beside each what made its image. What the person said of the same image and question holds."""
+    kept = new if keep_prompts else [replace(each, request=each.request.without_prompt()) for each in new]
+    rows = insert(connection, kept, now)
+    subjects = [subject_of(each.request) for each in new]
+    ratings = _known_ratings(connection, {subject for subject in subjects if subject is not None})
+    beside, prompts = [], []
+    for each, row, subject in zip(new, rows, subjects, strict=True):
+        context = each.request.context
+        described = {
+            "row_id": row.id,
+            "is_final": False,
+            "judge": clean(context.judge)[:16],
+            "judge_name": clean(context.judge_name)[:LONGEST_NAME],
+            "task": clean(context.task)[:100],
+            "day": utc_day(now),
+            "subject": subject,
+            "is_good": ratings.get(subject),
+            **_columns(context.image_settings),
+        }
+        beside.append(described)
+        prompt = context.image_settings.prompt
+        if keep_prompts and prompt and prompt.strip() != each.request.generation_prompt.strip():
+            prompts.append({"row_id": row.id, "prompt": clean(prompt)[:MAX_PROMPT_CHARS]})
+    connection.execute(VERDICTS.insert(), beside)
+    if prompts:
+        connection.execute(IMAGE_PROMPTS.insert(), prompts)
+    return rows
 
 
 def subject_of(request: Request) -> str | None:
@@ -92,28 +101,40 @@ def _whole(number: int | None, most: int) -> int | None:
     return number if number is not None and 0 <= number <= most else None
 
 
-def _known_rating(connection: sa.Connection, subject: str | None) -> bool | None:
-    if subject is None:
-        return None
-    return connection.scalar(sa.select(V.is_good).where(V.subject == subject, V.is_good.is_not(None)).limit(1))
+def _known_ratings(connection: sa.Connection, subjects: Collection[str]) -> dict[str | None, bool]:
+    known: dict[str | None, bool] = {}
+    for chunk in chunks(sorted(subjects)):
+        known |= {subject: is_good for subject, is_good in connection.execute(_RATED, {"subjects": chunk})}
+    return known
 
 
-def settle(connection: sa.Connection, row: Row) -> None:
-    """Keep the outcome of a row that has just ended, beside what made its image."""
+def settle(connection: sa.Connection, rows: Sequence[Row]) -> None:
+    """Keep the outcomes of rows that have just ended, beside what made their images."""
+    there = set(connection.scalars(_DESCRIBED, {"ids": [row.id for row in rows]}))
+    if there:
+        connection.execute(_ENDING, [{**_outcome(row), "ended_id": row.id} for row in rows if row.id in there])
+    if bare := [_bare(row) for row in rows if row.id not in there]:
+        connection.execute(VERDICTS.insert(), bare)
+    for row in rows:
+        if row.account == PERSON and row.passed is not None:
+            rate(connection, row.id, row.passed)
+
+
+def _outcome(row: Row) -> dict[str, Any]:
     amount = row.cost if row.cost is not None else row.price
-    outcome = {
+    return {
         "is_final": row.is_terminal,
         "passed": row.passed,
         "score": row.score,
         "amount": stored_amount(amount),
     }
-    changed = connection.execute(VERDICTS.update().where(V.row_id == row.id).values(outcome)).rowcount
-    if not changed:
-        judge = row.account.removeprefix(FREE)[:16] if row.account.startswith(FREE) else "runflow"
-        bare = {"judge": judge, "judge_name": "", "task": "", "day": utc_day(row.created_at)}
-        connection.execute(VERDICTS.insert().values(row_id=row.id, **bare, **outcome))
-    if row.account == PERSON and row.passed is not None:
-        rate(connection, row.id, row.passed)
+
+
+def _bare(row: Row) -> dict[str, Any]:
+    """Of a row that nothing is known about but its outcome."""
+    judge = row.account.removeprefix(FREE)[:16] if row.account.startswith(FREE) else "runflow"
+    described = {"judge": judge, "judge_name": "", "task": "", "day": utc_day(row.created_at)}
+    return {"row_id": row.id, **described, **_outcome(row)}
 
 
 def rate(connection: sa.Connection, row_id: int, is_good: bool | None) -> None:
@@ -147,7 +168,8 @@ def record_free(
         if before is not None and before.is_terminal:
             continue
         generation = 0 if before is None else before.generation + 1
-        row = insert_described(connection, request, request.account, generation, now, keep_prompts=keep_prompts)
+        new = NewRow(request, request.account, generation)
+        (row,) = insert_described(connection, [new], now, keep_prompts=keep_prompts)
         kept = answer if keep_prompts else without_prompts(answer)
         connection.execute(ANSWERS.insert().values(row_id=row.id, packed=pack(kept)))
         update(
@@ -160,7 +182,7 @@ def record_free(
             passed=verdict_of(answer.get("overall_passed")),
             score=score_of(answer.get("weighted_pass_rate")),
         )
-        settle(connection, one_row(connection, row.id))
+        settle(connection, [one_row(connection, row.id)])
 
 
 def are_known(connection: sa.Connection, requests: Sequence[Request]) -> bool:
@@ -202,7 +224,7 @@ def bring_along(connection: sa.Connection, row_id: int, row: Row) -> None:
             connection.execute(IMAGE_PROMPTS.insert().values(row_id=row_id, prompt=prompt))
     now = one_row(connection, row_id)
     if now.is_terminal:
-        settle(connection, now)
+        settle(connection, [now])
 
 
 def forget(connection: sa.Connection, row_ids: Sequence[int]) -> None:

@@ -34,6 +34,7 @@ def line(row: Row) -> dict[str, Any]:
         "failure": row.failure_code,
         "judge": row.account.removeprefix(FREE) if row.account.startswith(FREE) else "runflow",
         "judged_by": _text(answer.get("judged_by")),
+        "practice": bool(answer.get("sandbox")),
         "feedback": feedback(answer),
         "prompt_id": row.prompt_token,
     }

@@ -11,7 +11,7 @@ import json
 import uuid
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 Node = Mapping[str, Any]
@@ -169,6 +169,16 @@ def boundary_pairs(graph: Graph, starts: Collection[str], ends: Collection[str])
             yield start, end
 
 
+def with_whole_loops(graph: Graph, body: Body, pairs: Iterable[tuple[str, str]]) -> Body:
+    """The body with all of each loop in it whose end it repeats: ComfyUI's own cannot end without their start."""
+    added: set[str] = set()
+    for start, end in pairs:
+        loop = {start, *(downstream(graph, start) & upstream(graph, [end]))}
+        if end in body.nodes and body.start not in loop:
+            added |= loop
+    return replace(body, nodes=tuple(node for node in graph if node in added or node in body.nodes))
+
+
 def is_torn_by(body: Body, other: Body) -> bool:
     """Whether the loop ``other`` repeats only one of the two ends of ``body``."""
     repeats_end = body.end in other.nodes and other.end not in body.nodes
@@ -204,8 +214,17 @@ def clone(
             "class_type": graph[node]["class_type"],
             "inputs": {name: renamed(value) for name, value in graph[node]["inputs"].items()},
             "override_display_id": shown_on(node),
+            **_loop_of_comfyui(graph[node], names),
         }
     return expansion, names[body.end]
+
+
+def _loop_of_comfyui(node: Node, names: Mapping[str, str]) -> dict[str, Any]:
+    """What ComfyUI 0.38 notes on the start of a loop of its own: which nodes it repeats, and where it ends."""
+    if "_loop_end" not in node:
+        return {}
+    repeated = [names[each] for each in node["_loop_body"] if each in names]
+    return {"_loop_body": repeated, "_loop_end": names.get(node["_loop_end"], node["_loop_end"])}
 
 
 # --- the next attempt ---------------------------------------------------------------------------------

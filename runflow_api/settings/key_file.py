@@ -9,6 +9,7 @@ from typing import Any
 from .._files import private_folder, read_text, replace_private, rights_trouble
 from ..errors import ConfigurationError, InvalidInputError
 from .config import KEY_FILE, is_sendable
+from .locations import command_line
 
 OFFICIAL_SETTINGS = Path("default", "comfy.settings.json")
 OFFICIAL_SETTING = "Runflow.ApiKey"
@@ -80,7 +81,7 @@ def official(path: Path) -> str:
     if not isinstance(key, str) or not key.strip():
         raise ConfigurationError(
             f"{path} does not contain the setting {OFFICIAL_SETTING}. Nothing was imported. "
-            "Set your key with: python -m runflow_api key set",
+            f"Set your key with: {command_line()} key set",
             code="NO_KEY_TO_IMPORT",
         )
     return checked(key)

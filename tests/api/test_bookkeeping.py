@@ -18,6 +18,7 @@ import pytest
 import sqlalchemy as sa
 from support.evaluators import judge, make_evaluator
 from support.pictures import picture
+from support.waiting import wait_until
 
 from runflow_api import background, errors
 from runflow_api.evaluation import bookkeeping, lookup
@@ -176,10 +177,8 @@ def test_what_was_kept_in_memory_comes_home_by_itself(sandbox: Sandbox, tmp_path
     evaluator.journal()
     with locked(tmp_path):
         assert codes(evaluator, picture(1)) == "paid"
-    ends = time.monotonic() + 10
-    while states(tmp_path) != ["completed"] and time.monotonic() < ends:
-        time.sleep(0.1)
-    assert states(tmp_path) == ["completed"] and evaluator.bookkeeper.trouble == ""
+    wait_until(lambda: states(tmp_path) == ["completed"])
+    assert evaluator.bookkeeper.trouble == ""
     evaluator.close()
 
 
@@ -336,10 +335,7 @@ def test_a_cancel_while_rows_are_reserved_leaves_none_open(sandbox: Sandbox, tmp
         future.cancel()
         time.sleep(0.2)  # the coroutine is gone before its rows are there
         go_on.set()
-        ends = time.monotonic() + 10
-        while states(tmp_path) != ["closed", "closed"] and time.monotonic() < ends:
-            time.sleep(0.05)
-    assert states(tmp_path) == ["closed", "closed"]
+        wait_until(lambda: states(tmp_path) == ["closed", "closed"])
     assert evaluator.journal().spent_today().evaluations == 0
     evaluator.close()
 

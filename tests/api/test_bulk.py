@@ -7,7 +7,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable
 from decimal import Decimal
@@ -19,8 +18,10 @@ import pyarrow as pa
 import pyarrow.dataset
 import pyarrow.parquet
 import pytest
+from PIL import PngImagePlugin
 from support.journals import child_environment
 from support.pictures import picture
+from support.waiting import wait_until
 
 from runflow_api import images
 from runflow_api.bulk.estimate import Sampled
@@ -38,11 +39,23 @@ PRICE = Decimal("0.10")
 SUBMIT = "/v1/evaluations"
 
 
+GRAPH = {
+    "1": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "base.safetensors"}},
+    "2": {"class_type": "KSampler", "inputs": {"model": ["1", 0], "seed": 7, "steps": 20, "sampler_name": "euler"}},
+    "3": {"class_type": "VAEDecode", "inputs": {"samples": ["2", 0]}},
+    "4": {"class_type": "SaveImage", "inputs": {"images": ["3", 0]}},
+}
+
+
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The first of them as ComfyUI saves it, with its graph."""
     folder = tmp_path_factory.mktemp("pictures")
     for number in range(PICTURES):
-        images.to_pil(images.to_pixels(picture(number, 48, 48))).save(folder / f"{number}.png")
+        saved = PngImagePlugin.PngInfo()
+        if number == 0:
+            saved.add_text("prompt", json.dumps(GRAPH))
+        images.to_pil(images.to_pixels(picture(number, 48, 48))).save(folder / f"{number}.png", pnginfo=saved)
     return folder
 
 
@@ -145,7 +158,11 @@ def test_an_interval_holds_the_share_and_the_sum_grows_with_the_rows() -> None:
 
 
 def test_every_row_gets_its_verdict_copies_are_paid_once_and_a_second_run_pays_nothing(
-    run: Callable[..., tuple[int, str]], sandbox: Sandbox, pictures: Path, tmp_path: Path
+    run: Callable[..., tuple[int, str]],
+    sandbox: Sandbox,
+    pictures: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     manifest = manifest_in(tmp_path, pictures, [{"image": "gone.png", "mine": "m13"}, {"image": 7}])
     code, said = run(manifest, "--yes", "--part-rows", "5", "--keep", "mine")
@@ -158,6 +175,10 @@ def test_every_row_gets_its_verdict_copies_are_paid_once_and_a_second_run_pays_n
     assert {row["cost"] for row in found[:ROWS]} == {PRICE}
     dead = list(Manifest(str(tmp_path / "out" / "dead-letters")).rows())
     assert [row.values["row"] for row in dead] == [ROWS, ROWS + 1]
+    capsys.readouterr()
+    assert cli.main(["insight", "--by", "checkpoint,seed", "--json"]) == OK
+    made = {tuple(each["values"]): each["judged"] for each in json.loads(capsys.readouterr().out)["groups"]}
+    assert made == {("base.safetensors", "7"): 1, (None, None): PICTURES - 1}
 
     images.to_pil(images.to_pixels(picture(0, 48, 48))).save(tmp_path / "gone.png")
     code, said = run(manifest, "--yes", "--part-rows", "5", "--keep", "mine")
@@ -240,9 +261,7 @@ def test_a_run_that_is_killed_or_interrupted_goes_on_where_it_was(
     for number in (signal.SIGKILL, signal.SIGINT):
         before = len(sandbox.requests)
         process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
-        ends = time.monotonic() + 240
-        while len(sandbox.requests) < before + 12 and time.monotonic() < ends:
-            time.sleep(0.02)
+        wait_until(lambda: len(sandbox.requests) >= before + 12, at_most=240)  # noqa: B023
         process.send_signal(number)
         said = process.communicate(timeout=120)[1]
         assert process.returncode == (INTERRUPTED if number == signal.SIGINT else -signal.SIGKILL), said

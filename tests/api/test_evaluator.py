@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 from support.evaluators import configuration, judge, make_evaluator
 from support.pictures import picture
+from support.waiting import wait_until
 
 from runflow_api import background, errors, images
 from runflow_api.evaluation import results
@@ -720,10 +721,7 @@ def test_an_evaluator_that_is_replaced_is_closed_when_what_it_has_under_way_has_
     del evaluator
     for each in under_way:
         assert each.result(timeout=30).outcome in (PASSED, FAILED)
-    give_up = time.monotonic() + 10
-    while connections_to(file) and time.monotonic() < give_up:
-        time.sleep(0.05)
-    assert connections_to(file) == 0
+    wait_until(lambda: connections_to(file) == 0)
     with Journal.open(None, tmp_path / "sandbox") as again:
         assert [row.state for row in again.history()] == ["completed"] * 3
 

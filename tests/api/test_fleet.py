@@ -6,9 +6,8 @@ import functools
 import random
 import subprocess
 import sys
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,12 +18,13 @@ from support.journals import begin, child_environment
 from support.pictures import picture
 from support.postgres import Postgres
 from support.process import free_port
+from support.waiting import wait_until
 
 from runflow_api import errors, images
 from runflow_api.journal.journal import Journal, JournalError
 from runflow_api.sandbox.app import Fault, Sandbox
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("postgres")]
+pytestmark = pytest.mark.slow
 
 WORKER = Path(__file__).with_name("worker.py")
 SUBMIT = "/v1/evaluations"
@@ -70,13 +70,6 @@ class Machine:
         self.process.communicate()
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
-    ends = time.monotonic() + STARTS_S
-    while not condition():
-        assert time.monotonic() < ends, "it never came"
-        time.sleep(0.02)
-
-
 def has_made(sandbox: Sandbox, enough: int) -> bool:
     return len(sandbox.evaluations) >= enough
 
@@ -94,7 +87,7 @@ def test_machines_that_die_and_a_server_that_restarts_lose_nothing_and_pay_nothi
         machines = [Machine(sandbox, url, tmp_path / f"m{n}", numbers) for n, numbers in enumerate(asked)]
         for number in range(KILLS):
             enough = QUESTIONS * (number + 1) // (KILLS + 2)
-            wait_until(functools.partial(has_made, sandbox, enough))
+            wait_until(functools.partial(has_made, sandbox, enough), at_most=STARTS_S)
             victim = chance.randrange(WORKERS)
             machines[victim].kill()
             machines[victim] = Machine(sandbox, url, tmp_path / f"replacement{number}", asked[victim])

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from runflow_api.insight import image_settings
 from runflow_api.journal.image_settings import UNKNOWN_SETTINGS, ImageSettings, Lora
@@ -62,6 +63,12 @@ def inside(host: str, graph: dict[str, Any]) -> dict[str, Any]:
         f"{host}:{name}": {**each, "inputs": {key: moved(value) for key, value in each["inputs"].items()}}
         for name, each in graph.items()
     }
+
+
+def ttn(kind: str, **inputs: Any) -> dict[str, Any]:
+    """A node of a pack whose samplers take pipes and show what they made themselves."""
+    settings = {"steps": 20, "cfg": 6.5, "sampler_name": "euler", "scheduler": "karras"} if "pipe" in inputs else {}
+    return node(kind, **{**settings, **inputs})
 
 
 PLAIN = ImageSettings("base.safetensors", (), "euler", "karras", 20, 6.5, 832, 1216, 7, "a fox")
@@ -142,7 +149,25 @@ TOLD = {
             rest=sampler(latent_image=["sampler", 0], seed=None, noise_seed=1, add_noise="disable"),
             decode=node("VAEDecode", samples=["rest", 0]),
         ),
-        {"width": None, "height": None},
+        {},
+    ),
+    "tinyterra's samplers, the last of which saves its image and puts a LoRA on its model": (
+        {
+            "base": ttn("ttN pipeLoader", ckpt_name="other.safetensors", lora1_name="None", positive="a fox"),
+            "refiner": ttn("ttN pipeLoader", ckpt_name="base.safetensors", lora1_name="None", positive="a fox"),
+            "first": ttn("ttN pipeKSampler", pipe=["base", 0], seed=7, image_output="Hide", lora_name="None", cfg=1.0),
+            "last": ttn(
+                "ttN pipeKSampler",
+                pipe=["refiner", 0],
+                optional_latent=["first", 4],
+                noise_seed=1,
+                add_noise="disable",
+                image_output="Save",
+                lora_name="one.safetensors",
+                lora_model_strength=0.8,
+            ),
+        },
+        {"width": None, "height": None, "loras": (FIRST,)},
     ),
     "two prompts put together": (
         core(
@@ -263,6 +288,15 @@ def test_what_the_graph_does_not_say_is_unknown() -> None:
     random = computed(number=node("Random Number", seed=3, minimum=0, maximum=9), sampler=sampler(seed=["number", 0]))
     assert random.seed is None and computed(sampler=sampler(seed=-1)).seed is None
     assert computed(sampler=sampler(steps=["nowhere", 0])).steps is None
+    upscaled = node("IterativeLatentUpscale", samples=["sampler", 0], upscaler=["provider", 0], steps=3)
+    assert computed(up=upscaled, decode=node("VAEDecode", samples=["up", 0])) == UNKNOWN_SETTINGS
+    repainted = node("SomeImageService", image=["decode", 0], prompt="as a drawing", seed=3)
+    assert computed(service=repainted, save=node("SaveImage", images=["service", 0])) == UNKNOWN_SETTINGS
+    plot = node("XY Plot", X=["x", 0])
+    plotted = {**sampler(script=["plot", 0]), "class_type": "KSampler (Efficient)"}
+    assert computed(plot=plot, sampler=plotted) == UNKNOWN_SETTINGS
+    bigger = {**sampler(script=["fix", 0]), "class_type": "KSampler (Efficient)"}
+    assert computed(fix=node("HighRes-Fix Script", upscale_by=1.25), sampler=bigger).width is None
     several = computed(decode=node("Several", left=["sampler", 0], right=["sampler", 0]))
     assert several == UNKNOWN_SETTINGS
 
@@ -323,16 +357,38 @@ def test_only_the_way_to_the_image_counts() -> None:
     assert image_settings.of_graph(graph, ("decode", 0)).seed == 8
 
 
+def test_of_several_saved_images_the_size_of_the_file_tells_which_one_it_is() -> None:
+    graph = core(
+        **SECOND_PASS, first=node("VAEDecode", samples=["sampler", 0]), early=node("SaveImage", images=["first", 0])
+    )
+    assert image_settings.of_graph(graph).seed is None
+    assert image_settings.of_graph(graph, size=(832, 1216)).seed == 7
+    assert image_settings.of_graph(graph, size=(1664, 2432)).seed == 8
+    shown = {**graph, "save": node("PreviewImage", images=["decode", 0])}
+    assert image_settings.of_graph(shown).seed == 7
+    assert image_settings.of_graph(shown, size=(1664, 2432)).seed == 8  # saved from the preview by hand
+    assert image_settings.of_graph(core(), size=(100, 100)) == PLAIN  # made smaller later: there is only one
+
+
 @pytest.mark.skipif(not FOLDER, reason="RUNFLOW_TEST_WORKFLOWS names no folder of copies")
 def test_public_workflows_say_what_a_person_reads() -> None:
     """Their files are not carried: the name of a copy is repository and path, with + in the place of slashes."""
     for entry in PUBLIC:
         name = f"{entry['repository']}/{entry['path']}".replace("/", "+")
-        found = vars(image_settings.of_graph(json.loads((Path(FOLDER) / name).read_text("utf-8")), entry["image"]))
+        found = vars(settings_in(Path(FOLDER) / name, entry["image"]))
         loras = entry["expected"]["loras"]
         told = None if loras is None else tuple(Lora(*each) for each in loras)
         assert {**found, "prompt": None} == {**entry["expected"], "loras": told, "prompt": None}, name
 
 
-def test_twenty_public_workflows_were_read() -> None:
-    assert len({(entry["repository"], entry["path"]) for entry in PUBLIC}) >= 20
+def settings_in(path: Path, link: Any) -> ImageSettings:
+    """Of a graph in a file, or of the graph in a picture's metadata."""
+    if path.suffix == ".json":
+        return image_settings.of_graph(json.loads(path.read_text("utf-8")), link)
+    with Image.open(path) as image:
+        image.load()
+        return image_settings.of_image(image)
+
+
+def test_fifty_public_workflows_were_read() -> None:
+    assert len({(entry["repository"], entry["path"]) for entry in PUBLIC}) >= 50

@@ -21,9 +21,10 @@ import sqlalchemy as sa
 from support.journals import KEY, ORG, PLENTY, VERDICT, ask, begin, child_environment, complete, fail, posix
 
 from runflow_api.errors import RunflowError
+from runflow_api.journal import begin as journal_begin
 from runflow_api.journal import errors as journal_errors
 from runflow_api.journal import store as journal_store
-from runflow_api.journal.journal import Journal, JournalError, Request, Row
+from runflow_api.journal.journal import Journal, JournalError, Row
 
 # --- rights ---------------------------------------------------------------------------------------
 
@@ -87,7 +88,7 @@ def calls(book: Journal, row: Row) -> dict[str, Callable[[], object]]:
     }
 
 
-ASK_NOTHING = {"rides_out_s", "pace"}
+ASK_NOTHING = {"rides_out_s", "pace", "payer"}
 """Answered without the database; what `pace` gives asks it by itself (test_pace.py)."""
 
 # Releasing what was left behind writes if there is something to close. Pruning forgets what a prompt has used up.
@@ -237,21 +238,21 @@ def test_a_closed_journal_says_so_and_opens_nothing(book: Journal) -> None:
             call()
 
 
-def test_closing_waits_for_nobody_and_leaves_no_connection(tmp_path: Path) -> None:
+def test_closing_waits_for_nobody_and_leaves_no_connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     inside, go_on, failed = threading.Event(), threading.Event(), list[BaseException]()
+    reserve = journal_begin.reserve
 
-    class Slow(list[Request]):
-        def __iter__(self) -> Iterator[Request]:
-            if book.store.write_lock is not None and book.store.write_lock.locked():
-                inside.set()
-                go_on.wait(10)
-            return super().__iter__()
+    def slow(*arguments: Any) -> None:
+        inside.set()
+        go_on.wait(10)
+        reserve(*arguments)
 
+    monkeypatch.setattr(journal_begin, "reserve", slow)
     book = Journal.open(None, tmp_path)
 
     def work() -> None:
         try:
-            book.begin(Slow([ask()]), PLENTY)
+            begin(book)
         except BaseException as error:
             failed.append(error)
 

@@ -120,6 +120,21 @@ def test_clones_do_not_take_over_what_comfyui_noted_on_a_node() -> None:
     assert set(made["x.evaluate"]) == {"class_type", "inputs", "override_display_id"}
 
 
+def test_a_loop_of_comfyui_in_the_body_is_repeated_whole_with_what_it_notes_on_its_start() -> None:
+    """ComfyUI 0.38 looks up on the start which nodes it repeats, also on that of a clone."""
+    refined = {"refine": {"image": ["sampler", 0], "round": ["first", 0]}, "first": {}, "last": {"x": ["refine", 0]}}
+    nodes = graph(**{**SIMPLE, **refined, "end": {"loop": ["start", 0], "image": ["last", 0]}})
+    nodes["first"] |= {"_loop_body": ["refine", "elsewhere"], "_loop_end": "last"}
+    whole = loop.with_whole_loops(nodes, body(nodes), [("first", "last")])
+    assert "first" not in body(nodes).nodes and {"first", "refine", "last"} < set(whole.nodes)
+    made, _ = loop.clone(
+        nodes, whole, "x.", local=lambda node: node, shown_on=lambda node: node, stand_in=nodes["start"]
+    )
+    assert (made["x.first"]["_loop_body"], made["x.first"]["_loop_end"]) == (["x.refine"], "x.last")
+    around = graph(**{**SIMPLE, "first": {}, "start": {"seed": ["first", 0]}, "last": {"x": ["end", 0]}})
+    assert loop.with_whole_loops(around, body(around), [("first", "last")]) == body(around)
+
+
 @pytest.mark.parametrize(("value", "is_link"), [(["1", 0], True), (["1", "0"], False), ([1, 0], False), ("1", False)])
 def test_a_link_is_an_id_and_an_output(value: Any, is_link: bool) -> None:
     assert (loop.link(value) is not None) == is_link

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 import pytest
 from support import postgres
 from support.pictures import picture
+from support.waiting import wait_until
 
 from runflow_api import images
 from runflow_api.bulk import ray as bulk_ray
@@ -28,7 +28,6 @@ ray = pytest.importorskip("ray", reason="the extra [ray] is not installed")
 pytestmark = [
     pytest.mark.ray,
     pytest.mark.slow,
-    pytest.mark.xdist_group("postgres"),
     pytest.mark.filterwarnings("default"),
 ]
 ROOT = Path(__file__).resolve().parents[2]
@@ -46,9 +45,7 @@ class Tracked(bulk_ray.RunflowJudge):
 
 def kill_one(folder: Path, sandbox: Sandbox) -> None:
     """A third of the way."""
-    ends = time.monotonic() + 300
-    while len(sandbox.evaluations) < PICTURES // 3 and time.monotonic() < ends:
-        time.sleep(0.02)
+    wait_until(lambda: len(sandbox.evaluations) >= PICTURES // 3, at_most=300)
     os.kill(int(next(folder.iterdir()).name), signal.SIGKILL)
 
 

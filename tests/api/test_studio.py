@@ -22,7 +22,7 @@ FENCES = re.findall(r"^```(\w*)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 COMMANDS = [block for language, block in FENCES if not language]
 SET_UP = 'pip install "runflow-evaluate[postgresql,bulk]"\n'
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("postgres")]
+pytestmark = pytest.mark.slow
 
 
 def test_the_commands_of_the_page_set_up_a_journal_and_judge_a_manifest(sandbox: Sandbox, tmp_path: Path) -> None:

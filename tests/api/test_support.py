@@ -6,10 +6,10 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from support.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVES = """
@@ -27,6 +27,7 @@ import sys
 from pathlib import Path
 sys.path += [{scripts!r}, {tests!r}]
 from support.process import Server
+from support.waiting import wait_until
 server = Server(Path({folder!r}), Path({folder!r}) / "base", pack=None)
 server.start()
 print(server.process.pid, server.log.split()[1], flush=True)
@@ -57,7 +58,5 @@ def test_no_server_outlives_the_process_that_started_it(tmp_path: Path, end: str
         if end == "input()":
             assert len(pids) == 2 and all(map(lives, pids))
             os.kill(starter.pid, signal.SIGINT)
-    give_up = time.monotonic() + 10
-    while any(map(lives, pids)) and time.monotonic() < give_up:
-        time.sleep(0.05)
-    assert len(pids) == 2 and not any(map(lives, pids))
+    assert len(pids) == 2
+    wait_until(lambda: not any(map(lives, pids)))

@@ -103,7 +103,7 @@ def test_a_text_that_was_not_found_whole_is_looked_for_at_half_the_size_and_a_ne
 
 # --- with the reader --------------------------------------------------------------------------------
 
-with_reader = pytest.mark.skipif(find_spec("rapidocr") is None, reason="pip install runflow-evaluate[text]")
+has_reader = pytest.mark.skipif(find_spec("rapidocr") is None, reason="pip install runflow-evaluate[text]")
 
 
 def sign(*words: str, size: int = 40) -> np.ndarray:
@@ -115,7 +115,8 @@ def sign(*words: str, size: int = 40) -> np.ndarray:
     return np.clip(np.asarray(picture, float) + noise, 0, 255).astype(np.uint8)
 
 
-@with_reader
+@has_reader
+@pytest.mark.reads_text
 def test_a_right_text_passes_and_one_wrong_letter_fails_with_what_was_read() -> None:
     prompt = 'a sign that says "Fish Market"'
     right = judge(sign("Fish Market"), prompt=prompt, reads_text=True)
@@ -128,14 +129,16 @@ def test_a_right_text_passes_and_one_wrong_letter_fails_with_what_was_read() -> 
     assert opinion.evidence == ["read: “Fish Marget”", "1 of 10 letters differ"]
 
 
-@with_reader
+@has_reader
+@pytest.mark.reads_text
 def test_a_text_that_is_not_there_is_missing() -> None:
     evaluation = judge(sign("Fish Market"), instructions='the words "Quiet Zone" on the wall', reads_text=True)
     assert evaluation.overall_passed is False
     assert "Quiet Zone" in evaluation.top_issues[0]
 
 
-@with_reader
+@has_reader
+@pytest.mark.reads_text
 def test_readable_text_that_nobody_asked_for_fails_nothing() -> None:
     assert judge(sign("Fish Market"), reads_text=True).overall_passed is True
 
@@ -178,7 +181,8 @@ def test_the_configuration_names_the_checks_that_there_are() -> None:
         parsed("local_strictness", "soft")
 
 
-@with_reader
+@has_reader
+@pytest.mark.reads_text
 def test_a_process_that_ends_while_a_picture_is_read_ends_in_order() -> None:
     script = """
 import threading, time

@@ -31,8 +31,10 @@ OLDEST, NEWEST = "oldest", "newest"
 
 
 def on_frontend(frontend: str) -> tuple[str, ...]:
-    """ComfyUI's arguments for that frontend: the one that comes with it, or the newest of the registry."""
-    return () if frontend == OLDEST else ("--front-end-root", str(_environment.frontend()))
+    """ComfyUI's arguments for that frontend: the one that comes with it, or RUNFLOW_TEST_FRONTEND, or the newest."""
+    if frontend == OLDEST:
+        return ()
+    return ("--front-end-root", os.environ.get("RUNFLOW_TEST_FRONTEND") or str(_environment.frontend()))
 
 
 class BrowserError(AssertionError):

@@ -2,7 +2,8 @@
 
 /** What both frontends say by themselves, without the pack: absent user files, and addresses their CSP blocks. */
 const THEIRS = [
-  /status of 404 .*\/jobs|JobsApiError/, // newer frontends on ComfyUI 0.3.75
+  /status of 404 .*\/jobs|JobsApiError|\[Jobs API\]/, // newer frontends on ComfyUI 0.3.75
+  /Failed to fetch.*__wbg_init/, // frontend 1.49 reads a data: address, which ComfyUI's CSP forbids
   /status of 404 .*(releases|experiment|features|assets|customers)/,
   /status of 404 .*(user\.css|userdata|favicon\.ico|templates)/,
   /violates the .*Content Security Policy/,
@@ -12,7 +13,7 @@ const THEIRS = [
 /** What a page logs of its requests when it is left before they are answered. */
 const CUT_OFF = /Failed to fetch/
 const START_MS = 60_000
-export const SOON_MS = 15_000
+export const SOON_MS = 30_000
 
 export class Editor {
   /** `prepare(page)` comes before anything is loaded. */
@@ -31,7 +32,8 @@ export class Editor {
   async visit() {
     const wanted = {
       'Comfy.TutorialCompleted': true, 'Comfy.VueNodes.Enabled': this.renderer === 'vue', 'Comfy.ColorPalette': this.palette,
-      'Comfy.Locale': this.language, 'Comfy.Minimap.Visible': false, 'Comfy.Workflow.WarnBlueprintOverwrite': false
+      'Comfy.Locale': this.language, 'Comfy.Minimap.Visible': false, 'Comfy.Workflow.WarnBlueprintOverwrite': false,
+      'Comfy.VersionCompatibility.DisableWarnings': true // of packages beside a ComfyUI that is not the one set up
     }
     for (const [name, data] of Object.entries(wanted)) {
       await this.context.request.post(`${this.url}/settings/${name}`, { data: JSON.stringify(data), headers: { 'Content-Type': 'application/json' } })
@@ -39,7 +41,11 @@ export class Editor {
     const before = this.troubles.length
     await this.page.goto(this.url, { timeout: START_MS, waitUntil: 'domcontentloaded' })
     this.troubles.splice(before, Infinity, ...this.troubles.slice(before).filter((each) => !CUT_OFF.test(each)))
-    await this.page.waitForFunction(() => window.app?.graph && window.app.extensionManager && window.app.canvas && document.querySelector('.side-tool-bar-container'), null, { timeout: START_MS })
+    await this.page.waitForFunction(() => {
+      const { graph, canvas, extensionManager } = window.app ?? {}
+      const hasFirstWorkflow = extensionManager?.workflow.activeWorkflow // loaded last: it would take the place of a scenario's own
+      return graph && canvas && hasFirstWorkflow && document.querySelector('.side-tool-bar-container')
+    }, null, { timeout: START_MS })
   }
 
   /** Open it again: the frontend opens the tab again, as it was noted last. */
@@ -54,11 +60,9 @@ export class Editor {
   }
 
   #listen() {
-    this.page.on('pageerror', (error) => this.troubles.push(`uncaught: ${error.stack}`))
-    this.page.on('console', (message) => {
-      const text = `${message.text()} @ ${message.location().url}`
-      if (message.type() === 'error' && !THEIRS.some((theirs) => theirs.test(text.replaceAll('\n', ' ')))) this.troubles.push(text)
-    })
+    const complain = (text) => THEIRS.some((theirs) => theirs.test(text.replaceAll('\n', ' '))) || this.troubles.push(text)
+    this.page.on('pageerror', (error) => complain(`uncaught: ${error.stack}`))
+    this.page.on('console', (message) => message.type() === 'error' && complain(`${message.text()} @ ${message.location().url}`))
     this.page.on('request', (request) => this.requests.push(request.url()))
     this.page.on('dialog', (dialog) => {
       if (dialog.type() === 'beforeunload') return dialog.accept() // a workflow that was not saved

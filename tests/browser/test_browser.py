@@ -15,6 +15,7 @@ from PIL import Image
 from support.judged_images import MODELS, keep_judged
 from support.process import PACK_FOLDER
 from support.server import ComfyUI
+from support.waiting import wait_until
 
 from runflow_api.journal.journal import Journal, Limits, Request
 from runflow_api.sandbox.app import Fault, Sandbox, ScriptedVerdict
@@ -113,10 +114,11 @@ def test_a_verdict_is_there_in_another_browser_and_after_a_restart(
     given = {"workflow": workflow, "outcome": "failed"}
     play("panel.shows_what_another_browser_saw", on=own, given=given, fresh="browser")
     sandbox.latency = HELD_S
+    submitted = len(sandbox.evaluations) + 1
     play("panel.waits_for_a_server", HAND, on=own)
+    wait_until(lambda: len(sandbox.evaluations) == submitted)
     own.stop()
     own.start()
-    submitted = len(sandbox.evaluations)
     play("panel.says_that_the_server_was_restarted", on=own)
     assert len(sandbox.evaluations) == submitted, "what was under way is picked up"
     play("panel.shows_what_another_browser_saw", on=own, given=given, fresh="browser")
@@ -233,7 +235,7 @@ def test_without_texts_style_and_status_panels_go_on(play: Play) -> None:
     play("panel.goes_on_without_texts", HAND)
 
 
-@newest_canvas
+@pytest.mark.at("newest canvas", "newest vue")
 def test_from_far_away_and_collapsed_it_can_be_told(play: Play) -> None:
     play("panel.can_be_told_from_far_away", HAND)
 

@@ -6,7 +6,6 @@ import itertools
 import json
 import re
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from PIL import Image
 from support.pictures import picture
 from support.prompts import details, evaluate, load_image, node, outputs_as_text, show
 from support.server import ComfyUI, PromptFailed
+from support.waiting import wait_until
 
 from runflow_api import images
 from runflow_api.sandbox.app import Fault, Sandbox, ScriptedVerdict
@@ -129,7 +129,7 @@ def test_without_waiting_it_is_unknown_and_asked_again_next_time(server: ComfyUI
     assert texts(first, "5", 1)[0].lower() == "false"
     again = server.run(prompt)
     assert "5" in again.executed
-    _until(lambda: sandbox.evaluations[evaluation_id].due < time.monotonic())
+    wait_until(lambda: sandbox.evaluations[evaluation_id].due < time.monotonic())
     last = server.run(prompt)
     assert last.outputs["6"]["runflow"][0]["verdict"] == "passed"
 
@@ -184,17 +184,10 @@ def under_way(server: ComfyUI, sandbox: Sandbox) -> str:
     """The id of a new evaluation that nobody waits for any more."""
     before = len(sandbox.evaluations)
     queued = server.post({**judged(photo(server)), **show("3", ["2", 4])})
-    _until(lambda: len(sandbox.evaluations) > before)
+    wait_until(lambda: len(sandbox.evaluations) > before)
     server.cancel(queued)
     server.wait(queued, check=False)
     return list(sandbox.evaluations)[-1]
-
-
-def _until(condition: Callable[[], bool], timeout: float = 20.0) -> None:
-    give_up = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < give_up
-        time.sleep(0.05)
 
 
 # --- Send Feedback ------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from PIL import Image
 from support.pictures import picture
 from support.prompts import evaluate, load_image, node, show
 from support.server import ComfyUI
+from support.waiting import wait_until
 
 from runflow_api import images
 from runflow_api.sandbox.app import Fault, Sandbox
@@ -210,7 +211,5 @@ def test_images_that_were_cancelled_before_their_verdict_are_kept(server: ComfyU
     prompt_id = server.post(gate(server))
     sandbox.wait_for_requests("GET", READ, asked + 1)
     seconds_to_cancel(server, prompt_id)
-    deadline = time.monotonic() + 5
-    while not (found := set(folder.glob("*.png")) - before) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert len(found) == 1
+    wait_until(lambda: set(folder.glob("*.png")) - before)
+    assert len(set(folder.glob("*.png")) - before) == 1

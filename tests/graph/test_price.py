@@ -127,6 +127,53 @@ def of_another_pack(rounds: int) -> Prompt:
     }
 
 
+def not_waited_for(_: ComfyUI) -> Prompt:
+    prompt = plain_loop(max_attempts=3)
+    prompt["8"]["inputs"]["wait"] = False
+    return prompt
+
+
+def loop_of_a_file(server: ComfyUI) -> Prompt:
+    prompt = plain_loop(max_attempts=3)
+    return {**prompt, **load_image("2", photo(server))}
+
+
+def saved_by_verdict(server: ComfyUI) -> Prompt:
+    saving = node("3", "RunflowSaveJudged", image=["1", 0], evaluation=["2", 4], folders="by_verdict", sidecar=True)
+    return {**gate(photo(server)), **saving}
+
+
+def in_a_report(server: ComfyUI) -> Prompt:
+    return {**gate(photo(server)), **node("3", "RunflowVerdictCard", image=["1", 0], evaluation=["2", 4])}
+
+
+def copied(server: ComfyUI) -> Prompt:
+    """Two files of the same pixels, one of them with its colours in another order of compression."""
+    name = photo(server)
+    other = f"copy-{name}".replace(".png", ".webp")
+    with Image.open(server.base / "input" / name) as image:
+        image.save(server.base / "input" / other, lossless=True)
+    return {**gate(name), **load_image("6", other), **evaluate("4", ["6", 0]), **show("5", ["4", 4])}
+
+
+def see_through(server: ComfyUI) -> str:
+    name = photo(server)
+    with Image.open(server.base / "input" / name) as image:
+        image.putalpha(90)
+        image.save(server.base / "input" / name)
+    return name
+
+
+def fetched_again(server: ComfyUI) -> Prompt:
+    (verdict,) = server.run(gate(photo(server))).outputs["3"]["runflow"]
+    return {**node("2", "RunflowGetEvaluation", evaluation_ids=verdict["id"]), **show("3", ["2", 4])}
+
+
+def best_of(_: ComfyUI) -> Prompt:
+    picked = node("4", "RunflowPickBest", image=["1", 0], evaluation=["2", 4])
+    return {**flat_images(4), **picked, **node("5", "PreviewImage", images=["4", 0])}
+
+
 CASES: dict[str, tuple[Callable[[ComfyUI], Prompt], str, str]] = {
     # what, what is said of it, and the code of what is in the way
     "a file that is new": (lambda s: gate(photo(s)), "1", ""),
@@ -179,6 +226,39 @@ CASES: dict[str, tuple[Callable[[ComfyUI], Prompt], str, str]] = {
     "a loop that repeats itself": (
         lambda s: plain_loop(next_prompt="keep", next_seed="keep"), "0", "WILL_NOT_RUN"
     ),
+    "a loop that wants two passes": (lambda s: plain_loop(max_attempts=4, passes_wanted=2), "at most 8", ""),
+    "a loop that gives up": (lambda s: plain_loop(max_attempts=5, give_up_after=1), "at most 10", ""),
+    "a loop that does not wait": (not_waited_for, "at most 6", ""),
+    "a loop of one file": (loop_of_a_file, "at most 1", "WILL_NOT_RUN"),
+    "without waiting": (lambda s: {**gate(photo(s), options=["8", 0]), **options("8", wait=False)}, "1", ""),
+    "saved by its verdict": (saved_by_verdict, "1", ""),
+    "in a report": (in_a_report, "1", ""),
+    "pixels only": (lambda s: gate(photo(s), judge="local"), "0", ""),
+    "a model that is not there": (lambda s: gate(photo(s), judge="model", if_not_judged="pass"), "0", ""),
+    "one file of two nodes and names": (copied, "1", ""),
+    "a known file, by a stricter rule": (lambda s: known(s, min_score=0.99, if_not_judged="pass"), "0", ""),
+    "a file of one colour, sent all the same": (
+        lambda s: {**gate(photo(s, flat=True), options=["8", 0]), **options("8", preflight="off")}, "1", ""
+    ),
+    "a reference at an address": (
+        lambda s: {
+            **gate(photo(s), references=["r", 0]), **reference("r", url="https://images.example/face.png", kind="style")
+        },
+        "1",
+        "",
+    ),
+    "a batch of references": (
+        lambda s: {
+            **gate(photo(s), references=["r", 0]),
+            **node("9", "EmptyImage", width=64, height=64, batch_size=3, color=next(_seeds)),
+            **reference("r", image=["9", 0]),
+        },
+        "at most 1",
+        "",
+    ),
+    "a file with transparency": (lambda s: gate(see_through(s)), "1", ""),
+    "an evaluation that was made before": (fetched_again, "0", ""),
+    "the best of a batch": (best_of, "at most 4", ""),
 }  # fmt: skip
 
 

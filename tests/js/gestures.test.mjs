@@ -3,6 +3,7 @@ import { afterEach, beforeEach, test } from 'vitest'
 import { open } from '../../js/lib/comfy/app.mjs'
 import { inputIndex, linkInto, sourceOf } from '../../js/lib/comfy/links.mjs'
 import { checkQuality, imageOf, loopParts, regenerate } from '../../js/lib/gestures/insert.mjs'
+import { sayPrice } from '../../js/lib/gestures/price.mjs'
 import { repair, repairParts } from '../../js/lib/gestures/repair.mjs'
 import { attemptOffer, promptWrites, takeAttempt } from '../../js/lib/gestures/take_attempt.mjs'
 import { Graph, generated, looped } from './graph.mjs'
@@ -355,4 +356,22 @@ test('a processor of wildcards is written to only where it keeps what it is give
   wildcards.widget('mode').value = 'fixed'
   const { writes, not } = promptWrites(evaluate, 'better', graph)
   assert.deepEqual([not, writes.map(({ widget }) => widget.name)], ['', ['populated_text']])
+})
+
+test('the price is that of the prompt which Use Everywhere gives, and of the page’s own where there is none', async () => {
+  const priced = []
+  const fetchApi = async (_, { body }) => {
+    priced.push(JSON.parse(body).prompt)
+    return new Response(
+      '{"evaluations": 0, "credits": "0", "at_most": false, "problems": [], "notes": []}'
+    )
+  }
+  const toast = { add: ({ severity }) => said.push(severity) }
+  const given = { extensionManager: { toast }, graphToPrompt: async () => ({ output: 'as drawn' }) }
+  for (const theirs of [async () => ({ output: 'connected' }), async () => undefined, undefined]) {
+    open({ ...given, ue_modified_prompt: theirs }, { fetchApi })
+    await sayPrice()
+  }
+  assert.deepEqual(priced, ['connected', 'as drawn', 'as drawn'])
+  assert.deepEqual(said, ['info', 'info', 'info'])
 })

@@ -4,6 +4,7 @@ import { open } from '../../js/lib/comfy/app.mjs'
 import { patch } from '../../js/lib/dom.mjs'
 import { chart } from '../../js/lib/history/chart.mjs'
 import { noQuery, parameters, Rows } from '../../js/lib/history/rows.mjs'
+import { readVerdict } from '../../js/lib/history/saved_file.mjs'
 import { historyView } from '../../js/lib/history/view.mjs'
 import { speak } from '../../js/lib/text.mjs'
 
@@ -107,6 +108,27 @@ test('a row says why it did not pass, and what is under way can be collected', (
   assert.equal(root.querySelectorAll('[tabindex="0"]').length, 1, 'one stop for the Tab key')
 })
 
+test('a row of practice names no judge but the sandbox', () => {
+  const texts = {
+    panel: { practice: 'practice' },
+    judge: { runflow: 'by Runflow', practice: 'by the sandbox' }
+  }
+  speak({ en: { runflow: texts } }, 'en')
+  const judge = 'runflow'
+  const root = shown([
+    row(3, { judge, practice: true }),
+    row(2, { judge }),
+    row(1, { judge, outcome: 'closed' })
+  ])
+  const [practice, real, refused] = [...root.querySelectorAll('.rf-list-item')]
+  assert.doesNotMatch(practice.textContent, /Runflow/)
+  assert.match(practice.textContent, /practice/)
+  assert.equal(practice.querySelector('.rf-quiet').title, 'by the sandbox')
+  assert.match(real.textContent, /by Runflow/)
+  assert.doesNotMatch(refused.textContent, /by Runflow/, 'and nobody judged what was refused')
+  speak({}, 'en')
+})
+
 test('script in a prompt stays text', () => {
   const root = shown([row(1, { prompt: '<img src=x onerror=alert(1)>' })])
   assert.equal(root.querySelector('img'), null)
@@ -127,4 +149,45 @@ test('only what has a verdict counts as judged, in the words and in the bars, an
   assert.equal(root.querySelector('[role=img]').getAttribute('aria-label'), '4 judged, 75 %')
   assert.match(root.querySelector('.rf-bar-passed').getAttribute('style'), /height: ?75%/)
   assert.equal(root.querySelector('.rf-scale').textContent, '1.5 cr0')
+})
+
+/** A PNG of which only the chunks matter here, as Save Judged Images writes them. */
+function png(...chunks) {
+  const parts = [Uint8Array.of(137, 80, 78, 71, 13, 10, 26, 10)]
+  for (const [kind, text] of chunks) {
+    const body = new TextEncoder().encode(kind + text)
+    const length = new DataView(new ArrayBuffer(4))
+    length.setUint32(0, body.length - 4)
+    parts.push(length.buffer, body, new ArrayBuffer(4))
+  }
+  return new Blob([...parts, new ArrayBuffer(0)])
+}
+
+test('a saved image says its verdict, and nothing else that is in it is believed', async () => {
+  const record = {
+    ...{ id: 'ev-1', verdict: 'failed', judge: 'runflow', score: 0.4, issues: ['six fingers', 7] },
+    ...{ cost: '0.10', judged_image: 'ab'.repeat(32), prompt: 'a hand', practice: true }
+  }
+  const chunk = (said) => ['tEXt', `runflow_verdict\0${JSON.stringify(said)}`]
+  const file = png(['IHDR', 'x'.repeat(13)], ['tEXt', 'prompt\0{}'], chunk(record), ['IEND', ''])
+  const { item, prompt } = await readVerdict(file, 'as the file says')
+  assert.deepEqual(
+    [item.id, item.verdict, item.score, item.issues, item.notes, item.practice, prompt],
+    ['ev-1', 'failed', 0.4, ['six fingers'], ['as the file says'], true, 'a hand']
+  )
+  assert.equal(item.image, 'ab'.repeat(32))
+  const odd = await readVerdict(
+    png(chunk({ verdict: 'passed', id: 5, score: 9, judged_image: '../x' })),
+    ''
+  )
+  assert.deepEqual([odd.item.id, odd.item.score, odd.item.image], [null, null, ''])
+  const cut = new Blob([await png(chunk(record)).slice(0, 60).arrayBuffer()])
+  for (const silent of [
+    png(['IEND', '']),
+    png(chunk({ verdict: 'best' })),
+    png(chunk(3)),
+    cut,
+    new Blob(['GIF89a'])
+  ])
+    assert.equal(await readVerdict(silent, ''), null)
 })

@@ -212,6 +212,10 @@ test('what changed in a prompt, word by word', () => {
     ['ins', ' red'],
     ['same', ' cup on a table']
   ])
+  assert.deepEqual(changes('a lake, at dusk', 'a lake, at dusk, vivid'), [
+    ['same', 'a lake, at dusk'],
+    ['ins', ', vivid']
+  ])
 })
 
 test.each([

@@ -11,7 +11,6 @@ import re
 import socket
 import stat
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from decimal import Decimal
@@ -21,6 +20,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 from support.server import ComfyUI
+from support.waiting import wait_until
 
 from runflow_api.api.client import RunflowClient, encode_request
 from runflow_api.api.models import EvaluationRequest, EvaluationStatus
@@ -278,10 +278,7 @@ def test_changed_settings_leave_no_connection_to_the_journal_behind(server: Comf
     for concurrency in range(2, 12):
         ask(server, "POST", "settings", {"concurrency": concurrency})
         assert ask(server, "GET", "history")[0] == 200
-    give_up = time.monotonic() + 20
-    while connections() > before and time.monotonic() < give_up:
-        time.sleep(0.1)
-    assert connections() <= before
+    wait_until(lambda: connections() <= before)
 
 
 @pytest.mark.parametrize(
@@ -418,10 +415,7 @@ def test_a_page_says_what_a_prompt_is_made_from_and_hears_what_is_known_of_just_
 def test_what_nodes_showed_is_private_and_as_long_as_prompts_are_kept_whole(server: ComfyUI, private: Path) -> None:
     run_of(server, "w-9", judged_by_nobody("bilinear"))
     folder = private / "shown"
-    for _ in range(50):
-        if any("w-9" in file.read_text() for file in folder.glob("*.json")):
-            break
-        time.sleep(0.1)
+    wait_until(lambda: any("w-9" in file.read_text() for file in folder.glob("*.json")))
     (file,) = [file for file in folder.glob("*.json") if "w-9" in file.read_text()]
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
@@ -432,12 +426,10 @@ def test_prompts_that_are_not_kept_are_not_in_what_nodes_showed(server: ComfyUI,
     prompt = judged_by_nobody()
     prompt["2"]["inputs"]["generation_prompt"] = "a secret wish"
     run_of(server, "w-10", prompt)
-    for _ in range(50):
-        written = [file.read_text() for file in (private / "shown").glob("*.json") if "w-10" in file.read_text()]
-        if written:
-            break
-        time.sleep(0.1)
-    assert written and "secret wish" not in written[0]
+    folder = private / "shown"
+    wait_until(lambda: any("w-10" in file.read_text() for file in folder.glob("*.json")))
+    (written,) = [text for text in (file.read_text() for file in folder.glob("*.json")) if "w-10" in text]
+    assert "secret wish" not in written
     assert panels(server, "w-10")["3"][0]["verdicts"][0]["judge"] == "local"
 
 

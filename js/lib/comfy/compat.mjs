@@ -109,12 +109,19 @@ export function hideOutputImages(node, previews) {
   }
 }
 
-/** A badge in a node's title, where the editor draws those. All versions; Vue nodes draw no plain object. */
+/** A badge in a node's title, where the editor draws those. All versions; for Vue nodes there is `headerOf`. */
 /** @param {{text: string, fgColor: string, bgColor: string}} options */
 export function badge(options) {
   const { LGraphBadge } = /** @type {any} */ (globalThis)
   return typeof LGraphBadge === 'function' ? new LGraphBadge(options) : null
 }
+
+/**
+ * The selector of the title of a node that is drawn as an element. Vue nodes read badges when they are made, and draw
+ * them where a collapsed node has none. All versions up to 1.58.1.
+ * @param {string | number} id of a node in the open graph
+ */
+export const headerOf = (id) => `[data-testid="${CSS.escape(`node-header-${id}`)}"]`
 
 /**
  * Called when a setting changed. `ui.settings` tells it in all versions up to 1.58.1.

@@ -13,10 +13,10 @@ import { t } from '../text.mjs'
  * @property {string[]} notes
  */
 
-/** Ask, and say it in a corner of the page. */
+/** Ask, and say it in a corner of the page. What Use Everywhere will connect is in the prompt that it gives itself. */
 export async function sayPrice() {
   try {
-    const { output } = await app.graphToPrompt()
+    const { output } = (await app.ue_modified_prompt?.()) ?? (await app.graphToPrompt())
     /** @type {Price} */
     const price = await post('price', { prompt: output })
     const why = price.problems.map(({ node, message }) => (node ? `${node}: ${message}` : message))

@@ -18,7 +18,11 @@ import { request } from '../server.mjs'
  * @property {string} [prompt_id]
  * @property {string} [judge]
  * @property {string} [judged_by]
+ * @property {boolean} [practice] the sandbox answered
  */
+
+/** The outcomes that a judge gave. */
+export const VERDICTS = ['passed', 'failed', 'unknown']
 
 /**
  * @typedef {object} Query

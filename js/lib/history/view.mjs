@@ -5,7 +5,7 @@ import { thumbnail } from '../server.mjs'
 import { has, t } from '../text.mjs'
 import { picture, SIGNS } from '../view/score.mjs'
 import { chart } from './chart.mjs'
-import { narrows } from './rows.mjs'
+import { narrows, VERDICTS } from './rows.mjs'
 
 /** @typedef {import('./rows.mjs').Row} Row */
 /** @typedef {import('./rows.mjs').Query} Query */
@@ -27,6 +27,7 @@ import { narrows } from './rows.mjs'
  * @property {() => void} refresh
  * @property {() => void} more
  * @property {(kind: string) => void} save
+ * @property {(file: File | undefined) => void} file a saved image that may say its verdict
  * @property {(index: number) => void} open
  * @property {(row: Row) => void} workflow
  * @property {(row: Row) => void} collect
@@ -82,11 +83,22 @@ function tools({ query, workflow }, acts) {
       save('CSV'),
       save('JSON'),
       button('↻', acts.refresh, { ...named(t('history.refresh')), 'data-focus': 'refresh' }),
+      button(t('history.file'), chooseFile, { title: t('history.file_why'), 'data-focus': 'file' }),
+      element('input', {
+        ...{ type: 'file', accept: 'image/png', hidden: true, 'aria-label': t('history.file') },
+        onchange: (/** @type {any} */ { currentTarget: chooser }) => {
+          acts.file(chooser.files[0])
+          chooser.value = ''
+        }
+      }),
       narrows(query) &&
         button(t('history.clear'), () => acts.ask({ ...NOTHING }), { 'data-focus': 'clear' })
     )
   )
 }
+
+/** @param {any} event of the button, beside which the hidden field is */
+const chooseFile = ({ currentTarget }) => currentTarget.nextElementSibling.click()
 
 /** @param {Query} query @param {string} workflow @param {Acts} acts */
 function filters(query, workflow, acts) {
@@ -182,8 +194,9 @@ function rowView(row, index, given, acts) {
 /** @param {Row} row */
 function cells(row) {
   const { rating } = row.feedback
+  const judge = VERDICTS.includes(row.outcome) ? judgedBy(row) : '' // others were judged by nobody
   const facts = [
-    judgedBy(row),
+    row.practice ? '' : judge,
     row.cost && t('panel.credits', { cost: row.cost }),
     seconds(row.seconds)
   ]
@@ -201,8 +214,8 @@ function cells(row) {
     element('span.rf-cut', { title: row.prompt || null }, row.prompt || row.id || '–'),
     element(
       'span.rf-cut.rf-quiet',
-      { title: why || null },
-      [why, ...facts].filter(Boolean).join(' · ')
+      { title: [why, judge].filter(Boolean).join('\n') || null },
+      [row.practice && t('panel.practice'), why, ...facts].filter(Boolean).join(' · ')
     )
   ]
 }

@@ -290,7 +290,8 @@ function rating({ more, ui, loop, picked }, item, acts) {
 
 /** @param {Given} given @param {Item} item @param {Acts} acts */
 function footer({ more, ui }, item, acts) {
-  const facts = [judgedBy(item), ...costAndTime(item), more?.action, more?.reason].filter(Boolean)
+  const action = more?.action && t('details.action', { action: more.action.replaceAll('_', ' ') })
+  const facts = [judgedBy(item), ...costAndTime(item), action, more?.reason].filter(Boolean)
   return element(
     'footer.rf-foot',
     { key: 'foot' },

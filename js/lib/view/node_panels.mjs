@@ -12,6 +12,7 @@ import { madeFrom } from '../state/made_from.mjs'
 import { plan } from '../state/plan.mjs'
 import { shownOf, Store } from '../state/store.mjs'
 import { onLanguage } from '../text.mjs'
+import { showHeaderBadges } from './header_badges.mjs'
 import { say } from './live.mjs'
 import { briefPrice, contentOf, outcomeOf, panelView, spoken } from './panel.mjs'
 import { SIGNS } from './score.mjs'
@@ -64,6 +65,7 @@ export function start() {
   api.addEventListener('graphChanged', draw)
   for (const name of ['execution_success', 'execution_error', 'execution_interrupted'])
     api.addEventListener(name, draw)
+  app.canvas?.canvas?.addEventListener('litegraph:set-graph', draw)
   document.addEventListener('wheel', () => setTimeout(followZoom, ZOOMED_MS), {
     capture: true,
     passive: true
@@ -145,6 +147,7 @@ async function drawAll() {
     }
     if (panels.has(panel.node)) drawPanel(panel, seen)
   }
+  showBadges()
   tick()
 }
 
@@ -351,21 +354,43 @@ export function showNode(evaluationId) {
 
 // --- badges -----------------------------------------------------------------------------------------
 
+/** @type {WeakMap<GraphNode, () => {text: string, color: string} | null>} */
+const badges = new WeakMap()
+
 /** @param {GraphNode} node @param {() => import('./panel.mjs').Given | null} read what it is about, null for none */
 function addBadge(node, read) {
+  const told = () => badgeOf(node, read())
+  badges.set(node, told)
+  chain(node, 'collapse', draw)
   const empty = badge({ text: '', fgColor: '#fff', bgColor: '#000' })
   if (!empty || !Array.isArray(node.badges)) return
   node.badges.push(() => {
-    const given = read()
-    const outcome = given ? outcomeOf(given) : ''
-    const bgColor = COLOURS[/** @type {keyof typeof COLOURS} */ (outcome)]
-    if (!given || !bgColor) return empty
-    const { sum } = contentOf(given.state)
-    const reached = given.state?.phase === 'done' && sum.score !== null && score(sum.score)
-    const price = (node.flags?.collapsed || node.subgraph) && briefPrice(given.plan)
-    const text = [`${SIGNS[outcome]}${reached ? ` ${reached}` : ''}`, price].filter(Boolean)
-    return badge({ text: text.join(' · '), fgColor: '#fff', bgColor })
+    const now = drawsElements() ? null : told()
+    return now ? badge({ text: now.text, fgColor: '#fff', bgColor: now.color }) : empty
   })
+}
+
+/** @param {GraphNode} node @param {import('./panel.mjs').Given | null} given */
+function badgeOf(node, given) {
+  const outcome = given ? outcomeOf(given) : ''
+  const color = COLOURS[/** @type {keyof typeof COLOURS} */ (outcome)]
+  if (!given || !color) return null
+  const { sum } = contentOf(given.state)
+  const reached = given.state?.phase === 'done' && sum.score !== null && score(sum.score)
+  const price = (node.flags?.collapsed || node.subgraph) && briefPrice(given.plan)
+  const said = reached ? `${SIGNS[outcome]} ${reached}` : SIGNS[outcome]
+  return { text: [said, price].filter(Boolean).join(reached ? ' · ' : ' '), color }
+}
+
+/** Those of the open graph, where nodes are elements. */
+function showBadges() {
+  const nodes = drawsElements() ? (app.canvas.graph?.nodes ?? []) : []
+  showHeaderBadges(
+    nodes.flatMap((node) => {
+      const told = badges.get(node)?.()
+      return told ? [{ id: node.id, ...told }] : []
+    })
+  )
 }
 
 /** What did worst inside a subgraph, with the price of its Evaluate where it has one. @param {GraphNode} host */

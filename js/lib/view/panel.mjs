@@ -152,9 +152,9 @@ function lineOf(given, content) {
   const said = content.sum.outcome === 'passed' ? note || first : first || note
   const text = warns ? planText(given) : said || planText(given)
   return element(
-    'span.rf-cut.rf-quiet.rf-space',
+    'span.rf-cut.rf-quiet.rf-space.rf-brief',
     { class: warns ? 'rf-warn' : '', title: text },
-    text
+    element('span', {}, text)
   )
 }
 

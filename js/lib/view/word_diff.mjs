@@ -1,7 +1,9 @@
 /** What changed between two prompts, word by word. */
 import { element } from '../dom.mjs'
 
-const MOST_WORDS = 400
+const MOST_WORDS = 500
+/** A word, or what ends it: prompts are lists with commas, and the word before a new one has not changed. */
+const WORDS = /\s*(?:\S+?(?=[,.;:)]*(?:\s|$))|[,.;:)]+(?=\s|$))/g
 
 /** The prompt, with what is new and what is gone marked. @param {string} before @param {string} after */
 export function changedPrompt(before, after) {
@@ -15,7 +17,7 @@ export function changedPrompt(before, after) {
 
 /** @param {string} before @param {string} after @returns {[string, string][]} [["same" | "ins" | "del", text], …] */
 export function changes(before, after) {
-  const [old, now] = [before, after].map((text) => ` ${text}`.match(/\s*\S+/g) ?? [])
+  const [old, now] = [before, after].map((text) => ` ${text}`.match(WORDS) ?? [])
   if (old.length > MOST_WORDS || now.length > MOST_WORDS) return [['same', after]]
   const common = commonWords(old, now)
   /** @type {[string, string][]} */

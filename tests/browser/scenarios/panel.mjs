@@ -378,8 +378,25 @@ export async function can_be_told_from_far_away(editor) {
   const collapse = () => editor.in(() => [2, 3].forEach((id) => void window.app.graph.getNodeById(id).collapse()))
   await collapse()
   await editor.frames(5)
-  const badge = await editor.in(() => window.app.graph.getNodeById(3).badges.map((each) => (typeof each === 'function' ? each() : each).text).filter(Boolean))
-  expect(badge.some((each) => each.includes('✕ 0.41') && each.includes('0.10 credits')), 'the badge says it, and what the next Run costs', badge)
+  await saysInABadge(editor, 3, '✕ 0.41 · 0.10 credits per image')
   await collapse()
-  await editor.frames(5)
+  await saysInABadge(editor, 3, '')
+  await editor.in(() => {
+    const { graph } = window.app
+    graph.convertToSubgraph(new Set([2, 3].map((id) => graph.getNodeById(id))))
+    window.comfyAPI.api.api.dispatchCustomEvent('graphChanged')
+  })
+  const host = await editor.in(() => window.app.graph.nodes.find((node) => node.subgraph).id)
+  await saysInABadge(editor, host, '○ 0.10 credits per image')
+}
+
+/** The badge of a node as it is drawn: on the canvas, or above the node's element. */
+function saysInABadge(editor, id, wanted) {
+  return editor.page.waitForFunction(([node, text, isVue]) => {
+    const header = document.querySelector(`[data-node-id="${node}"] .lg-node-header`)
+    const drawn = window.app.graph.getNodeById(node).badges.map((each) => (typeof each === 'function' ? each() : each).text)
+    const content = header && getComputedStyle(header, '::after').content
+    const ours = drawn.filter((each) => each && /^[✓✕○]/.test(each))
+    return isVue ? content === (text ? JSON.stringify(text) : 'none') : ours.join() === text
+  }, [id, wanted, editor.renderer === 'vue'])
 }

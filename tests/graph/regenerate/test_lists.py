@@ -78,7 +78,9 @@ def two_images_that_nobody_judges(prompt: str) -> Prompt:
 def test_a_longer_list_is_refused_before_one_of_it_is_paid(
     server: ComfyUI, sandbox: Sandbox, since: Since, prompt: str, graph: Callable[[str], Prompt]
 ) -> None:
-    assert "[INVALID_INPUT] image: gets a list of 2 values, but a loop needs one" in refusal(server, graph(prompt))
+    said = refusal(server, graph(prompt))
+    assert "[INVALID_INPUT] image: gets a list of 2 values, but a loop needs one" in said
+    assert "The list comes from node 5 (Test" in said
     assert (since.judged, since.bills) == ([], 0)
 
 

@@ -88,14 +88,15 @@ def test_cancel_is_heard_while_the_price_is_not_answered(
     assert since.generated == []
 
 
-def test_start_says_what_it_may_cost_before_anything_is_paid_and_how_each_attempt_went(
+def test_start_says_what_it_may_cost_before_anything_is_paid_and_how_each_attempt_went_as_text(
     server: ComfyUI, sandbox: Sandbox, since: Since, prompt: str
 ) -> None:
-    verdicts(sandbox, failed(0.41, issue="hands"), passed(0.9))
+    markup = '<img src="x" onerror="alert(1)"> ![x](http://x) [[x|http://x]]'
+    verdicts(sandbox, failed(0.41, issue=f"hands {markup}"), passed(0.9))
     history = server.run(loop(prompt, max_attempts=4))
     assert history.texts["1"] == [
         "attempt 1 of 4 · at most 4 evaluations, 0.40 credits for each image of a batch",
-        "attempt 1 of 4 · 0.41 · hands",
+        'attempt 1 of 4 · 0.41 · hands ‹img src="x" onerror="alert(1)"› ![x] (http://x) [ [x|http://x]]',
         "attempt 2 of 4",
         "attempt 2 of 4 · 0.90 · passed",
     ]

@@ -81,10 +81,21 @@ def bridge_that_mutes(prompt: str) -> Prompt:
     return {**loop(prompt, image=["5", 0]), **bridge}
 
 
+def widget_to_string(prompt: str) -> Prompt:
+    return {**loop(prompt, image=["5", 0]), **node("5", "WidgetToString", any_input=["2", 0])}
+
+
 @pytest.mark.parametrize(
     ("graph", "said"),
     [
-        (bridge_that_mutes, "[INVALID_INPUT] loop: node 5 (ImpactControlBridge) looks for itself in the workflow"),
+        (
+            bridge_that_mutes,
+            "[INVALID_INPUT] loop: node 5 (ImpactControlBridge) looks for itself in the workflow if its",
+        ),
+        (
+            widget_to_string,
+            "loop: node 5 (WidgetToString) looks for itself in the workflow, and in attempt 2 it is not",
+        ),
         (unconnected, "[INVALID_INPUT] image: is the same at every attempt"),
         (unconnected_but_previewed, "[INVALID_INPUT] image: is the same at every attempt"),
         (unkept_attempts, "comes through node 4, whose attempt_images are not sent on"),

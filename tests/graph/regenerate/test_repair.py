@@ -111,7 +111,14 @@ def test_a_best_image_that_attempt_1_would_need_is_refused_before_it_costs(
 ) -> None:
     graph = repairing(prompt, image=["5", 0])
     graph["3"]["inputs"]["image"] = ["5", 0]
-    assert "[INVALID_INPUT] image: depends on best_so_far of Start already at attempt 1" in refusal(server, graph)
+    edited_first = repairing(prompt)
+    edited_first["6"]["inputs"]["generate"] = ["5", 0]
+    text_instead = repairing(prompt)  # as the editor joins it where what makes the first image is bypassed
+    text_instead["6"]["inputs"]["generate"] = ["1", 1]
+    assert "whose sides are not alike: generate gets STRING, repair gets IMAGE" in refusal(server, text_instead)
+    for each in (graph, edited_first):
+        said = refusal(server, each)
+        assert "image: depends on best_so_far of Start, which node 5 (TestRepair) reads, already at attempt 1" in said
     one_side = repairing(prompt)
     del one_side["6"]["inputs"]["repair"]
     said = refusal(server, one_side)
@@ -132,15 +139,35 @@ def test_a_bypassed_edit_is_refused_before_it_costs(
     assert (since.generated, since.judged) == ([], [])
 
 
-def test_a_list_in_the_repair_is_refused_before_the_second_bill(
+def test_a_list_in_the_repair_that_nobody_could_know_of_ends_the_loop_with_the_best_and_is_paid_once(
     server: ComfyUI, sandbox: Sandbox, since: Since, prompt: str
 ) -> None:
     """Nobody knows how long a list is before it is made: the lists of many nodes hold one value."""
     verdicts(sandbox, failed(0.3))
     graph = {**repairing(prompt), **node("7", "TestList", image=["5", 0], count=2)}
     graph["6"]["inputs"]["repair"] = ["7", 0]
-    assert "[INVALID_INPUT] image: gets a list of 2 values, but a loop needs one" in refusal(server, graph)
-    assert since.bills == 1
+    history = server.run(graph)
+    assert "node 7 (TestList) gives a list: if it holds more than one value, the loop ends" in history.texts["1"][0]
+    assert (since.recorded["score"], since.recorded["attempts"], since.bills) == (0.3, 1, 1)
+    assert summary(history)["reason"] == (
+        "attempt 2 does not count: it is a list of 2 values, but a loop needs one. The list comes from node 7 "
+        "(TestList). Make one batch or one text of it"
+    )
+    assert server.run(graph).executed == []
+    verdicts(sandbox, failed(0.4), passed())
+    graph["7"]["inputs"]["count"] = 1
+    server.run(graph)
+    assert (since.recorded["passed"], since.recorded["attempts"], since.bills) == (True, 3, 3)
+
+
+def test_a_list_in_the_repair_that_the_wires_tell_of_is_refused_before_it_costs(
+    server: ComfyUI, sandbox: Sandbox, since: Since, prompt: str
+) -> None:
+    graph = {**repairing(prompt), **node("7", "ImpactMakeImageList", image1=["5", 0], image2=["1", 6])}
+    graph["6"]["inputs"]["repair"] = ["7", 0]
+    said = "[INVALID_INPUT] image: comes from node 7 (ImpactMakeImageList), which makes a list of 2 values"
+    assert said in refusal(server, graph)
+    assert (since.generated, since.judged) == ([], [])
 
 
 def test_two_wanted_of_nine_stops_at_the_second_pass_and_both_come_out(

@@ -222,6 +222,29 @@ class ImpactControlBridge:
         return (value,)
 
 
+class WidgetToString:
+    """Its namesake's way of failing: it takes its id for a number, which that of a clone is not."""
+
+    INPUT_TYPES = classmethod(
+        lambda cls: {"required": {"any_input": ("IMAGE",)}, "hidden": {"unique_id": "UNIQUE_ID"}},
+    )
+    RETURN_TYPES, FUNCTION, CATEGORY = ("IMAGE",), "run", "testing"
+
+    def run(self, any_input, unique_id):
+        int(unique_id)
+        return (any_input,)
+
+
+class ImpactMakeImageList:
+    """As its namesake does: one list of all images that are connected."""
+
+    INPUT_TYPES = classmethod(lambda cls: {"required": {"image1": ("IMAGE",)}})
+    RETURN_TYPES, FUNCTION, CATEGORY, OUTPUT_IS_LIST = ("IMAGE",), "run", "testing", (True,)
+
+    def run(self, **images):
+        return (list(images.values()),)
+
+
 class TestCount:
     """How many characters a text has."""
 
@@ -372,6 +395,6 @@ async def memory(request: web.Request) -> web.Response:
 KINDS = (
     TestGenerate, TestCheckpoint, TestEncode, TestSampler, TestRepair, TestRecord, TestRaise, TestBlock, TestNothing,
     TestChoose, TestSleep, TestList, TestStrings, TestJoin, TestShowText, TestCount, TestForOpen, TestForClose,
-    ImpactControlBridge,
+    ImpactControlBridge, ImpactMakeImageList, WidgetToString,
 )  # fmt: skip
 NODE_CLASS_MAPPINGS = {kind.__name__: kind for kind in KINDS}
