@@ -123,7 +123,7 @@ class ClipModel:
     def generate(self, image: PixelImage, question: str) -> str:
         """The model's words, greedily, in the thread that runs the prompt. Errors as in ``VisionModel.answer``."""
         try:
-            with _calls.turn(), torch.inference_mode():
+            with _calls.alone(), torch.inference_mode():
                 tokens = self._clip.tokenize(question, **self._arguments(image))
                 ids = self._clip.generate(tokens, do_sample=False, max_length=self._max_length)
             return str(self._clip.decode(ids))

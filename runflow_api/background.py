@@ -95,7 +95,7 @@ class NativeCalls:
         atexit.register(self._end)
 
     @contextmanager
-    def turn(self) -> Iterator[None]:
+    def alone(self) -> Iterator[None]:
         """The call is made inside; it waits for the one before."""
         try:
             with self._turn:

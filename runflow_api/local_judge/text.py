@@ -209,7 +209,7 @@ class Reader:
     def read(self, rgb: Bytes) -> list[Line]:
         """Every line that was found, from top to bottom. ``rgb``: uint8 (H, W, 1 or 3)."""
         bgr = np.ascontiguousarray(np.broadcast_to(rgb, (*rgb.shape[:2], 3))[:, :, ::-1])
-        with _calls.turn():
+        with _calls.alone():
             found = self._engine(bgr)
         if found.txts is None or found.boxes is None:
             return []
@@ -249,11 +249,11 @@ def _a_word() -> Bytes:
 
 
 def _reader() -> Reader:
-    with _calls.turn():  # importing C++ is a call too
+    with _calls.alone():  # importing C++ is a call too
         import onnxruntime  # type: ignore[import-untyped, import-not-found, unused-ignore]  # noqa: F401
-    with _calls.turn():
+    with _calls.alone():
         import rapidocr  # type: ignore[import-untyped, import-not-found, unused-ignore]  # noqa: F401
-    with _calls.turn():
+    with _calls.alone():
         return _loaded()
 
 
