@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from comfy_api.latest import io
 
+from ..runflow_api.background import NativeCalls
 from ..runflow_api.errors import Cancelled, ConfigurationError, NotJudgedError, RunflowError
 from ..runflow_api.images import PixelImage
 from ._schema import JudgeModelType, schema
@@ -26,6 +27,8 @@ from ._schema import JudgeModelType, schema
 LOOK_S = 1.0
 SAMPLED_WEIGHTS = 8
 SAMPLED_VALUES = 64
+_calls = NativeCalls(comfy.model_management.interrupt_current_processing)
+"""Torch, while a model writes: it looks at the interrupt after every token."""
 _SYSTEM_TURN = re.compile(r"^<\|im_start\|>system\n.*?<\|im_end\|>\n", re.DOTALL)
 
 
@@ -120,7 +123,7 @@ class ClipModel:
     def generate(self, image: PixelImage, question: str) -> str:
         """The model's words, greedily, in the thread that runs the prompt. Errors as in ``VisionModel.answer``."""
         try:
-            with torch.inference_mode():
+            with _calls.alone(), torch.inference_mode():
                 tokens = self._clip.tokenize(question, **self._arguments(image))
                 ids = self._clip.generate(tokens, do_sample=False, max_length=self._max_length)
             return str(self._clip.decode(ids))

@@ -8,16 +8,20 @@ the network holds neither the queue nor ComfyUI's exit: whoever waits for it wal
 from __future__ import annotations
 
 import asyncio
+import atexit
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future
-from contextlib import AbstractAsyncContextManager, nullcontext
+from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
 from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 WORKER = "runflow-worker"
+EXIT_WAIT_S = 15.0
+"""How long a process that ends waits at most for a native call that was told to end: mostly 0.1 s. Only a machine that
+is busy with something else reaches this, and then the process is aborted."""
 
 _loops: list[asyncio.AbstractEventLoop] = []
 _starting = threading.Lock()
@@ -74,3 +78,35 @@ class Workers:
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         async with self._slots, self._shared:
             return await asyncio.wrap_future(call(function, *args, **kwargs))
+
+
+class NativeCalls:
+    """Calls into a library written in C++, one at a time, none of which comes back while Python takes itself apart.
+
+    Python ends a thread that wants the interpreter then where it stands, and C++ on its stack aborts the process:
+    ComfyUI would end with an error. So an exit calls ``stop``, which makes the call under way end soon, and waits for
+    it; no other call begins, and what came back goes no further, because what was done by half must not be judged.
+    """
+
+    def __init__(self, stop: Callable[[], None]) -> None:
+        self._stop = stop
+        self._turn = threading.Lock()
+        self._exiting = threading.Event()
+        atexit.register(self._end)
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """The call is made inside; it waits for the one before."""
+        try:
+            with self._turn:
+                yield
+        finally:
+            if self._exiting.is_set():
+                threading.Event().wait()  # for ever: the process ends
+
+    def _end(self) -> None:
+        self._exiting.set()
+        if self._turn.acquire(blocking=False):  # and kept
+            return
+        self._stop()
+        self._turn.acquire(timeout=EXIT_WAIT_S)

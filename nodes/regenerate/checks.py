@@ -7,7 +7,7 @@ import logging
 import re
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import Future
 from decimal import Decimal
 from typing import Any
@@ -213,7 +213,7 @@ def _refuse_bare_repair(context: LoopContext, body: Body) -> None:
             raise InvalidInputError("image", BARE_REPAIR.format(node=context.shown_on(node)))
 
 
-def _without(node: Node, inputs: set[str]) -> Node:
+def _without(node: Node, inputs: Collection[str]) -> Node:
     return {**node, "inputs": {name: value for name, value in node["inputs"].items() if name not in inputs}}
 
 
@@ -260,7 +260,7 @@ def _lists_of_repairs(context: LoopContext, body: Body) -> Iterator[str]:
 def _asked_for(context: LoopContext, body: Body, ever: bool = False) -> dict[str, Node]:
     """The graph with the inputs that attempt 1 surely asks for; ``ever``: and all that our switches may ask for."""
     graph = {**context.everything}
-    for node in context.graph:
+    for node in upstream(context.graph, [body.end]):
         kind = context.class_of(node)
         if kind != END and not (ever and kind in SWITCHES):  # an inner loop asks for its image at once
             graph[node] = _without(graph[node], context.lazy_inputs(node) - {_taken_at_first(context, body, node)})

@@ -60,6 +60,7 @@ class LoopContext:
         self.metadata = saved_metadata.metadata_of(dynprompt.original_prompt, extra_pnginfo)
         self.inputs: Mapping[str, Any] = dynprompt.get_node(node_id)["inputs"]
         given = self.inputs.get(HANDOVER)
+        self._lazy_inputs: dict[str, frozenset[str]] = {}
         self.handover = given if isinstance(given, Handover) else None  # whatever a posted workflow holds there
 
     # --- the graph
@@ -116,14 +117,18 @@ class LoopContext:
             return None
         return self.find_body(start[0], node)
 
-    def lazy_inputs(self, node: str) -> set[str]:
+    def lazy_inputs(self, node: str) -> frozenset[str]:
         """The linked inputs that a node may leave unasked for.
 
-        Asked as ComfyUI asks, by the method that it asks with: packs that have any number of inputs look who asks.
+        Asked as ComfyUI asks, by the method that it asks with: packs that have any number of inputs look who asks. They
+        may make a list of files or of callers each time, so it is asked once.
         """
-        asking = TopologicalSort(self.dynprompt)
-        declared = ((name, asking.get_input_info(node, name)[2]) for name, _ in links(self.graph[node]))
-        return {name for name, options in declared if options and options.get("lazy")}
+        if node not in self._lazy_inputs:
+            asking = TopologicalSort(self.dynprompt)
+            declared = ((name, asking.get_input_info(node, name)[2]) for name, _ in links(self.graph[node]))
+            lazy = frozenset(name for name, options in declared if options and options.get("lazy"))
+            self._lazy_inputs[node] = lazy
+        return self._lazy_inputs[node]
 
     def class_of(self, node: str) -> str:
         return str(self.graph[node]["class_type"])

@@ -63,6 +63,7 @@ class PromptMetadata(dict[str, dict[str, Any]]):
 
     def add_first_attempt(self, end: str, nodes: Iterable[str], entry: dict[str, Any]) -> None:
         """What these nodes, the body of this end's loop, save is of its first attempt."""
+        self.setdefault(end, {})  # of an empty dictionary JSON would not ask the items
         for node in nodes:
             self._of_nodes.setdefault(node, {})[end] = entry
 

@@ -38,7 +38,6 @@ from .exit_codes import (
 )
 from .terminal import Terminal, printable
 
-PROGRAM = "python -m runflow_api"
 _KEY = re.compile(r"rf_(?:live|test)_[A-Za-z0-9_-]*")
 
 
@@ -158,9 +157,9 @@ class _Parser(argparse.ArgumentParser):
 def parser() -> argparse.ArgumentParser:
     """The whole command line."""
     top = _Parser(
-        prog=PROGRAM,
+        prog=locations.command_line(),
         description="Judge images with Runflow, or locally, from the terminal.",
-        epilog=f"{PROGRAM} COMMAND --help says what a command does, costs and exits with.",
+        epilog=f"{locations.command_line()} COMMAND --help says what a command does, costs and exits with.",
     )
     top.add_argument("--version", action="version", version=VERSION)
     commands = top.add_subparsers(metavar="COMMAND", required=True)

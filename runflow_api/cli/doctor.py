@@ -94,7 +94,7 @@ def _configuration(settings: Config, directory: Path) -> Finding:
 
 def _key(settings: Config, directory: Path) -> Finding:
     if settings.api_key is None:
-        to_do = f"set one (python -m runflow_api key set, or {config.KEY_VARIABLE}) to be judged by Runflow"
+        to_do = f"set one ({locations.command_line()} key set, or {config.KEY_VARIABLE}) to be judged by Runflow"
         return Finding("key", NOTE, "not set: images are checked locally", to_do)
     said = f"{settings.masked_key} from {settings.sources['api_key']}"
     path = directory / config.KEY_FILE
@@ -146,7 +146,7 @@ def _account(client: RunflowClient) -> Iterator[Finding]:
     try:
         client.check_account(deadline=Deadline.after(ANSWER_WITHIN_S))
     except RunflowError as error:
-        yield Finding("account", BAD, str(error), "check the key: python -m runflow_api key show")
+        yield Finding("account", BAD, str(error), f"check the key: {locations.command_line()} key show")
         return
     yield Finding("account", GOOD, "the key is accepted")
     yield _statuses(client)

@@ -39,7 +39,7 @@ def _import(directory: Path, comfyui: Path | None, terminal: Terminal) -> None:
         raise InvalidInputError(
             "--comfyui", "is needed to import, because this pack is not in the custom_nodes folder of a ComfyUI."
         )
-    settings = locations.user_directory(source) / key_file.OFFICIAL_SETTINGS
+    settings = key_file.official_settings(locations.user_directory(source))
     _stored(key_file.store(directory, key_file.official(settings)), directory, terminal)
     terminal.say(
         "The setting of the deploy pack stays where it is: every page in the browser can read it. Delete it in "
@@ -48,7 +48,7 @@ def _import(directory: Path, comfyui: Path | None, terminal: Terminal) -> None:
 
 
 def _stored(path: Path, directory: Path, terminal: Terminal) -> None:
-    terminal.say(f"Saved to {path}, which only you can read. Not checked yet: python -m runflow_api key check")
+    terminal.say(f"Saved to {path}, which only you can read. Not checked yet: {locations.command_line()} key check")
     _show(directory, None, terminal)
 
 

@@ -16,6 +16,7 @@ from ..evaluation.evaluator import Evaluator
 from ..evaluation.question import require_choices
 from ..evaluation.verdict import UNKNOWN, Policy, Verdict
 from ..journal.journal import Row
+from ..settings import locations
 from .exit_codes import JUDGED_FAILED, NOT_JUDGED, OK
 from .terminal import COLOURS, DIM, Painted, Terminal, on_one_line, plain, run_cancellable
 
@@ -207,7 +208,7 @@ def cost(args: argparse.Namespace, terminal: Terminal, evaluator: Evaluator) -> 
         },
     )
     if settings.api_key is None:
-        terminal.say("Prices and balance need a key: python -m runflow_api key set")
+        terminal.say(f"Prices and balance need a key: {locations.command_line()} key set")
         return OK
     for known in evaluator.client.job_classes():
         terminal.result(

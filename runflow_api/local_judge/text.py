@@ -8,20 +8,18 @@ right, and where it falls short, is in ``benchmarks/TEXT.md``.
 
 from __future__ import annotations
 
-import atexit
 import functools
 import logging
 import re
-import threading
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from ..background import NativeCalls
 from .checks import Check, Finding
 from .pixels import Bytes
 
@@ -42,8 +40,6 @@ GARBLED_BELOW = 0.75
 """Confidence below which a line that was found as text cannot be read."""
 GARBLED_HEIGHT = 16
 GARBLED_LETTERS = 3
-EXIT_WAIT_S = 5.0
-"""How long a process that ends waits at most for a reader that was told to stop: 0.1 s, while it is loaded 1 s."""
 
 _QUOTED = re.compile(
     r"""["\uff02]([^"\uff02\n]+)["\uff02]|“([^“”\n]+)”|„([^„“”\n]+)[“”]|”([^”\n]+)”|«([^«»\n]+)»|»([^«»\n]+)«|‹([^‹›\n]+)›"""
@@ -181,9 +177,17 @@ def _say_once(text: str) -> None:
 # --- reading --------------------------------------------------------------------------------------
 
 
-_reading = threading.Lock()
-"""Held while the reader is loaded and while it reads: it is not known to be safe in several threads."""
-_exiting = threading.Event()
+_run_options: list[Any] = []
+"""Of the runs of every reader's models: how they are told to end."""
+
+
+def _stop_reading() -> None:
+    for options in _run_options:
+        options.terminate = True
+
+
+_calls = NativeCalls(_stop_reading)
+"""The reader's libraries: they are not known to be safe in several threads."""
 
 
 class Reader:
@@ -194,28 +198,23 @@ class Reader:
         from rapidocr import RapidOCR  # type: ignore[import-untyped, import-not-found, unused-ignore]
 
         self._engine: Any = RapidOCR(params={"Global.log_level": "critical", "Global.text_score": 0.3})
-        self._engine(_a_word())  # its models are loaded by the first word that is found
-        self._options: Any = onnxruntime.RunOptions()
+        _load_models(self._engine)
+        options = onnxruntime.RunOptions()
         for part in vars(self._engine).values():
             session = getattr(getattr(part, "session", None), "session", None)
             if isinstance(session, onnxruntime.InferenceSession):
-                session.run = functools.partial(session.run, run_options=self._options)
-        atexit.register(self.stop)
+                session.run = functools.partial(session.run, run_options=options)
+        _run_options.append(options)
 
     def read(self, rgb: Bytes) -> list[Line]:
         """Every line that was found, from top to bottom. ``rgb``: uint8 (H, W, 1 or 3)."""
         bgr = np.ascontiguousarray(np.broadcast_to(rgb, (*rgb.shape[:2], 3))[:, :, ::-1])
-        with _turn():
+        with _calls.alone():
             found = self._engine(bgr)
         if found.txts is None or found.boxes is None:
             return []
         rows = zip(found.txts, found.boxes, found.scores, strict=True)
         return [Line(text, np.asarray(corners, float), float(score)) for text, corners, score in rows]
-
-    def stop(self) -> None:
-        """End what is being read, for good: the process ends."""
-        _exiting.set()
-        self._options.terminate = True
 
     def read_again(self, rgb: Bytes, lines: Sequence[Line], height: int) -> list[Line]:
         """The place of these lines, cut out and brought to ``height`` px a line: another look at a near miss."""
@@ -232,6 +231,17 @@ class Reader:
         return [replace(line, corners=line.corners / REDUCED) for line in self.read(ground)]
 
 
+def _load_models(engine: Any) -> None:
+    """RapidOCR loads them when it first needs them, which cannot be told to end. It has methods for it that are not
+    promised; where they are gone, a word is read, which takes two seconds more."""
+    loaders = [getattr(engine, f"_load_{part}_model", None) for part in ("det", "cls", "rec")]
+    if all(loaders):
+        for load in loaders:
+            load()  # type: ignore[misc]
+    else:
+        engine(_a_word())
+
+
 def _a_word() -> Bytes:
     picture = Image.new("RGB", (240, 80), "white")
     ImageDraw.Draw(picture).text((40, 15), "WORD", fill="black", font=ImageFont.load_default(48))
@@ -239,37 +249,17 @@ def _a_word() -> Bytes:
 
 
 def _reader() -> Reader:
-    import onnxruntime  # type: ignore[import-untyped, import-not-found, unused-ignore]  # noqa: F401
-    import rapidocr  # type: ignore[import-untyped, import-not-found, unused-ignore]  # noqa: F401
-
-    with _turn():  # not the imports: an exit need not wait for them
+    with _calls.alone():  # importing C++ is a call too
+        import onnxruntime  # type: ignore[import-untyped, import-not-found, unused-ignore]  # noqa: F401
+    with _calls.alone():
+        import rapidocr  # type: ignore[import-untyped, import-not-found, unused-ignore]  # noqa: F401
+    with _calls.alone():
         return _loaded()
 
 
 @functools.cache
 def _loaded() -> Reader:
     return Reader()
-
-
-@contextmanager
-def _turn() -> Iterator[None]:
-    """The only call into the reader's libraries; while Python exits, it does not come back."""
-    try:
-        with _reading:
-            yield
-    finally:
-        if _exiting.is_set():
-            threading.Event().wait()  # for ever: what was read by half must not be judged
-
-
-@atexit.register
-def _wait_for_the_reader() -> None:
-    """Let no thread be in the reader while Python takes itself apart: one that came back would abort the process.
-
-    Nobody reads afterwards, because the lock is kept. Hooks run in reverse order: a loaded reader has been stopped.
-    """
-    _exiting.set()
-    _reading.acquire(timeout=EXIT_WAIT_S)
 
 
 def _cut_out(rgb: Bytes, lines: Sequence[Line], height: int) -> Bytes:

@@ -18,6 +18,9 @@ YES, NO = frozenset(_WORDS["yes"]), frozenset(_WORDS["no"])
 Turkish, Greek, Hungarian, Finnish, Romanian, Indonesian, Vietnamese, Arabic, Hebrew, Hindi, Thai, Korean, Japanese and
 Chinese."""
 
+_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
+"""Control characters, which neither every terminal nor every database takes, and halves of a pair (a cut-off emoji),
+which nothing can write."""
 _KEYS = frozenset(_WORDS["labels"])
 _FENCE = re.compile(r"^```(?:json)?\s*|\s*```$")
 _JOINING = frozenset(_WORDS["joining"])
@@ -77,9 +80,14 @@ def read_answer(text: str) -> YesOrNo:
     return YesOrNo(is_yes, _shortened(said))
 
 
+def printable(text: str) -> str:
+    """``text`` with a mark in the place of each character that cannot be kept or shown."""
+    return _UNPRINTABLE.sub("\ufffd", text)
+
+
 def spoken_text(text: str) -> str | None:
     """An answer without its thinking and its template's marks; ``None`` where the thinking never ended."""
-    text = _THINKING.sub(" ", text)
+    text = _THINKING.sub(" ", printable(text))
     _, closing, after = text.rpartition("</think>")  # some templates open the thinking themselves
     text = after if closing else text
     if _OPEN_THINKING.search(text):

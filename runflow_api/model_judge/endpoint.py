@@ -23,6 +23,7 @@ from PIL import Image
 from .. import errors
 from ..images import EncodedImage, PixelImage, data_uri
 from ..settings.config import is_loopback_host
+from .answers import printable
 
 CONNECT_TIMEOUT_S = 10.0
 BUSY = frozenset({429, 503})
@@ -34,6 +35,8 @@ MAX_TOKENS = 1024
 LONGEST_SIDE = 1536
 """Pixels. Larger images are reduced to this: the models themselves look at less."""
 SHOWN_CHARACTERS = 200
+SHORTEST_SECRET = 8
+"""Characters. Shorter keys are the placeholders of local servers, and words that an answer may hold."""
 _WHAT_TO_SET = "Check RUNFLOW_MODEL_URL, RUNFLOW_MODEL_NAME and RUNFLOW_MODEL_KEY."
 
 
@@ -61,6 +64,7 @@ class ChatEndpoint:
         self._session = requests.Session()
         self._session.trust_env = not is_loopback_host(self._host)  # no proxy on the way to this machine
         self._session.auth = _Bearer(key)
+        self._key = key
         self._encoded: tuple[PixelImage, str] | None = None
 
     @property
@@ -111,6 +115,8 @@ class ChatEndpoint:
         except requests.Timeout as error:
             raise self._too_slow() from error
         except (requests.RequestException, OSError) as error:
+            if time.monotonic() >= self._ends_at:  # while the body was read, which has another name there
+                raise self._too_slow() from error
             raise self._trouble(
                 f"cannot be reached or hung up ({type(error).__name__}).",
                 f"Is its server running? {_WHAT_TO_SET}",
@@ -130,7 +136,7 @@ class ChatEndpoint:
         return bytes(data)
 
     def _read(self, status: int, data: bytes) -> str:
-        said = f"(HTTP {status}: {_error_text(data)})"
+        said = f"(HTTP {status}: {self._error_text(data)})"
         if status in (401, 403):
             raise self._misconfigured(f"refused the key {said}.", _WHAT_TO_SET, code="MODEL_REFUSED")
         if status in (400, 404, 405, 422) or 300 <= status < 400:
@@ -144,15 +150,34 @@ class ChatEndpoint:
         return self._content(data)
 
     def _content(self, data: bytes) -> str:
+        """The answer's words. An error that comes with status 200 is one, whatever stands beside it."""
         try:
-            content = json.loads(data)["choices"][0]["message"]["content"]
-        except (ValueError, RecursionError, LookupError, TypeError) as error:
-            raise self._unusable(f"“{_error_text(data)}”") from error
-        if isinstance(content, list):  # some servers answer in parts
-            content = "".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
-        if content is not None and not isinstance(content, str):
-            raise self._unusable(f"“{_error_text(data)}”")
-        return content or ""
+            answer = json.loads(data)
+            choice = answer["choices"][0]
+            content = choice["message"]["content"]
+            is_error = answer.get("error") or choice.get("finish_reason") == "error"
+        except (ValueError, RecursionError, LookupError, TypeError, AttributeError) as error:
+            raise self._unusable(f"“{self._error_text(data)}”") from error
+        words = _joined(content) if isinstance(content, list) else content or ""
+        if is_error or not isinstance(words, str):
+            raise self._unusable(f"“{self._error_text(data)}”")
+        return self._without_key(words)
+
+    def _error_text(self, data: bytes) -> str:
+        """The server's own words, on one line and short."""
+        text = self._without_key(data.decode("utf-8", "replace"))[:4096]
+        try:
+            answer: Any = json.loads(text)
+            error = (answer.get("error") or answer) if isinstance(answer, dict) else text
+            text = str(error.get("message", error)) if isinstance(error, dict) else str(error)
+        except (ValueError, RecursionError):
+            pass
+        line = " ".join(printable(self._without_key(text)).split())
+        return (line if len(line) <= SHOWN_CHARACTERS else f"{line[:SHOWN_CHARACTERS]}…") or "no words"
+
+    def _without_key(self, text: str) -> str:
+        """For servers that repeat what they were sent."""
+        return text.replace(self._key, "(the key)") if len(self._key) >= SHORTEST_SECRET else text
 
     def _too_slow(self) -> errors.RunflowError:
         return self._trouble(
@@ -187,6 +212,20 @@ class _Bearer(requests.auth.AuthBase):
         return request
 
 
+def _joined(parts: list[Any]) -> str | None:
+    """The text of an answer in parts, as some servers give it, without what the model thought; ``None`` where a part
+    is not one of text."""
+    texts = []
+    for part in parts:
+        kind, text = (part.get("type", "text"), part.get("text")) if isinstance(part, dict) else ("", None)
+        if kind in ("thinking", "reasoning"):
+            continue
+        if kind not in ("text", "output_text") or not isinstance(text, str):
+            return None
+        texts.append(text)
+    return "".join(texts)
+
+
 def completions_url(url: str) -> str:
     """Where questions go: an address without a path means the usual ``/v1``."""
     base = url.rstrip("/").removesuffix("/chat/completions")
@@ -205,16 +244,3 @@ def _data_uri(pixels: PixelImage) -> str:
     buffer = io.BytesIO()
     picture.save(buffer, "PNG", compress_level=1)
     return data_uri(EncodedImage(buffer.getvalue(), "image/png"))
-
-
-def _error_text(data: bytes) -> str:
-    """The server's own words, on one line and short."""
-    text = data[:4096].decode("utf-8", "replace")
-    try:
-        answer: Any = json.loads(text)
-        error = answer.get("error", answer) if isinstance(answer, dict) else text
-        text = str(error.get("message", error)) if isinstance(error, dict) else str(error)
-    except (ValueError, RecursionError):
-        pass
-    line = " ".join(text.split())
-    return (line if len(line) <= SHOWN_CHARACTERS else f"{line[:SHOWN_CHARACTERS]}…") or "no words"

@@ -9,6 +9,7 @@ from typing import Any
 from .._files import private_folder, read_text, replace_private, rights_trouble
 from ..errors import ConfigurationError, InvalidInputError
 from .config import KEY_FILE, is_sendable
+from .locations import command_line
 
 OFFICIAL_SETTINGS = Path("default", "comfy.settings.json")
 OFFICIAL_SETTING = "Runflow.ApiKey"
@@ -47,6 +48,25 @@ def remove(directory: Path) -> bool:
     return True
 
 
+def official_settings(users: Path) -> Path:
+    """The settings file with the deploy pack's key, below ComfyUI's user directory ``users``.
+
+    With ``--multi-user`` each user has one. Raises ``ConfigurationError`` if several of them have different keys.
+    """
+    usual = users / OFFICIAL_SETTINGS
+    others = [each for each in sorted(users.glob(f"*/{usual.name}")) if not each.parent.name.startswith("__")]
+    found = {each: setting(each, OFFICIAL_SETTING) for each in (usual, *others)}
+    with_key = {each: key for each, key in found.items() if isinstance(key, str) and key.strip()}
+    if len(set(with_key.values())) > 1:
+        names = ", ".join(each.parent.name for each in with_key)
+        raise ConfigurationError(
+            f"Several users of that ComfyUI have a key: {names}. Nothing was imported. "
+            "Set yours with: python -m runflow_api key set",
+            code="NO_KEY_TO_IMPORT",
+        )
+    return next(iter(with_key), usual)
+
+
 def official(path: Path) -> str:
     """The key that Runflow's deploy pack stored in ComfyUI's settings file. It is only copied, never moved.
 
@@ -61,7 +81,7 @@ def official(path: Path) -> str:
     if not isinstance(key, str) or not key.strip():
         raise ConfigurationError(
             f"{path} does not contain the setting {OFFICIAL_SETTING}. Nothing was imported. "
-            "Set your key with: python -m runflow_api key set",
+            f"Set your key with: {command_line()} key set",
             code="NO_KEY_TO_IMPORT",
         )
     return checked(key)

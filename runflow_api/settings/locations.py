@@ -21,6 +21,14 @@ APPLICATION = "runflow-evaluate"
 PACK = Path(__file__).absolute().parent.parent.parent
 
 
+def command_line() -> str:
+    """How this Python starts the command line: an isolated one, as ComfyUI's portable build has it, finds no package
+    by its name."""
+    if not sys.flags.isolated:
+        return "python -m runflow_api"
+    return " ".join(f'"{part}"' if " " in part else part for part in (sys.executable, str(PACK / "runflow_api")))
+
+
 def settings_directory(comfyui: Path | None = None, pack: Path = PACK) -> Path:
     """Where ``config.json`` and the key file are. It need not exist yet."""
     chosen = comfyui or comfyui_of(pack)

@@ -537,10 +537,11 @@ def test_a_report_names_folders_and_links_relative_to_itself(at_sandbox: Sandbox
 )
 def test_it_runs_as_a_module_and_as_a_folder(argv: list[str], tmp_path: Path) -> None:
     folder = ROOT if argv[0] == "-m" else tmp_path
-    command = [sys.executable, *argv, "--version"]
+    command = [sys.executable, *argv, "--help"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.strip()
+    named = f"{sys.executable} {ROOT / 'runflow_api'}" if argv[0] == "-I" else "python -m runflow_api"
+    assert done.stdout.startswith(f"usage: {named}")  # as it can be typed again there
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="links need a right there that few have")

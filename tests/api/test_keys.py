@@ -96,6 +96,21 @@ def test_no_key_to_import_is_a_clear_error(tmp_path: Path, settings: str | None)
         key_file.official(path)
 
 
+def test_with_several_users_the_one_who_has_the_key_is_found_and_none_is_guessed(tmp_path: Path) -> None:
+    """ComfyUI's ``--multi-user`` keeps each user's settings in a folder of their own."""
+    for user, settings in {"default": {}, "ada_1": {"Runflow.ApiKey": KEY}, "bob_2": {"Runflow.ApiKey": "  "}}.items():
+        (tmp_path / user).mkdir()
+        (tmp_path / user / "comfy.settings.json").write_text(json.dumps(settings))
+    (tmp_path / "__manager").mkdir()
+    (tmp_path / "__manager" / "comfy.settings.json").write_text(json.dumps({"Runflow.ApiKey": "rf_live_no_user"}))
+    assert key_file.official_settings(tmp_path) == tmp_path / "ada_1" / "comfy.settings.json"
+
+    (tmp_path / "bob_2" / "comfy.settings.json").write_text(json.dumps({"Runflow.ApiKey": f"{KEY}2"}))
+    with pytest.raises(ConfigurationError, match="ada_1, bob_2") as caught:
+        key_file.official_settings(tmp_path)
+    assert KEY not in str(caught.value)
+
+
 def test_a_private_file_is_never_written_over_another(tmp_path: Path) -> None:
     write_private(tmp_path / "one", b"1")
     with pytest.raises(FileExistsError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -346,6 +347,20 @@ def test_an_answer_in_parts_is_joined_and_one_without_words_is_empty(chat: ChatS
     assert ChatEndpoint(chat.url, "m").answer(IMAGE, "?") == ""
 
 
+def test_what_a_model_thought_is_no_part_of_its_answer(chat: ChatServer) -> None:
+    parts = [{"type": "thinking", "text": "Yes, it looks so."}, {"type": "text", "text": "No. Six fingers."}]
+    chat.reply = lambda handler: said(handler, parts)
+    assert judge(ChatEndpoint(chat.url, "m"), IMAGE, instructions="five fingers").overall_passed is False
+
+
+def test_a_reason_that_cannot_be_written_down_is_kept_with_a_mark_in_the_place_of_it(chat: ChatServer) -> None:
+    words = b"No. A hat\\ud83d, \\u0000\\u001b[31mred, for secret-key."
+    chat.reply = lambda handler: answer_with(handler, 200, b'{"choices":[{"message":{"content":"' + words + b'"}}]}')
+    evaluation = judge(ChatEndpoint(chat.url, "m", "secret-key"), IMAGE, instructions="no hat")
+    assert evaluation.top_issues == ["no hat: A hat\ufffd, \ufffd\ufffd[31mred, for (the key)."]
+    assert evaluation.model_dump_json()
+
+
 def test_a_server_that_is_still_loading_the_model_is_asked_again(chat: ChatServer) -> None:
     answers = iter([503, 503, 200])
 
@@ -383,6 +398,44 @@ FAULTS: dict[str, tuple[Callable[[BaseHTTPRequestHandler], None], type[Exception
     ),
     "another shape": (lambda handler: answer_with(handler, 200, b'{"choices":[]}'), NotJudgedError, r"UNUSABLE"),
     "a number": (lambda handler: said(handler, 42), NotJudgedError, r"UNUSABLE"),
+    "an error beside an answer": (
+        lambda handler: answer_with(
+            handler, 200, b'{"error":{"message":"over quota"},"choices":[{"message":{"content":"Yes."}}]}'
+        ),
+        NotJudgedError,
+        r"UNUSABLE.*over quota",
+    ),
+    "an answer that ended with an error": (
+        lambda handler: answer_with(
+            handler, 200, b'{"choices":[{"finish_reason":"error","message":{"content":"Yes."}}]}'
+        ),
+        NotJudgedError,
+        r"UNUSABLE",
+    ),
+    "parts of other types": (
+        lambda handler: said(handler, [{"type": "text", "text": ["yes"]}]),
+        NotJudgedError,
+        r"UNUSABLE",
+    ),
+    "numbers for parts": (lambda handler: said(handler, [1, 2]), NotJudgedError, r"UNUSABLE"),
+    "chunks that are none": (
+        lambda handler: answer_with(
+            handler, 200, b'zz\r\n{"choices":[{"message":{"content":"Yes."}}]}', **{"Transfer-Encoding": "chunked"}
+        ),
+        NotJudgedError,
+        r"\[MODEL_UNREACHABLE\]",
+    ),
+    "not compressed as it says": (
+        lambda handler: answer_with(handler, 200, b"no gzip", **{"Content-Encoding": "gzip"}),
+        NotJudgedError,
+        r"\[MODEL_UNREACHABLE\]",
+    ),
+    "no HTTP": (lambda handler: handler.wfile.write(b"SSH-2.0-OpenSSH\r\n") and None, NotJudgedError, r"UNREACHABLE"),
+    "the key again": (
+        lambda handler: answer_with(handler, 401, json.dumps({"error": handler.headers["Authorization"]}).encode()),
+        ConfigurationError,
+        r"\[MODEL_REFUSED\].*Bearer \(the key\)",
+    ),
     "deep": (lambda handler: answer_with(handler, 200, b"[" * 200_000), NotJudgedError, r"UNUSABLE"),
     "endless": (
         lambda handler: answer_with(handler, 200, b" " * (MAX_ANSWER_BYTES + 100_000)),

@@ -4,6 +4,7 @@ import { open } from '../../js/lib/comfy/app.mjs'
 import { patch } from '../../js/lib/dom.mjs'
 import { chart } from '../../js/lib/history/chart.mjs'
 import { noQuery, parameters, Rows } from '../../js/lib/history/rows.mjs'
+import { readVerdict } from '../../js/lib/history/saved_file.mjs'
 import { historyView } from '../../js/lib/history/view.mjs'
 import { speak } from '../../js/lib/text.mjs'
 
@@ -148,4 +149,45 @@ test('only what has a verdict counts as judged, in the words and in the bars, an
   assert.equal(root.querySelector('[role=img]').getAttribute('aria-label'), '4 judged, 75 %')
   assert.match(root.querySelector('.rf-bar-passed').getAttribute('style'), /height: ?75%/)
   assert.equal(root.querySelector('.rf-scale').textContent, '1.5 cr0')
+})
+
+/** A PNG of which only the chunks matter here, as Save Judged Images writes them. */
+function png(...chunks) {
+  const parts = [Uint8Array.of(137, 80, 78, 71, 13, 10, 26, 10)]
+  for (const [kind, text] of chunks) {
+    const body = new TextEncoder().encode(kind + text)
+    const length = new DataView(new ArrayBuffer(4))
+    length.setUint32(0, body.length - 4)
+    parts.push(length.buffer, body, new ArrayBuffer(4))
+  }
+  return new Blob([...parts, new ArrayBuffer(0)])
+}
+
+test('a saved image says its verdict, and nothing else that is in it is believed', async () => {
+  const record = {
+    ...{ id: 'ev-1', verdict: 'failed', judge: 'runflow', score: 0.4, issues: ['six fingers', 7] },
+    ...{ cost: '0.10', judged_image: 'ab'.repeat(32), prompt: 'a hand', practice: true }
+  }
+  const chunk = (said) => ['tEXt', `runflow_verdict\0${JSON.stringify(said)}`]
+  const file = png(['IHDR', 'x'.repeat(13)], ['tEXt', 'prompt\0{}'], chunk(record), ['IEND', ''])
+  const { item, prompt } = await readVerdict(file, 'as the file says')
+  assert.deepEqual(
+    [item.id, item.verdict, item.score, item.issues, item.notes, item.practice, prompt],
+    ['ev-1', 'failed', 0.4, ['six fingers'], ['as the file says'], true, 'a hand']
+  )
+  assert.equal(item.image, 'ab'.repeat(32))
+  const odd = await readVerdict(
+    png(chunk({ verdict: 'passed', id: 5, score: 9, judged_image: '../x' })),
+    ''
+  )
+  assert.deepEqual([odd.item.id, odd.item.score, odd.item.image], [null, null, ''])
+  const cut = new Blob([await png(chunk(record)).slice(0, 60).arrayBuffer()])
+  for (const silent of [
+    png(['IEND', '']),
+    png(chunk({ verdict: 'best' })),
+    png(chunk(3)),
+    cut,
+    new Blob(['GIF89a'])
+  ])
+    assert.equal(await readVerdict(silent, ''), null)
 })

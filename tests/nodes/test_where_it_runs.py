@@ -19,6 +19,7 @@ from support.server import ComfyUI
 
 from runflow_api.evaluation.question import Options
 from runflow_api.sandbox.app import Sandbox
+from runflow_api.settings import key_file
 
 NGINX = shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/bin:/opt/homebrew/bin")
 HOSTS = "my.box, *.proxy.example"
@@ -44,8 +45,9 @@ def server(
     evaluator = make_evaluator(sandbox, private)
     judge(evaluator, picture(90), options=Options(wait=False))
     evaluator.close()
-    env = {"RUNFLOW_WEB_HOSTS": HOSTS, "RUNFLOW_BASE_URL": sandbox.url, "RUNFLOW_API_KEY": sandbox.api_key}
-    return comfyui_factory(base=base, env=env, args=("--listen", "0.0.0.0"))
+    key_file.store(private, sandbox.api_key)
+    env = {"RUNFLOW_WEB_HOSTS": HOSTS, "RUNFLOW_BASE_URL": sandbox.url}
+    return comfyui_factory(base=base, env=env, args=("--listen", "0.0.0.0", "--multi-user"))
 
 
 def test_what_was_under_way_is_collected_when_comfyui_starts(server: ComfyUI, sandbox: Sandbox) -> None:
@@ -56,12 +58,24 @@ def test_what_was_under_way_is_collected_when_comfyui_starts(server: ComfyUI, sa
     assert (row["outcome"], len(sandbox.bills), len(sandbox.evaluations)) == ("passed", 1, 1)
 
 
+def test_users_share_key_and_history_and_only_its_owner_can_import_a_deploy_key(server: ComfyUI) -> None:
+    ann, bob = (server.request("POST", "/users", {"username": name}) for name in ("ann", "bob"))
+    ask(server.port, "POST", "/settings/Runflow.ApiKey", "rf_key_of_ann_0123456789", Comfy_User=ann)
+    seen = {user: ask(server.port, "GET", "settings", Comfy_User=user)[1]["key"] for user in (ann, bob, "nobody")}
+    assert [each["importable"] for each in seen.values()] == [True, False, False]
+    assert {(each["set"], each["source"]) for each in seen.values()} == {(True, "key file")}
+    rows = [ask(server.port, "GET", "history", Comfy_User=user)[1]["rows"] for user in (ann, bob)]
+    assert len(rows[0]) == 1 and rows[0] == rows[1]
+    assert "of_ann" not in json.dumps(list(seen.values()))
+
+
 def ask(port: int, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any]:
-    """Status and answer; ``headers`` in Python's spelling."""
+    """Status and answer of a route of the pack, or of a whole path; ``headers`` in Python's spelling."""
+    where = path if path.startswith("/") else f"/runflow-evaluate/{path}"
     sent = {"Content-Type": "application/json", **{name.replace("_", "-"): value for name, value in headers.items()}}
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
     try:
-        connection.request(method, f"/runflow-evaluate/{path}", json.dumps(body) if body is not None else None, sent)
+        connection.request(method, where, json.dumps(body) if body is not None else None, sent)
         answer = connection.getresponse()
         raw = answer.read()
         return answer.status, json.loads(raw) if raw.startswith(b"{") else None
@@ -139,14 +153,15 @@ def test_a_visitor_of_a_proxy_that_says_nothing_but_its_name_is_not_this_machine
 
 @pytest.mark.skipif(NGINX is None, reason="needs nginx")
 @pytest.mark.parametrize(
-    ("lines", "status", "code"),
+    ("prefix", "lines", "status", "code"),
     [
-        ("proxy_set_header Host $host;", 403, "THIS_MACHINE_ONLY"),
-        ("proxy_set_header Host $http_host;", 403, "THIS_MACHINE_ONLY"),
-        ("", 403, None),  # ComfyUI itself refuses every change then: a workflow cannot be queued either
+        ("/", "proxy_set_header Host $host;", 403, "THIS_MACHINE_ONLY"),
+        ("/", "proxy_set_header Host $http_host;", 403, "THIS_MACHINE_ONLY"),
+        ("/tools/comfy/", "proxy_set_header Host $http_host;", 403, "THIS_MACHINE_ONLY"),
+        ("/", "", 403, None),  # ComfyUI itself refuses every change then: a workflow cannot be queued either
     ],
 )
-def test_behind_nginx(server: ComfyUI, tmp_path: Path, lines: str, status: int, code: str | None) -> None:
+def test_behind_nginx(server: ComfyUI, tmp_path: Path, prefix: str, lines: str, status: int, code: str | None) -> None:
     with free_port() as port:
         config = tmp_path / "nginx.conf"
         config.write_text(
@@ -154,17 +169,19 @@ def test_behind_nginx(server: ComfyUI, tmp_path: Path, lines: str, status: int, 
             f"http {{ access_log off; client_body_temp_path {tmp_path}/body; proxy_temp_path {tmp_path}/proxy;\n"
             f"fastcgi_temp_path {tmp_path}/f; uwsgi_temp_path {tmp_path}/u; scgi_temp_path {tmp_path}/s;\n"
             f"server {{ listen 127.0.0.1:{port};\n"
-            f"location / {{ proxy_pass http://127.0.0.1:{server.port}; {lines} }} }} }}\n"
+            f"location {prefix} {{ proxy_pass http://127.0.0.1:{server.port}/; {lines} }} }} }}\n"
         )
         assert NGINX is not None
         nginx = subprocess.Popen([NGINX, "-c", str(config), "-p", str(tmp_path)])
         name = f"my.box:{port}"
         try:
             _wait_for(port, name)
-            assert ask(port, "GET", "status", Host=name)[0] == 200
-            answer = change(port, Host=name, Origin=f"http://{name}")
+            route = f"{prefix}runflow-evaluate"
+            assert ask(port, "GET", f"{route}/status", Host=name)[0] == 200
+            answer = ask(port, "POST", f"{route}/settings", {"concurrency": 4}, Host=name, Origin=f"http://{name}")
             assert (answer[0], answer[1] and answer[1]["error"]["code"]) == (status, code)
-            assert ask(port, "GET", "settings", Host=name, Referer=f"http://{name}/")[1]["may_change"] is False
+            shown = ask(port, "GET", f"{route}/settings", Host=name, Referer=f"http://{name}{prefix}")
+            assert shown[1]["may_change"] is False
         finally:
             nginx.terminate()
             nginx.wait(10)

@@ -43,10 +43,14 @@ class ChatServer:
         self.server.server_close()
 
 
-def answer_with(handler: BaseHTTPRequestHandler, status: int, data: bytes, length: int | None = None) -> None:
+def answer_with(
+    handler: BaseHTTPRequestHandler, status: int, data: bytes, length: int | None = None, **headers: str
+) -> None:
     handler.send_response(status)
     handler.send_header("Content-Type", "application/json")
     handler.send_header("Content-Length", str(len(data) if length is None else length))
+    for name, value in headers.items():
+        handler.send_header(name, value)
     handler.end_headers()
     handler.wfile.write(data)
 

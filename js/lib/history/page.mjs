@@ -8,6 +8,7 @@ import { onLanguage, t } from '../text.mjs'
 import { showNode } from '../view/node_panels.mjs'
 import { close, inspect, isOpen } from '../view/popover.mjs'
 import { noQuery, parameters, Rows, VERDICTS } from './rows.mjs'
+import { readVerdict } from './saved_file.mjs'
 import { historyView, ROW } from './view.mjs'
 
 /** @typedef {import('./rows.mjs').Row} Row */
@@ -56,6 +57,7 @@ export function render(parent) {
   root.setAttribute('role', 'region')
   root.setAttribute('aria-label', t('history.title'))
   keepInside(root)
+  takeFiles(root)
   parent.style.height = '100%'
   parent.replaceChildren(root)
   resizes = new ResizeObserver(draw)
@@ -141,6 +143,7 @@ const acts = {
   },
   refresh,
   more: () => list.more(),
+  file: readFile,
   save: (kind) => save(`history.${kind.toLowerCase()}`, parameters(state.query)),
   open,
   workflow: openWorkflow,
@@ -246,6 +249,48 @@ function noteRatings() {
     if (feedback) row.feedback = feedback
   }
   draw()
+}
+
+/** An image that is dropped here is read here, and its workflow is not opened. @param {HTMLElement} parent */
+function takeFiles(parent) {
+  for (const name of ['dragover', 'drop'])
+    parent.addEventListener(name, (/** @type {any} */ event) => {
+      if (!event.dataTransfer?.types.includes('Files')) return
+      event.preventDefault()
+      event.stopPropagation()
+      if (name === 'drop') readFile(event.dataTransfer.files[0])
+    })
+}
+
+/** Show what a saved image says of its verdict, and its evaluation in the list if it is known here. */
+/** @param {File | undefined} file */
+async function readFile(file) {
+  const said = file && (await readVerdict(file, t('history.file_says')))
+  if (!said) return file && note(t('history.file_silent', { name: file.name }), 'info')
+  if (await isKnown(said.item.id)) {
+    state.query = { ...noQuery(), search: /** @type {string} */ (said.item.id) }
+    refresh()
+  } else Object.assign(said.item, { id: null, image: '' }) // nothing more is to be had here
+  const subject = {
+    read: () => ({
+      items: [said.item],
+      loop: null,
+      picked: '',
+      outdated: false,
+      prompt: said.prompt
+    }),
+    usePrompt: null,
+    opener: () => root?.querySelector('[data-focus="file"]') ?? null
+  }
+  opened = /** @type {any} */ (subject)
+  inspect(/** @type {any} */ (subject), 0, besideList(null))
+}
+
+/** Whether this history has an evaluation. @param {string | null} id */
+async function isKnown(id) {
+  if (!id) return false
+  const found = await request(`history?${new URLSearchParams({ search: id })}`).catch(() => null)
+  return Boolean(found?.rows.some((/** @type {Row} */ row) => row.id === id))
 }
 
 /** Ask once for what is under way. @param {Row} row */

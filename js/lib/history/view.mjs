@@ -27,6 +27,7 @@ import { narrows, VERDICTS } from './rows.mjs'
  * @property {() => void} refresh
  * @property {() => void} more
  * @property {(kind: string) => void} save
+ * @property {(file: File | undefined) => void} file a saved image that may say its verdict
  * @property {(index: number) => void} open
  * @property {(row: Row) => void} workflow
  * @property {(row: Row) => void} collect
@@ -82,11 +83,22 @@ function tools({ query, workflow }, acts) {
       save('CSV'),
       save('JSON'),
       button('↻', acts.refresh, { ...named(t('history.refresh')), 'data-focus': 'refresh' }),
+      button(t('history.file'), chooseFile, { title: t('history.file_why'), 'data-focus': 'file' }),
+      element('input', {
+        ...{ type: 'file', accept: 'image/png', hidden: true, 'aria-label': t('history.file') },
+        onchange: (/** @type {any} */ { currentTarget: chooser }) => {
+          acts.file(chooser.files[0])
+          chooser.value = ''
+        }
+      }),
       narrows(query) &&
         button(t('history.clear'), () => acts.ask({ ...NOTHING }), { 'data-focus': 'clear' })
     )
   )
 }
+
+/** @param {any} event of the button, beside which the hidden field is */
+const chooseFile = ({ currentTarget }) => currentTarget.nextElementSibling.click()
 
 /** @param {Query} query @param {string} workflow @param {Acts} acts */
 function filters(query, workflow, acts) {

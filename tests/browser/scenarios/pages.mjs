@@ -48,7 +48,33 @@ export async function history_lists(editor, { prompt }) {
   expect((await page.getByRole('combobox', { name: 'Filter by verdict' }).inputValue()) === 'failed', 'and so is the filter')
   await page.getByRole('button', { name: 'Clear filters' }).click()
   await page.locator('.rf-history-row').first().waitFor()
+  await reads_saved_images(editor, page, inspector)
   await editor.command(TAB)
+}
+
+/** One whose evaluation this history has, and one from elsewhere. */
+async function reads_saved_images(editor, page, inspector) {
+  const id = await editor.in(async () => {
+    const answer = await fetch('api/runflow-evaluate/history?limit=1')
+    return (await answer.json()).rows[0].id
+  })
+  for (const [each, searched] of [[id, id], ['ev-elsewhere', '']]) {
+    const buffer = savedAs({ id: each, verdict: 'failed', judge: 'runflow', score: 0.3, issues: ['seven fingers'] })
+    await page.locator('input[type=file]').setInputFiles({ name: 'saved.png', mimeType: 'image/png', buffer })
+    await inspector.getByText('seven fingers').first().waitFor()
+    await inspector.getByText('As the file says').first().waitFor()
+    expect((await page.getByRole('searchbox').inputValue()) === searched, 'a known one is looked for', each)
+    await inspector.getByRole('button', { name: 'Close' }).press('Enter')
+    if (searched) await page.getByRole('button', { name: 'Clear filters' }).click()
+  }
+}
+
+/** A PNG with what Save Judged Images writes into it, and no pixels: nothing here looks at them. */
+function savedAs(record) {
+  const body = Buffer.from(`tEXtrunflow_verdict\0${JSON.stringify(record)}`, 'latin1')
+  const length = Buffer.alloc(4)
+  length.writeUInt32BE(body.length - 4)
+  return Buffer.concat([Buffer.from([137, 80, 78, 71, 13, 10, 26, 10]), length, body, Buffer.alloc(4)])
 }
 
 export async function history_of_thousands(editor, { count }) {

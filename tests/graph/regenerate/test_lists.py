@@ -31,7 +31,25 @@ def a_list_of_one_image(prompt: str) -> Prompt:
     return {**graph, **evaluate("3", ["5", 0], generation_prompt=["1", 1])}
 
 
-@pytest.mark.parametrize("graph", [shown_text, shown_before_start, rebatched, a_list_of_one_image])
+def shown_everywhere(prompt: str) -> Prompt:
+    """Whatever goes into the loop, through it and out of it is a list of one."""
+    given = {
+        **node("s", "PrimitiveInt", value=7),
+        **node("n", "PrimitiveInt", value=3),
+        **node("m", "PrimitiveFloat", value=0.5),
+    }
+    wires = {"5": ["s", 0], "6": ["n", 0], "7": ["m", 0], "8": ["1", 2], "9": ["2", 0], "10": ["3", 4], "11": ["1", 3]}
+    shown = {
+        name: made for number, link in wires.items() for name, made in node(number, "TestShowText", text=link).items()
+    }
+    switch = node("12", "RunflowRepairSwitch", attempt=["11", 0], generate=["9", 0], repair=["9", 0], repair_from=2)
+    judge = evaluate("3", ["12", 0], generation_prompt=["1", 1], min_score=["7", 0])
+    ends = end(image=["12", 0], evaluation=["10", 0], max_attempts=["6", 0])
+    body = {**start(prompt, seed=["5", 0]), **generate(seed=["8", 0]), **switch, **judge}  # type: ignore[arg-type]
+    return {**loop(prompt), **given, **shown, **body, **ends}
+
+
+@pytest.mark.parametrize("graph", [shown_text, shown_before_start, rebatched, a_list_of_one_image, shown_everywhere])
 def test_a_list_of_one_changes_nothing(
     server: ComfyUI, sandbox: Sandbox, since: Since, prompt: str, graph: Callable[[str], Prompt]
 ) -> None:

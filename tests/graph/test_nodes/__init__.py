@@ -178,15 +178,31 @@ class TestChoose:
         return (first if number == 1 else other,)
 
 
-class TestShowText:
-    """Passes texts on as Show Text nodes do: it takes a list, and gives a list."""
+class AnyType(str):
+    """A type that fits all others, as other packs make it."""
 
-    INPUT_TYPES = classmethod(lambda cls: {"required": {"text": ("STRING", {"forceInput": True})}})
-    RETURN_TYPES, FUNCTION, CATEGORY = ("STRING",), "run", "testing"
+    __hash__ = str.__hash__
+
+    def __eq__(self, other):
+        return True
+
+    def __ne__(self, other):
+        return False
+
+
+class TestShowText:
+    """Passes anything on as Show Text nodes do: it takes a list, and gives a list."""
+
+    INPUT_TYPES = classmethod(lambda cls: {"required": {"text": ("*", {"forceInput": True})}})
+    RETURN_TYPES, FUNCTION, CATEGORY = (AnyType("*"),), "run", "testing"
     INPUT_IS_LIST, OUTPUT_IS_LIST, OUTPUT_NODE = True, (True,), True
 
+    @classmethod
+    def VALIDATE_INPUTS(cls, input_types):
+        return True
+
     def run(self, text):
-        return {"ui": {"text": text}, "result": (text,)}
+        return {"ui": {"text": [str(each)[:100] for each in text]}, "result": (text,)}
 
 
 class ImpactControlBridge:
