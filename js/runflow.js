@@ -4,10 +4,12 @@ import { app } from '../../scripts/app.js'
 import { open, setting } from './lib/comfy/app.mjs'
 import {
   hideOutputImages,
+  keepGroupedLinks,
   keepLinks,
   keepPastedLinks,
   nameNodes,
   onSetting,
+  placeGroupInputs,
   remindOfTexts
 } from './lib/comfy/compat.mjs'
 import {
@@ -115,9 +117,13 @@ app.registerExtension({
     loadSoon()
   },
   addCustomNodeDefs: (/** @type {any} */ definitions) => nameNodes(definitions, spoken(), reading),
-  setup: keepPastedLinks,
+  setup() {
+    keepPastedLinks()
+    keepGroupedLinks()
+  },
   nodeCreated(/** @type {any} */ node) {
     keepLinks(node)
+    placeGroupInputs(node)
     applyDefaults(node)
     panelFor(node)
     gesturesFor(node)

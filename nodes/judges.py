@@ -28,7 +28,7 @@ LOOK_S = 1.0
 SAMPLED_WEIGHTS = 8
 SAMPLED_VALUES = 64
 _calls = NativeCalls(comfy.model_management.interrupt_current_processing)
-"""Torch, while a model writes: it looks at the interrupt after every token."""
+"""Torch and the tokenizer: a model that writes looks at the interrupt after every token."""
 _SYSTEM_TURN = re.compile(r"^<\|im_start\|>system\n.*?<\|im_end\|>\n", re.DOTALL)
 
 
@@ -91,7 +91,9 @@ class ClipModel:
     @property
     def identity(self) -> str:
         if not self._identity:
-            self._identity = json.dumps(["clip", self.name, self._max_length, self._thinking, _weights_of(self._clip)])
+            with _calls.turn():
+                weights = _weights_of(self._clip)
+            self._identity = json.dumps(["clip", self.name, self._max_length, self._thinking, weights])
         return self._identity
 
     def bind(self) -> ClipModel:
@@ -126,7 +128,7 @@ class ClipModel:
             with _calls.alone(), torch.inference_mode():
                 tokens = self._clip.tokenize(question, **self._arguments(image))
                 ids = self._clip.generate(tokens, do_sample=False, max_length=self._max_length)
-            return str(self._clip.decode(ids))
+                return str(self._clip.decode(ids))
         except RunflowError:
             raise
         except (AttributeError, NotImplementedError) as error:

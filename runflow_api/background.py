@@ -19,7 +19,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 WORKER = "runflow-worker"
-EXIT_WAIT_S = 15.0
+EXIT_WAIT_S = 30.0
 """How long a process that ends waits at most for a native call that was told to end: mostly 0.1 s. Only a machine that
 is busy with something else reaches this, and then the process is aborted."""
 

@@ -2,7 +2,8 @@
 
 ``workflows_0_1/subgraphs`` holds them as frontend 1.32 wrote them: links end at numbers, and each node has the names of
 its inputs. ``nested.json``: Evaluate in the graph, in a subgraph, and in a subgraph of a subgraph, with prompt, score
-and task linked or set on the host. ``quality_gate.json``: that version's blueprint.
+and task linked or set on the host. ``quality_gate.json``: that version's blueprint. ``group_node.json``, put together
+by hand from these: Evaluate in a group node, its prompt linked within and its score from outside.
 """
 
 from __future__ import annotations
@@ -57,3 +58,13 @@ def test_nodes_that_were_copied_before_the_update_are_pasted_with_their_links(pl
     (found,) = play("saved.pastes", given={"workflow": workflow}).values()
     assert isinstance(found["generation_prompt"], list) and isinstance(found["min_score"], list)
     assert found["task_type"] == "image_generation" and "judge_model" not in found
+
+
+@pytest.mark.at("oldest canvas")
+def test_links_into_and_within_a_group_node_end_at_the_inputs_they_were_saved_for(play: Play) -> None:
+    found = play("saved.means_the_same_after_undo_and_saving", given={"workflow": saved("group_node")})
+    for each in ("then", "now", "undone"):
+        ((node, asked),) = found[each].items()
+        assert asked["generation_prompt"][0].split(":")[0] == node.split(":")[0], "another node of the group"
+        assert (asked["image"], asked["min_score"]) == (["1", 0], ["9", 0])
+        assert "judge_model" not in asked and asked["task_type"] == "image_generation"

@@ -309,3 +309,19 @@ def test_a_full_gpu_is_unknown_with_advice_and_follows_if_not_judged(server: Com
     prompt["2"]["inputs"]["if_not_judged"] = "fail"
     got = verdict(server.run(prompt))
     assert (got["verdict"], got["passed"], got["error"]) == ("unknown", False, "MODEL_OUT_OF_MEMORY")
+
+
+@writes_text
+@pytest.mark.timing
+def test_exit_while_a_model_writes_ends_in_order(server: ComfyUI) -> None:
+    """The last of this file: it ends the server."""
+    if not server.running:
+        server.start()
+    prompt = {
+        **gate(photo(server), judge="model", generation_prompt="a man", judge_model=["6", 0]),
+        **node("5", "TestTinyVisionModel", seed=1),
+        **node("6", "RunflowJudgeModel", clip=["5", 0], max_length=8192),
+    }
+    server.wait_for("executing", server.post(prompt), node="2")
+    server.stop(60)
+    assert server.process is not None and server.process.returncode == 0, server.tail()

@@ -176,6 +176,21 @@ def test_exit_does_not_wait_for_the_network(
     assert server.stop(LESS_THAN_ANY_HANG_S) - idle_exit_s < EXIT_S
 
 
+@pytest.mark.timing
+@pytest.mark.reads_text
+def test_exit_while_text_is_read_ends_in_order(server: ComfyUI) -> None:
+    """C++ that comes back while Python takes itself apart would abort the process, as if ComfyUI had crashed."""
+    server.stop()
+    server.start()  # with the reader
+    prompt = gate(server, count=3)
+    for number in range(3):
+        prompt[f"{number}2"]["inputs"] |= {"judge": "local", "generation_prompt": 'a sign "Fish Market"'}
+    prompt_id = server.post(prompt)
+    server.wait_for("executing", prompt_id, node="22")
+    server.stop(60)
+    assert server.process is not None and server.process.returncode == 0, server.tail()
+
+
 def test_evaluations_go_on_beside_a_node_that_blocks(server: ComfyUI, sandbox: Sandbox) -> None:
     sandbox.latency = 2.0
     before = len(sandbox.requests)

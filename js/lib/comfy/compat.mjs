@@ -175,3 +175,59 @@ export function keepPastedLinks() {
     return paste.call(this, items, ...given)
   }
 }
+
+/**
+ * The links between the nodes of a group node are numbers too, and no node is there to mend them: they get the name of
+ * their input beside the number. The editor sorts inputs by the digits of their numbers, 10 before 4, so those with a
+ * widget go first. Ends with the last frontend that knows group nodes.
+ */
+export function keepGroupedLinks() {
+  const groups = /** @type {any} */ (globalThis).comfyAPI?.groupNode?.GroupNodeConfig
+  const register = groups?.registerFromWorkflow
+  if (typeof register !== 'function') return
+  groups.registerFromWorkflow = function (/** @type {any} */ found, /** @type {any[]} */ ...given) {
+    for (const group of Object.values(found ?? {})) nameLinks(group)
+    return register.call(this, found, ...given)
+  }
+}
+
+/** @param {any} group what a workflow holds of a group node; its links: [from, output, to, input, type] */
+function nameLinks({ nodes = [], links = [] }) {
+  for (const link of links) {
+    const node = nodes[link[2]]
+    if (!isOurs(node)) continue
+    link[5] ??= node.inputs?.[link[3]]?.name
+    const slot = slotsNow(node.type).indexOf(link[5])
+    if (slot >= 0) link[3] = slot
+  }
+  for (const node of nodes.filter(isOurs)) {
+    node.inputs?.sort(
+      (/** @type {any} */ one, /** @type {any} */ other) =>
+        Number(!one.widget) - Number(!other.widget)
+    )
+  }
+}
+
+/**
+ * Which input of a group node feeds which of its nodes is counted without the inputs that widgets have since 1.16.
+ * @param {any} node a new one, which may be a group node
+ */
+export function placeGroupInputs(node) {
+  const group = Object.getOwnPropertySymbols(node)
+    .map((key) => node[key]?.groupData)
+    .find(Boolean)
+  for (const [index, inner] of (group?.nodeData?.nodes ?? []).entries()) {
+    if (!isOurs(inner)) continue
+    for (const [slot, name] of slotsNow(inner.type).entries()) {
+      const shown = group.oldToNewWidgetMap?.[index]?.[name] ?? group.nodeInputs?.[index]?.[name]
+      const place = node.inputs.findIndex((/** @type {any} */ input) => input.name === shown)
+      if (place >= 0 && !group.linksTo[index]?.[slot]) group.oldToNewInputMap[index][slot] = place
+    }
+  }
+}
+
+/** @param {string} type @returns {string[]} the names of a node's inputs, in their order */
+function slotsNow(type) {
+  const node = /** @type {any} */ (globalThis).LiteGraph.createNode(type)
+  return (node?.inputs ?? []).map((/** @type {any} */ input) => input.name)
+}
