@@ -334,7 +334,7 @@ class Journal:
             return one_row(connection, row.id, is_same(row))
 
     @looks_back
-    def look(self, function: Callable[Concatenate[Store, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    def query(self, function: Callable[Concatenate[Store, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """What ``function`` finds in the store. It must only read."""
         return function(self.store, *args, **kwargs)
 
