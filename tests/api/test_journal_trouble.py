@@ -77,7 +77,7 @@ def calls(book: Journal, row: Row) -> dict[str, Callable[[], object]]:
         "record_feedback": lambda: book.record_feedback("ev-1", True, None),
         "get": lambda: book.get(row.id),
         "find_evaluation": lambda: book.find_evaluation("ev-1"),
-        "look": lambda: book.query(page.overview, ["checkpoint"], Filter(), Costs()),
+        "query": lambda: book.query(page.overview, ["checkpoint"], Filter(), Costs()),
         "durations": lambda: book.durations("standard"),
         "spent_today": lambda: book.spent_today(),
         "spent_for": lambda: book.spent_for("p1"),
