@@ -55,7 +55,8 @@ class Manifest:
         self.path = path
         self._files, inside = extras.filesystem(path)
         self._names = self._find(inside)
-        self._base = inside if self._files.isdir(inside) else str(self._files._parent(inside.partition("*")[0]))
+        first = f"{inside.partition('*')[0]}_"  # also of a glob that begins with its star, it is the folder
+        self._base = inside if self._files.isdir(inside) else str(self._files._parent(first))
 
     @classmethod
     def at(cls, base: str) -> Manifest:
