@@ -1,6 +1,6 @@
 """How well the optional reader tells right texts from wrong ones, on pictures made here: ``benchmarks/TEXT.md``.
 
-    python benchmarks/text_reading.py --fonts DIR [--pictures 100] [--seed 1] [--half held-out]
+    python benchmarks/text_reading.py --fonts DIR [--pictures 100] [--seed 1] [--half held-out] [--sizes 24 32 48 72]
 
 Each picture holds four texts in random fonts, sizes and colours on photographs, gradients and flat colour, half of
 them on signs that are turned, in perspective, blurred and compressed. Each text is right or has one wrong letter. The
@@ -17,6 +17,7 @@ import string
 import sys
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -69,6 +70,7 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--half", choices=sorted(TEXTS), default="held-out")
+    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="font sizes in pixels, ascending")
     parser.add_argument("--save", type=Path, help="write the pictures that were misjudged to this folder")
     arguments = parser.parse_args()
     fonts = usable_fonts(arguments.fonts, arguments.half)
@@ -80,7 +82,7 @@ def main() -> None:
     seconds = []
     for number in range(arguments.pictures):
         chance = random.Random(f"{arguments.seed} {arguments.half} {number}")
-        picture, shown = draw_picture(chance, fonts, TEXTS[arguments.half])
+        picture, shown = draw_picture(chance, fonts, TEXTS[arguments.half], arguments.sizes)
         started = time.process_time()
         findings = text.check_texts(np.asarray(picture), [each.wanted for each in shown])
         seconds.append(time.process_time() - started)
@@ -158,7 +160,7 @@ def has_latin(font: ImageFont.FreeTypeFont) -> bool:
 
 
 def draw_picture(
-    chance: random.Random, fonts: list[tuple[Path, str]], texts: list[str]
+    chance: random.Random, fonts: list[tuple[Path, str]], texts: list[str], sizes: Sequence[int]
 ) -> tuple[Image.Image, list[Shown]]:
     picture = background(chance)
     shown = []
@@ -168,9 +170,9 @@ def draw_picture(
     for quarter, wanted in enumerate(chance.sample(texts, 4)):
         drawn = wanted if chance.random() < 0.5 else with_one_wrong_letter(chance, wanted)
         path, family = chance.choice(by_family[chance.choice(sorted(by_family))])
-        size, is_sign = chance.choice(SIZES), chance.random() < 0.5
+        size, is_sign = chance.choice(sizes), chance.random() < 0.5
         while (font := ImageFont.truetype(str(path), size)).getlength(drawn) > 0.86 * SIDE:
-            size = SIZES[SIZES.index(size) - 1]
+            size = sizes[sizes.index(size) - 1]
         place = 20 + quarter * SIDE // 4
         (draw_sign if is_sign else draw_plain)(chance, picture, drawn, font, place)
         shown.append(Shown(wanted, drawn, size, family, is_sign))
