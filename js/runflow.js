@@ -31,7 +31,9 @@ const TEXTS_AGAIN_MS = 5000
 
 open(app, api)
 
-/** The texts, and again while they cannot be read: the page goes on without them. */
+let isWithoutTexts = false
+
+/** The texts, and again while they cannot be read: the page goes on without them, and says so once. */
 /** @returns {Promise<Record<string, any>>} by language; none where they could not be read */
 async function readTexts() {
   try {
@@ -42,7 +44,8 @@ async function readTexts() {
     return answer
   } catch (error) {
     console.debug('Runflow Evaluate: the texts could not be read', error)
-    speak({}, 'en')
+    if (!isWithoutTexts) speak({}, 'en')
+    isWithoutTexts = true
     setTimeout(readTexts, TEXTS_AGAIN_MS)
     return {}
   }

@@ -253,13 +253,14 @@ class Found:
     """The image files that arguments name, each once; folders and globs in natural order.
 
     ``from_folders`` are those that nobody named one by one. What was passed over on the way is counted: files with
-    ``other_suffixes`` of pictures, and ``closed_folders`` that cannot be opened.
+    ``other_suffixes`` of pictures, ``closed_folders`` that cannot be opened, and ``broken_links`` to images.
     """
 
     files: list[Path] = field(default_factory=list)
     from_folders: set[Path] = field(default_factory=set)
     other_suffixes: Counter[str] = field(default_factory=Counter)
     closed_folders: list[str] = field(default_factory=list)
+    broken_links: list[str] = field(default_factory=list)
 
 
 def find(arguments: Iterable[str], *, recursive: bool = False) -> Found:
@@ -271,6 +272,8 @@ def find(arguments: Iterable[str], *, recursive: bool = False) -> Found:
     for argument in arguments:
         is_file = os.path.isfile(argument)
         paths = [Path(argument)] if is_file else _inside(argument, recursive, found)
+        if argument in found.broken_links:
+            raise InvalidInputError(argument, "is a broken link: what it leads to is not there.")
         if not paths and not any(Path(each).is_relative_to(argument) for each in found.closed_folders):
             others = f", and {_counted(found.other_suffixes)} are not read" if found.other_suffixes else ""
             raise InvalidInputError(
@@ -292,6 +295,7 @@ def _inside(argument: str, recursive: bool, found: Found) -> list[Path]:
     else:
         files = _walk(argument, recursive, found)
     images = [path for path in files if _looks_like_image(path)]
+    found.broken_links += [str(path) for path in files if _is_named_as_image(path) and _is_broken_link(path)]
     found.other_suffixes.update(s for path in files if (s := path.suffix.lower()) in OTHER_SUFFIXES and path.is_file())
     return sorted(images, key=natural_order)
 
@@ -313,7 +317,16 @@ def _walk(top: str, recursive: bool, found: Found) -> list[Path]:
 
 
 def _looks_like_image(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+    return _is_named_as_image(path) and path.is_file()
+
+
+def _is_named_as_image(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+
+
+def _is_broken_link(path: Path) -> bool:
+    """A link to what is not there, or to itself."""
+    return path.is_symlink() and not os.path.exists(path)
 
 
 def is_image_url(url: str) -> bool:
@@ -333,6 +346,9 @@ def passed_over(found: Found, animations: Sequence[Path]) -> str:
         count = len(found.closed_folders)
         folders = "1 folder" if count == 1 else f"{count} folders"
         said.append(f"{folders} that cannot be opened ({', '.join(found.closed_folders[:5])})")
+    if found.broken_links:
+        count = len(found.broken_links)
+        said.append(f"{count} broken link{'s' if count > 1 else ''} ({', '.join(found.broken_links[:5])})")
     return f"Not looked at: {'; '.join(said)}." if said else ""
 
 

@@ -38,7 +38,7 @@ class InsightHandlers:
         wanted = Filter(since, str(params.get("judge", ""))[:MAX_NAME], str(params.get("task", ""))[:MAX_NAME])
         costs = Costs(_number(params, "wrong_pass", 1.0), _number(params, "wrong_rejection", 1.0))
         by = str(params.get("by") or "checkpoint")[:MAX_NAME].split(",")
-        return page.overview(self._evaluator().journal().store, by, wanted, costs)
+        return self._evaluator().journal().query(page.overview, by, wanted, costs)
 
     async def csv(self, params: Json, visitor: Visitor) -> str:
         from ...runflow_api.insight import export
@@ -52,7 +52,7 @@ class InsightHandlers:
     def _to_rate(self) -> list[Json]:
         from ...runflow_api.insight import page
 
-        waiting = page.to_rate(self._evaluator().journal().store, limit=MAX_LOOKED_AT)
+        waiting = self._evaluator().journal().query(page.to_rate, limit=MAX_LOOKED_AT)
         kept = [each for each in waiting if _thumbnails.find(self._directory(), each["image"], large=True)]
         return kept[: page.TO_RATE]
 
@@ -70,7 +70,7 @@ class InsightHandlers:
 
         journal = self._evaluator().journal()
         journal.rate(row, is_good)
-        return page.verdicts_on(journal.store, row)
+        return journal.query(page.verdicts_on, row)
 
 
 def _number(params: Json, name: str, default: float) -> float:

@@ -12,6 +12,7 @@ import contextlib
 import csv
 import hashlib
 import io
+import itertools
 import json
 import os
 import random
@@ -54,7 +55,8 @@ class Manifest:
         self.path = path
         self._files, inside = extras.filesystem(path)
         self._names = self._find(inside)
-        self._base = inside if self._files.isdir(inside) else str(self._files._parent(inside.partition("*")[0]))
+        first = f"{inside.partition('*')[0]}_"  # also of a glob that begins with its star, it is the folder
+        self._base = inside if self._files.isdir(inside) else str(self._files._parent(first))
 
     @classmethod
     def at(cls, base: str) -> Manifest:
@@ -107,6 +109,11 @@ class Manifest:
     def count(self) -> int:
         """The number of rows. Parquet knows it; the others are read through."""
         return sum(self._count(name) for name in self._names)
+
+    def numbered_files(self) -> list[tuple[str, int]]:
+        """The address of each file, and the number of its first row."""
+        sizes = [self._count(name) for name in self._names[:-1]]
+        return list(zip(self.addresses, itertools.accumulate(sizes, initial=0), strict=True))
 
     def _count(self, name: str) -> int:
         if name.lower().endswith((".parquet", ".pq")):

@@ -14,7 +14,8 @@ dashboard shows what does. Machines share what they know through the journal on 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from ..evaluation.verdict import UNKNOWN, Policy, Subject, Verdict
 from ..settings import config, locations
 from ..settings.load_image import Decoder
 from . import extras
-from .manifest import SUFFIXES, Manifest, ManifestRow
+from .manifest import BROKEN, Manifest, ManifestRow
 from .question import RowReader
 from .run import NO_LIMIT, BulkRun, Settings
 from .verdicts import record_of, schema
@@ -35,6 +36,8 @@ from .verdicts import record_of, schema
 BATCH = 64
 ACTOR_CPUS = 0.1
 """An actor waits most of its time; Ray needs whole processors for reading and writing."""
+BLOCK = 1_000
+"""Rows that one actor gets at a time; each of its results is one file."""
 ON_THIS_MACHINE = "local"
 RESULTS = "verdicts"
 """The folder below the output: Ray names the files in it."""
@@ -44,7 +47,8 @@ class RunflowJudge:
     """Judges batches of rows; one evaluator in each actor.
 
     A batch is a ``pyarrow.Table`` with a column ``image`` and any of ``manifest.FIELDS``; what comes back has its
-    columns and those of a part of ``bulk``. ``base`` is where relative paths begin. ``wait`` false submits and does not
+    columns and those of a part of ``bulk``. A column ``row`` of whole numbers is kept, to join the two; without one,
+    the rows of each batch are counted. ``base`` is where relative paths begin. ``wait`` false submits and does not
     wait: ``RunflowCollect`` gets those verdicts. A batch that an actor had begun when it died is given to another:
     nothing is lost, and nothing paid twice.
     """
@@ -69,7 +73,7 @@ class RunflowJudge:
         self._token = token
 
     def __call__(self, batch: Any) -> Any:
-        rows = [ManifestRow(number, values) for number, values in enumerate(batch.to_pylist())]
+        rows = _numbered(batch)
         work = BulkRun(self._evaluator, self._asker, self._settings, self._token)
         verdicts = background.start(work.judge_rows(rows)).result()
         if work.stopped is not None:
@@ -97,6 +101,16 @@ class RunflowCollect:
         return _joined(batch, [_collected(record, found) for record in records])
 
 
+def _numbered(batch: Any) -> list[ManifestRow]:
+    rows = []
+    for number, values in enumerate(batch.to_pylist()):
+        if values.get(BROKEN) is None:
+            values.pop(BROKEN, None)
+        given = values.pop("row", None)
+        rows.append(ManifestRow(given if isinstance(given, int) else number, values))
+    return rows
+
+
 def _is_pending(record: Mapping[str, Any]) -> bool:
     return bool(record["evaluation_id"]) and record["verdict"] == str(UNKNOWN) and not record["code"]
 
@@ -114,7 +128,7 @@ def _joined(batch: Any, records: Sequence[Mapping[str, Any]]) -> Any:
     arrow = extras.load("pyarrow", "bulk")
     ours = arrow.Table.from_pylist(list(records), schema=schema(arrow))
     for name in batch.column_names:
-        if name not in ours.column_names:
+        if name not in ours.column_names and name != BROKEN:
             ours = ours.append_column(batch.schema.field(name), batch.column(name))
     return ours
 
@@ -172,12 +186,20 @@ def run(address: str, work: BulkRun, output: str, *, workers: int = 2) -> int:
 
 
 def _dataset(ray: Any, manifest: Manifest) -> Any:
-    """What Ray reads by itself, from wherever its machines reach."""
-    readers = {
-        ".parquet": ray.data.read_parquet, ".pq": ray.data.read_parquet, ".csv": ray.data.read_csv,
-        ".jsonl": ray.data.read_json, ".ndjson": ray.data.read_json,
-    }  # fmt: skip
-    suffixes = {next(each for each in SUFFIXES if name.lower().endswith(each)) for name in manifest.addresses}
-    if len(suffixes) != 1:
-        raise errors.InvalidInputError(manifest.path, "mixes formats: on Ray all files of a manifest have one.")
-    return readers[suffixes.pop()](manifest.addresses)
+    """The rows with their numbers, in which ``bulk`` on one machine would have them. One task reads one file."""
+    files = [{"address": address, "first": first} for address, first in manifest.numbered_files()]
+    rows = ray.data.from_items(files, override_num_blocks=len(files)).map_batches(_read, batch_size=1)
+    return rows.repartition(target_num_rows_per_block=BLOCK)
+
+
+def _read(file: Mapping[str, Any]) -> Iterator[Any]:
+    """The rows of one file, as tables."""
+    arrow = extras.load("pyarrow", "bulk")
+    rows = Manifest(str(file["address"][0])).rows()
+    first = int(file["first"][0])
+    while some := list(itertools.islice(rows, BLOCK)):
+        names = dict.fromkeys([BROKEN, *(name for row in some for name in row.values)])
+        columns = {name: [row.values.get(name) for row in some] for name in names}
+        columns["row"] = [first + row.number for row in some]
+        broken = arrow.array(columns.pop(BROKEN), arrow.string())
+        yield arrow.table({**columns, BROKEN: broken})

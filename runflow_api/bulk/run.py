@@ -122,6 +122,7 @@ class BulkRun:
         self.reader = reader
         self.settings = settings
         self.token = token
+        evaluator.bookkeeper.expect_many()
         self._judge = evaluator.resolve(settings.judge)
         self._readers = Workers(os.cpu_count() or 1)
         self._holding = asyncio.Semaphore(evaluator.config.concurrency)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import os
 import queue
 import uuid
@@ -94,6 +95,7 @@ def run(args: argparse.Namespace, terminal: Terminal, evaluator: Evaluator) -> i
         _say_how_to_go_on(work)
         return INTERRUPTED
     finally:
+        gc.unfreeze()
         kept = keeping.keep(work.items, args, terminal)
         saved = _save_report(work, args)
     code = _conclude(work)
@@ -376,6 +378,7 @@ class _Share:
 async def _all(work: Iterable[Coroutine[Any, Any, None]]) -> None:
     """Await all; if one raises or this is cancelled, the others are cancelled."""
     tasks = [asyncio.ensure_future(each) for each in work]
+    gc.freeze()  # looking for garbage among many thousands of them stops all, also whoever has the journal's lock
     try:
         await asyncio.gather(*tasks)
     finally:

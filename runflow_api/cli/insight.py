@@ -30,7 +30,7 @@ def run(args: argparse.Namespace, terminal: Terminal, evaluator: Evaluator) -> i
     since = int(time.time() // DAY_S) - args.days + 1 if args.days else 0
     wanted = Filter(since, args.judge, args.task)
     costs = Costs(args.wrong_pass, args.wrong_rejection)
-    shown = page.overview(evaluator.journal().store, args.by.split(","), wanted, costs)
+    shown = evaluator.journal().query(page.overview, args.by.split(","), wanted, costs)
     if args.html:
         write_page(args.html, report.html([], language=args.language, insight=section(shown, args.language)))
         terminal.say(f"Written: {args.html}")
@@ -44,7 +44,7 @@ def run(args: argparse.Namespace, terminal: Terminal, evaluator: Evaluator) -> i
 def section_of_report(evaluator: Evaluator, language: str) -> dict[str, Any] | None:
     """What the journal tells, for the report of ``evaluate``; ``None`` where it tells nothing."""
     try:
-        shown = page.overview(evaluator.journal().store, DEFAULT_BY, Filter(), Costs())
+        shown = evaluator.journal().query(page.overview, DEFAULT_BY, Filter(), Costs())
     except JournalError:
         return None
     return section(shown, language) if shown["whole"]["judged"] else None

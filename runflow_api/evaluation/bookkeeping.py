@@ -28,7 +28,6 @@ from ..journal.stand_in import Remembered, StandIn
 from ..settings.config import Config
 from . import polling
 from .job import Job
-from .question import request_hash
 from .reservations import Bills, Reservations
 
 NOTHING_NEW = Limits(per_prompt=0, per_day=0)
@@ -63,6 +62,7 @@ class Bookkeeper:
         self._reservations = Reservations()
         self._bills = Bills()
         self._organization = ""
+        self._expects_many = False
         self._is_learned = self._is_tidy = self._is_pruned = self._is_closed = False
         self._trouble = ""
         self._retry_at = 0.0
@@ -79,7 +79,15 @@ class Bookkeeper:
             if self._journal is None:
                 url, keep = self._config.journal_url, self._config.keep_prompts
                 self._journal = Journal.open(url, self._directory, now=self._now, keep_prompts=keep)
+                if self._expects_many:
+                    self._journal.expect_many()
             return self._journal
+
+    def expect_many(self) -> None:
+        """Many rows are under way and nobody waits for any one of them, as in a run over a manifest."""
+        self._expects_many = True
+        if self._journal is not None:
+            self._journal.expect_many()
 
     def close(self) -> None:
         with self._lock:
@@ -94,16 +102,7 @@ class Bookkeeper:
 
     def request(self, job: Job, pixel_hash: str, price: Decimal | None) -> Request:
         """What ``begin`` and ``estimate`` take; ``price`` in credits, ``None`` if it is not known."""
-        return Request(
-            request_hash=request_hash(pixel_hash, job.question, job.options, self._config.base_url),
-            account="",
-            price=price,
-            job_class=job.options.job_class,
-            prompt_token=job.prompt_token,
-            reuse=job.options.reuse,
-            generation_prompt=job.question.generation_prompt,
-            pixel_hash=pixel_hash,
-        )
+        return job.request(pixel_hash, price, self._config.base_url)
 
     def begin(self, requests: Sequence[Request]) -> list[Row]:
         """A row for each, in order: all of them may be paid for. Whoever begins must ``release`` the rows at the end.
@@ -148,9 +147,8 @@ class Bookkeeper:
     def release(self, rows: Sequence[Row]) -> None:
         """Whoever began these rows has ended: what was never sent, and nobody else waits for, gives its budget back."""
         leaving = self._reservations.leave(rows)
-        unsent = [row for row in leaving if row.state == RowState.OPEN and row.evaluation_id is None]
         with self._lock:
-            unsent = [row for row in unsent if not self._seen.latest(row).may_have_been_sent]
+            unsent = [row for row in leaving if not self._seen.latest(row).may_have_been_sent]
             elsewhere = self._stand_in.changed if self._stand_in is not None else set[str]()
             here = [self._with_journal_id(row) for row in unsent if row.idempotency_key not in elsewhere]
             kept = [row for row in unsent if row.idempotency_key in elsewhere]

@@ -30,6 +30,7 @@ from ..api.transport import Deadline
 from ..background import Workers
 from ..errors import RunflowError
 from ..images import Picture
+from ..journal.errors import answered
 from ..journal.journal import Journal, JournalError, Row, RowState
 from ..settings.config import Config
 from . import failures, polling
@@ -117,8 +118,9 @@ class Evaluator:
         background.call(_close_unused, unused, self._releasing, self.client, self.bookkeeper)
 
     def journal(self) -> Journal:
-        """The journal, opened on first use. Raises ``JournalError`` if that cannot be done."""
-        return self.bookkeeper.journal()
+        """The journal, for looking back. Opened on first use; raises ``JournalError`` if that cannot be done soon."""
+        opening = self.bookkeeper.journal
+        return answered("on a server", opening) if self.config.has_shared_journal else opening()
 
     def resolve(self, judge: JudgeChoice, *, has_model: bool = False) -> JudgeChoice:
         """Who answers: auto is runflow with a key, otherwise a connected or configured model, otherwise local."""
@@ -253,12 +255,8 @@ class Evaluator:
 
     def _reserve_in_thread(self, items: list[BatchItem]) -> list[Row]:
         batch = items[0].batch
-        rows = self.bookkeeper.begin(
-            [
-                item.in_context(self.bookkeeper.request(batch.job, item.subject.pixel_hash, batch.price))
-                for item in items
-            ]
-        )
+        asked = [self.bookkeeper.request(batch.job, item.subject.pixel_hash, batch.price) for item in items]
+        rows = self.bookkeeper.begin([item.in_context(request) for item, request in zip(items, asked, strict=True)])
         batch.usual = batch.progress.expected = self.bookkeeper.usual_durations(batch.job.options.job_class)
         return rows
 

@@ -18,7 +18,7 @@ from ..journal.image_settings import UNKNOWN_SETTINGS, ImageSettings, VerdictCon
 from ..journal.journal import Request, Row
 from ..model_judge.judge import VisionModel
 from .polling import Progress, Window
-from .question import ImageUrl, JudgeChoice, Options, Question, Upload
+from .question import ImageUrl, JudgeChoice, Options, Question, Upload, request_hash
 from .verdict import RUNFLOW, Policy, Subject, Verdict
 
 Image = npt.NDArray[Any]
@@ -77,6 +77,19 @@ class Job:
     def name_of(self, index: int) -> str:
         """What errors call an image of the batch."""
         return "image" if len(self.images) == 1 else f"image {index + 1}"
+
+    def request(self, pixel_hash: str, price: Decimal | None, base_url: str) -> Request:
+        """One image as the journal knows it, before it is known whose account pays."""
+        return Request(
+            request_hash=request_hash(pixel_hash, self.question, self.options, base_url),
+            account="",
+            price=price,
+            job_class=self.options.job_class,
+            prompt_token=self.prompt_token,
+            reuse=self.options.reuse,
+            generation_prompt=self.question.generation_prompt,
+            pixel_hash=pixel_hash,
+        )
 
 
 @dataclass(frozen=True)

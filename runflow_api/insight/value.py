@@ -216,7 +216,7 @@ class Saved:
 
 
 def saved(store: Store, wanted: Filter) -> Saved:
-    is_recent = V.day >= wanted.since_day
+    is_recent = V.day >= wanted.since_day if wanted.since_day > 0 else sa.true()  # of all days, an index is in the way
     is_preflight = V.judge == "preflight"
     of_judge = V.judge == wanted.judge if wanted.judge else V.judge != "person"
     without_pixels = sa.func.count() - sa.func.count(V.subject)

@@ -7,12 +7,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
 
 from .budget import Limits, check_limits, forget_tallies, reserve
 from .errors import JournalError
 from .rows import NewRow, Request, Row, askers, closed_unsent, latest, leave, one_row, update
 from .schema import ACCOUNTS, ANSWERS, NOT_SENT, PROMPTS, ROWS, R, RowState, chunks, clean, utc_day
-from .store import Store, lock
+from .store import INSERT_ATTEMPTS, Store, lock
 from .verdicts import insert_described
 
 RESERVED_S = 3_600.0
@@ -22,6 +23,25 @@ _LEARNED = sa.select(ACCOUNTS.c.account).where(ACCOUNTS.c.provisional == sa.bind
 
 Key = tuple[str, str]
 """Account and request hash: what makes two requests one."""
+
+
+def begin_all(
+    store: Store, requests: Sequence[Request], limits: Limits, now: float, *, keep_prompts: bool
+) -> list[Row]:
+    """One row per request, in order. Writes, and waits for other writers, only if not all of them are finished."""
+    with store.reading() as connection:
+        known = all_finished(connection, requests, now)
+    if known is not None:
+        return known
+    for attempt in range(INSERT_ATTEMPTS):
+        try:
+            with store.writing() as connection:
+                lock(connection)
+                return begin(connection, requests, limits, now, keep_prompts=keep_prompts)
+        except IntegrityError:
+            if attempt == INSERT_ATTEMPTS - 1:
+                raise
+    raise AssertionError("unreachable")
 
 
 def begin(

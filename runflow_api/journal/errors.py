@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import errno
 import functools
+import math
 import random
 import sqlite3
 import time
@@ -13,6 +15,7 @@ from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 
+from .. import background
 from ..errors import RunflowError
 from .migrations import NewerSchemaError
 
@@ -29,6 +32,10 @@ QUICK_S = 1.0
 
 RIDE_OUT_S = 120.0
 """How long a call goes on trying while a database server is restarted, or cannot be reached."""
+LOOK_S = 5.0
+"""So long it is tried where somebody only looks back, and waits for a page or a line that says what is the matter."""
+LOOK_ANSWERED_S = 30.0
+"""So long a server may take that was reached: it may be adding up millions of rows, or be frozen."""
 AGAIN_S = 0.25
 ABSENT_S = 3.0
 """So long a server is waited for that was not there when the journal was opened."""
@@ -115,17 +122,49 @@ def translates_errors(method: Callable[Concatenate[N, P], T]) -> Callable[Concat
 
     @functools.wraps(method)
     def translating(self: N, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        began = time.monotonic()
-        while True:
-            try:
-                with translate_errors(self.where):
-                    return method(self, *args, **kwargs)
-            except JournalError as error:
-                if not may_pass(error.__cause__) or time.monotonic() - began >= self.rides_out_s:
-                    raise
-            time.sleep(AGAIN_S * random.uniform(0.5, 1.5))
+        return _riding_out(functools.partial(method, self, *args, **kwargs), self, math.inf)
 
     return translating
+
+
+def looks_back(method: Callable[Concatenate[N, P], T]) -> Callable[Concatenate[N, P], T]:
+    """``translates_errors`` for what only looks: it never waits long for a server, whatever that does."""
+
+    @functools.wraps(method)
+    def looking(self: N, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        looks = functools.partial(method, self, *args, **kwargs)
+        if not self.rides_out_s:  # a file
+            return _riding_out(looks, self, 0.0)
+        return answered(self.where, _riding_out, looks, self, LOOK_S)
+
+    return looking
+
+
+def _riding_out(call: Callable[[], T], journal: Named, at_most_s: float) -> T:
+    began = time.monotonic()
+    while True:
+        try:
+            with translate_errors(journal.where):
+                return call()
+        except JournalError as error:
+            waits_s = min(journal.rides_out_s, at_most_s)
+            if not may_pass(error.__cause__) or time.monotonic() - began >= waits_s:
+                raise
+        time.sleep(AGAIN_S * random.uniform(0.5, 1.5))
+
+
+def answered(where: str, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """What ``call`` gives, within ``LOOK_ANSWERED_S``: a server may take connections and never answer.
+
+    The call itself is left behind, in a thread that ends with the process.
+    """
+    try:
+        return background.call(call, *args, **kwargs).result(LOOK_ANSWERED_S)
+    except concurrent.futures.TimeoutError:
+        raise JournalError(
+            f"The journal ({where}) cannot be used: its database server has not answered for "
+            f"{LOOK_ANSWERED_S:g} s. Check that it runs, and look again."
+        ) from None
 
 
 _PASSING = ("connection", "deadlock", "could not serialize", *_STARTING)

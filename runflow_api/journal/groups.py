@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -32,11 +33,12 @@ class _Call(Generic[A, T]):
 class Groups(Generic[A, T]):
     """Threads that call while another one is at work wait for it, and then one of them does the work of all.
 
-    Whoever is alone waits for nobody. ``work`` takes the arguments of one group, all of it or nothing, and gives the
-    answer to each: a value, or an error that concerns it alone.
+    ``work`` takes the arguments of one group, does all of it or nothing, and gives the answer to each: a value, or an
+    error that concerns it alone. The first one waits ``gather_s`` seconds for others to come, by default not at all.
     """
 
     def __init__(self, work: Callable[[Sequence[A]], Sequence[T | RunflowError]]) -> None:
+        self.gather_s = 0.0
         self._work = work
         self._turn = threading.Lock()
         self._lock = threading.Lock()
@@ -51,6 +53,8 @@ class Groups(Generic[A, T]):
             self._waiting.append(call)
         with self._turn:
             while not call.is_done:
+                if self.gather_s:
+                    time.sleep(self.gather_s)
                 self._do(self._next())
         if call.error is not None:
             raise call.error

@@ -19,16 +19,15 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.exc import IntegrityError
 
 from . import begin, history, settling, verdicts
 from . import merge as merging
 from .begin import resolved
 from .budget import DayTotal, Limits, Spend, per_day, spend, spend_of_prompt
-from .errors import JournalError, translates_errors
+from .errors import JournalError, looks_back, translates_errors
 from .groups import Groups
 from .pace import SharedPace
 from .rows import OUTCOMES, Request, Row, add_to_answer, is_same, one_row
@@ -51,12 +50,17 @@ from .schema import (
 )
 from .settling import Settlement
 from .spool import Spool, SpoolFolder, SpoolInMemory, SpoolTable, ignored_where_full, is_name_of, name_for
-from .store import FILE_NAME, INSERT_ATTEMPTS, SPOOL_FOLDER, Store, lock, open_store, store_in_memory
+from .store import FILE_NAME, SPOOL_FOLDER, Store, lock, open_store, store_in_memory
 
 __all__ = [
     "FILE_NAME", "OUTCOMES", "SPOOL_FOLDER", "DayTotal", "Journal", "JournalError", "Limits", "Request",
     "Row", "RowState", "Spend",
 ]  # fmt: skip
+GATHER_S = 0.05
+GATHER_BEFORE_ANSWER_S = 0.01
+"""While a request is to be sent, or its answer is to be kept, a slot of the network waits as well."""
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class Journal:
@@ -70,6 +74,7 @@ class Journal:
         self._keep_prompts = keep_prompts
         self._beginning = Groups(self._begin_together)
         self._fixing = Groups(self._fix_together)
+        self._submitting = Groups(self._settle_together)
         self._settling = Groups(self._settle_together)
 
     @classmethod
@@ -103,6 +108,11 @@ class Journal:
     def close(self) -> None:
         """Give every connection back. A call under way in another thread finishes and then gives back its own."""
         self.store.close()
+
+    def expect_many(self) -> None:
+        """Many rows are under way and nobody waits for any one of them: what is written waits a moment for company."""
+        self._beginning.gather_s = self._settling.gather_s = GATHER_S
+        self._fixing.gather_s = self._submitting.gather_s = GATHER_BEFORE_ANSWER_S
 
     @property
     def rides_out_s(self) -> float:
@@ -213,15 +223,14 @@ class Journal:
 
         A row that was closed or abandoned meanwhile is open again, since it is being billed.
         """
-        return self._settle(
-            row,
-            settling.has_no_id,
-            evaluation_id=clean(evaluation_id),
-            org_id=clean(org_id),
-            submitted_at=self._now(),
-            state=RowState.OPEN,
-            failure_code=None,
-        )
+        taken = {
+            "evaluation_id": clean(evaluation_id),
+            "org_id": clean(org_id),
+            "submitted_at": self._now(),
+            "state": RowState.OPEN,
+            "failure_code": None,
+        }
+        return self._submitting.do(Settlement(row, settling.has_no_id, taken), {row.idempotency_key})
 
     def record_result(
         self,
@@ -324,31 +333,36 @@ class Journal:
                 return one_row(connection, row)
             return one_row(connection, row.id, is_same(row))
 
-    @translates_errors
+    @looks_back
+    def query(self, function: Callable[Concatenate[Store, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """What ``function`` finds in the store. It must only read."""
+        return function(self.store, *args, **kwargs)
+
+    @looks_back
     def find_evaluation(self, evaluation_id: str) -> Row | None:
         """The newest row of that evaluation."""
         with self.store.reading() as connection:
             return history.newest(connection, evaluation_id)
 
-    @translates_errors
+    @looks_back
     def durations(self, job_class: str, limit: int = 50) -> list[float]:
         """How long the latest evaluations of this job class took, in seconds, newest first."""
         with self.store.reading() as connection:
             return history.durations(connection, job_class, limit)
 
-    @translates_errors
+    @looks_back
     def spent_today(self) -> Spend:
         """What this UTC day has used up, reservations included."""
         with self.store.reading() as connection:
             return spend(connection, utc_day(self._now()))
 
-    @translates_errors
+    @looks_back
     def spent_for(self, prompt_token: str) -> Spend:
         """What this prompt, or this run of the command line, has used up, reservations included."""
         with self.store.reading() as connection:
             return spend_of_prompt(connection, prompt_token)
 
-    @translates_errors
+    @looks_back
     def history(
         self,
         *,
@@ -367,7 +381,7 @@ class Journal:
         with self.store.reading() as connection:
             return history.page(connection, before, limit, outcome, search, since, sort)
 
-    @translates_errors
+    @looks_back
     def per_day(self, days: int) -> list[DayTotal]:
         """One total for each of the last ``days`` UTC days, today's last; days without evaluations are zeros."""
         with self.store.reading() as connection:
@@ -411,23 +425,8 @@ class Journal:
     def _begin_together(self, calls: Sequence[tuple[Sequence[Request], Limits]]) -> list[list[Row]]:
         """The rows of several calls that have nothing in common but their limits: of all of them, or of none."""
         requests = [request for asked, _ in calls for request in asked]
-        rows = iter(self._begin_all(requests, calls[0][1]))
+        rows = iter(begin.begin_all(self.store, requests, calls[0][1], self._now(), keep_prompts=self._keep_prompts))
         return [[next(rows) for _ in asked] for asked, _ in calls]
-
-    def _begin_all(self, requests: Sequence[Request], limits: Limits) -> list[Row]:
-        with self.store.reading() as connection:
-            known = begin.all_finished(connection, requests, self._now())
-        if known is not None:
-            return known
-        for attempt in range(INSERT_ATTEMPTS):
-            try:
-                with self.store.writing() as connection:
-                    lock(connection)
-                    return begin.begin(connection, requests, limits, self._now(), keep_prompts=self._keep_prompts)
-            except IntegrityError:
-                if attempt == INSERT_ATTEMPTS - 1:
-                    raise
-        raise AssertionError("unreachable")
 
     @translates_errors
     def _fix_together(self, bodies: Sequence[tuple[Row, str, bytes]]) -> list[str | JournalError | None]:

@@ -115,6 +115,7 @@ def test_every_format_gives_the_same_rows_and_shards_share_them_out(rows_file: P
     assert [row.values["generation_prompt"] for row in rows] == [f"prompt {n}, with a comma" for n in range(10)]
     shards = [[row.number for row in manifest.shard(index, 3)] for index in range(3)]
     assert shards == [[0, 3, 6, 9], [1, 4, 7], [2, 5, 8]] and manifest.count() == 10
+    assert Manifest(f"{rows_file.parent}/*{rows_file.suffix}").base == manifest.base, "images are beside it"
     sample = [row.number for row in manifest.sample(4, 10)]
     assert len(set(sample)) == 4 and sample == [row.number for row in manifest.sample(4, 10)]
 

@@ -7,9 +7,11 @@ import asyncio
 import io
 import json
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +150,14 @@ def test_what_another_decoder_made_of_a_file_is_not_paid_again(
         note_decoder(private, decoder)
         code, records, _ = run("evaluate", tmp_path / "before.jpg", tmp_path / "after.webp", *asked)
         assert (code, len(records), len(at_sandbox.bills)) == (OK, 2, 2)
+
+    image.save(tmp_path / "new.jpg", quality=60)
+    journal = sqlite3.connect(private / "sandbox" / "journal.sqlite3", isolation_level=None)
+    with closing(journal):
+        journal.execute("BEGIN IMMEDIATE")  # as a ComfyUI that writes: looking neither waits for it nor holds it up
+        code, _, said = run("evaluate", tmp_path / "new.jpg", tmp_path / "before.jpg", *asked[:-3], "--prompt", "a cup")
+        assert (code, len(at_sandbox.bills)) == (USAGE, 2)
+        assert "1 new evaluation" in said and "1 known" in said
 
     note_decoder(private, Decoder.PYAV)
     monkeypatch.setattr(image_files, "has_pyav", bool)  # as where PyAV is not installed

@@ -277,3 +277,16 @@ def test_a_folder_that_cannot_be_opened_is_refused_and_one_below_is_named(
     assert "1 folder that cannot be opened" in image_files.passed_over(found, [])
     with pytest.raises(InvalidInputError, match=r"cannot be opened \(Permission denied\)"):
         image_files.find([str(tmp_path / "locked")])
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links as POSIX has them")
+def test_a_broken_link_in_a_folder_is_said_and_none_that_is_named_is_passed_over(tmp_path: Path) -> None:
+    """As where a disk is not mounted: a night's folder must not pass without them."""
+    saved(tmp_path / "a.png")
+    for name, leads_to in (("gone.png", "nowhere.png"), ("round.jpg", "round.jpg"), ("well.png", "a.png")):
+        (tmp_path / name).symlink_to(leads_to)
+    found = image_files.find([str(tmp_path)])
+    assert [path.name for path in found.files] == ["a.png"], "a link to it is the same file"
+    assert "2 broken links" in image_files.passed_over(found, [])
+    with pytest.raises(InvalidInputError, match="is a broken link"):
+        image_files.find([str(tmp_path / "gone.png")])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import math
 import random
+import socket
 import subprocess
 import sys
 from collections import Counter
@@ -21,6 +23,8 @@ from support.process import free_port
 from support.waiting import wait_until
 
 from runflow_api import errors, images
+from runflow_api.insight import page
+from runflow_api.journal import errors as journal_errors
 from runflow_api.journal.journal import Journal, JournalError
 from runflow_api.sandbox.app import Fault, Sandbox
 
@@ -127,17 +131,23 @@ def _bodies(url: str) -> int:
 
 
 def test_a_server_that_restarts_is_waited_for_and_one_that_stays_away_stops_what_would_be_paid(
-    server: Postgres, url: str, sandbox: Sandbox, tmp_path: Path
+    server: Postgres, url: str, sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Other machines share the journal: nothing is begun from memory, though no limit was set."""
+    """Other machines share the journal: nothing is begun from memory, though no limit was set. Looking back says so."""
     evaluator = make_evaluator(sandbox, tmp_path, RUNFLOW_JOURNAL_URL=url)
     try:
         assert judge(evaluator, picture(1)).passed
         server.stop("fast")
         server.start()
         assert judge(evaluator, picture(2)).passed
-        evaluator.journal().store.be_quick(True)
         server.stop("immediate")
+        monkeypatch.setattr(journal_errors, "LOOK_S", 0.5)
+        evaluator.journal().store.rides_out_s = math.inf
+        book = evaluator.journal()
+        for look in (book.history, book.spent_today, functools.partial(book.look, page.to_rate)):
+            with pytest.raises(JournalError, match="does not answer"):
+                look()
+        evaluator.journal().store.be_quick(True)
         with pytest.raises(
             errors.RunflowError, match=r"\[JOURNAL_UNUSABLE\].*does not answer.*Other machines share it"
         ):
@@ -147,6 +157,17 @@ def test_a_server_that_restarts_is_waited_for_and_one_that_stays_away_stops_what
     finally:
         evaluator.close()
     assert len(sandbox.bills) == 3
+
+
+def test_looking_back_at_a_server_that_takes_connections_and_never_answers_says_so(
+    sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal_errors, "LOOK_ANSWERED_S", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as frozen:
+        url = f"postgresql://tests@127.0.0.1:{frozen.getsockname()[1]}/journal?connect_timeout=0"
+        evaluator = make_evaluator(sandbox, tmp_path, RUNFLOW_JOURNAL_URL=url)
+        with pytest.raises(JournalError, match="has not answered"):
+            evaluator.journal()
 
 
 def test_many_that_open_a_new_database_at_once_make_its_tables_once(url: str, tmp_path: Path) -> None:

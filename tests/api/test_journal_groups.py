@@ -88,7 +88,8 @@ def test_what_is_recorded_at_once_is_kept_and_a_row_that_is_gone_harms_no_other(
     fixed = in_threads(*(lambda row=row: book.fix_body(row, row.request_hash.encode()) for row in [*rows[:5], gone]))
     assert fixed[:5] == [row.request_hash.encode() for row in rows[:5]] and fixing.sizes == [1, 5]
     assert isinstance(fixed[5], JournalError) and "pruned" in str(fixed[5])
-    AllAtOnce(book._settling, 5)
+    AllAtOnce(book._submitting, 3)
+    AllAtOnce(book._settling, 1)
     recorded = in_threads(
         *(lambda row=row: book.record_submission(row, f"ev-{row.id}", ORG) for row in rows[:3]),
         lambda: book.record_refusal(rows[3], "UNAUTHORIZED"),

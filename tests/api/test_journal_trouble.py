@@ -21,6 +21,9 @@ import sqlalchemy as sa
 from support.journals import KEY, ORG, PLENTY, VERDICT, ask, begin, child_environment, complete, fail, posix
 
 from runflow_api.errors import RunflowError
+from runflow_api.insight import page
+from runflow_api.insight.agreement import Costs
+from runflow_api.insight.value import Filter
 from runflow_api.journal import begin as journal_begin
 from runflow_api.journal import errors as journal_errors
 from runflow_api.journal import store as journal_store
@@ -74,6 +77,7 @@ def calls(book: Journal, row: Row) -> dict[str, Callable[[], object]]:
         "record_feedback": lambda: book.record_feedback("ev-1", True, None),
         "get": lambda: book.get(row.id),
         "find_evaluation": lambda: book.find_evaluation("ev-1"),
+        "query": lambda: book.query(page.overview, ["checkpoint"], Filter(), Costs()),
         "durations": lambda: book.durations("standard"),
         "spent_today": lambda: book.spent_today(),
         "spent_for": lambda: book.spent_for("p1"),
@@ -88,7 +92,7 @@ def calls(book: Journal, row: Row) -> dict[str, Callable[[], object]]:
     }
 
 
-ASK_NOTHING = {"rides_out_s", "pace", "payer"}
+ASK_NOTHING = {"rides_out_s", "pace", "payer", "expect_many"}
 """Answered without the database; what `pace` gives asks it by itself (test_pace.py)."""
 
 # Releasing what was left behind writes if there is something to close. Pruning forgets what a prompt has used up.

@@ -319,8 +319,9 @@ function inspected({ node, given }) {
   const { items, loop } = contentOf(given.state)
   if (given.state.phase === 'done')
     return { items, loop, picked: given.picked, outdated: given.outdated, prompt: '' }
-  const stopped = { message: given.state.message }
-  return { items: [unjudged(stopped.message)], loop: null, picked: '', outdated: false, prompt: '' }
+  const { message, phase } = given.state
+  const waits = phase === 'waiting'
+  return { items: [unjudged(message)], loop: null, picked: '', outdated: false, prompt: '', waits }
 }
 
 /** @param {string} message @returns {import('../types').Verdict} */

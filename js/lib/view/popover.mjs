@@ -10,8 +10,11 @@ const GAP = 8
 const COPIED_MS = 2000
 
 /**
+ * @typedef {Omit<import('./inspector.mjs').Given, 'index' | 'more' | 'ui' | 'offer'> & {waits?: boolean}} Found
+ *   `waits`: the next verdict is on its way, and there is nothing to look at yet
+ *
  * @typedef {object} Subject what is looked at; asked for anew whenever something changed
- * @property {() => Omit<import('./inspector.mjs').Given, 'index' | 'more' | 'ui' | 'offer'> | null} read
+ * @property {() => Found | null} read
  * @property {(item: any) => import('../types').Offer | null} [offer]
  * @property {(item: any) => void} [take]
  * @property {((text: string) => void) | null} usePrompt
@@ -30,6 +33,8 @@ let anchor = null
 let highest = Infinity
 /** @type {string | null} the evaluation that was read last */
 let read = null
+/** @type {Found | null} what it showed last */
+let shown = null
 /** @type {import('./inspector.mjs').Given['ui']} */
 let ui
 
@@ -42,6 +47,7 @@ export function inspect(wanted, at, beside) {
   index = at
   ui = closed()
   read = null
+  shown = null
   root.hidden = false
   if (root.showPopover && !root.matches(':popover-open')) root.showPopover()
   anchor = beside
@@ -66,14 +72,16 @@ export function close() {
 
 /** Show what is known now. */
 export function refresh() {
-  const found = subject?.read()
+  const now = subject?.read()
   if (!root || !subject) return
-  if (!found?.items.length) return close()
+  if (!now?.items.length) return close()
+  const found = held(now)
+  shown = found
   index = Math.min(index, found.items.length - 1)
   const item = found.items[index]
   if (item.id !== read) load(item.id) // once, also where it cannot be read
   read = item.id
-  const offer = subject.offer?.(item) ?? null
+  const offer = found === now ? (subject.offer?.(item) ?? null) : null
   patch(
     root,
     inspectorView({ ...found, index, more: knownOf(item.id), offer, ui }, acts(found.items))
@@ -81,6 +89,18 @@ export function refresh() {
   root.dataset.large = String(ui.large)
   showSelected(root)
   place()
+}
+
+/**
+ * What is read, and the reason that a person types, are about the verdict that is shown: it stays while the next one
+ * is on its way, and until the reason is sent or the popover is closed.
+ * @param {Found} now @returns {Found}
+ */
+function held(now) {
+  if (!shown || now.waits) return shown ?? now
+  if (now.items[index]?.id === shown.items[index]?.id) return now
+  const reason = /** @type {any} */ (ui.asks && root?.querySelector('[data-focus="reason"]'))
+  return reason?.value?.trim() ? { ...shown, outdated: true } : now
 }
 
 /** @param {any[]} items @returns {import('./inspector.mjs').Acts} */

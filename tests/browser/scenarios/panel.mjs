@@ -260,13 +260,14 @@ export async function keeps_what_a_person_does(editor) {
   await inspector.locator('summary').first().click()
   await reason.focus()
   for (let round = 0; round < 4; round++) {
-    await send(editor, 2, { phase: 'waiting', prompt: 'p', code: 'judging', numbers: { elapsed: round, judged: 0, of: 2 } })
+    for (const id of [2, 3]) await send(editor, id, { phase: 'waiting', prompt: 'p', code: 'judging', numbers: { elapsed: round, judged: 0, of: 2 } })
     await editor.in(() => window.comfyAPI.api.api.dispatchCustomEvent('graphChanged'))
     await editor.frames()
   }
   const kept = await reason.evaluate((each) => [each.value, each.selectionStart, each.selectionEnd, document.activeElement === each].join())
   expect(kept === 'because the ha,3,7,true', 'what was typed, and where', kept)
   expect(await inspector.locator('.rf-judge').first().evaluate((each) => each.open), 'the judge is still open')
+  expect((await text(inspector)).includes('Passed'), 'and what is read is the verdict that there is')
   await editor.page.keyboard.press('Escape')
 }
 
