@@ -38,7 +38,8 @@ class InsightHandlers:
         wanted = Filter(since, str(params.get("judge", ""))[:MAX_NAME], str(params.get("task", ""))[:MAX_NAME])
         costs = Costs(_number(params, "wrong_pass", 1.0), _number(params, "wrong_rejection", 1.0))
         by = str(params.get("by") or "checkpoint")[:MAX_NAME].split(",")
-        return self._evaluator().journal().query(page.overview, by, wanted, costs)
+        shown: Json = self._evaluator().journal().query(page.overview, by, wanted, costs)
+        return shown
 
     async def csv(self, params: Json, visitor: Visitor) -> str:
         from ...runflow_api.insight import export
@@ -70,7 +71,8 @@ class InsightHandlers:
 
         journal = self._evaluator().journal()
         journal.rate(row, is_good)
-        return journal.query(page.verdicts_on, row)
+        verdicts: list[Json] = journal.query(page.verdicts_on, row)
+        return verdicts
 
 
 def _number(params: Json, name: str, default: float) -> float:
