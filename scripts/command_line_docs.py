@@ -22,9 +22,10 @@ build for Windows needs that everywhere: `python_embeded\\python.exe
 ComfyUI\\custom_nodes\\runflow-evaluate\\runflow_api COMMAND` (a clone's folder is `ComfyUI-Runflow-Evaluate`). If the
 pack was installed with pip (`pip install .` in its folder), the same program is `runflow-evaluate COMMAND`.
 
-A file is read in the same way as by ComfyUI's *Load Image* (0.3.75), and its prompt is taken from the saved graph, so
-that workflow and command line do not pay for the same picture twice. Newer versions of ComfyUI decode some files, above
-all JPEG files, in another way, so that their pixels may differ slightly.
+A file is read in the same way as by ComfyUI's *Load Image*, and its prompt is taken from the saved graph, so that
+workflow and command line do not pay for the same picture twice. Newer versions of ComfyUI decode some files, above all
+JPEG files, in another way than older ones: a running ComfyUI notes which, and the command line
+[does the same](troubleshooting.md#the-same-file-is-paid-in-the-workflow-and-on-the-command-line).
 
 Settings and key come from the environment first. Next comes the private directory (`user/__runflow_evaluate`) of the
 ComfyUI whose `custom_nodes` folder contains the pack, or of the one given with `--comfyui DIR`. Without a ComfyUI it is
@@ -39,14 +40,14 @@ round.
 
 def render() -> str:
     """The whole page."""
-    from runflow_api.cli.commands import COMMANDS, PROGRAM
+    from runflow_api.cli.commands import COMMANDS
     from runflow_api.cli.exit_codes import CLOSED_PIPE, MEANINGS, USAGE
 
     page = HEAD + "".join(f"| {code} | {meaning} |\n" for code, meaning in sorted(MEANINGS.items()))
     for command in COMMANDS:
         codes = ", ".join(map(str, sorted({*command.exits, USAGE, CLOSED_PIPE})))
         page += f"\n## {command.name}\n\n{command.does}\n\nCosts: {command.costs} Exits with {codes}.\n\n"
-        page += f"    {PROGRAM} {command.name} {_positionals(command)}".rstrip() + "\n\n"
+        page += f"    python -m runflow_api {command.name} {_positionals(command)}".rstrip() + "\n\n"
         page += "\n".join(_table(title, actions) for title, actions in _groups(command))
     return page
 

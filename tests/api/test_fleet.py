@@ -144,7 +144,7 @@ def test_a_server_that_restarts_is_waited_for_and_one_that_stays_away_stops_what
         monkeypatch.setattr(journal_errors, "LOOK_S", 0.5)
         evaluator.journal().store.rides_out_s = math.inf
         book = evaluator.journal()
-        for look in (book.history, book.spent_today, functools.partial(book.look, page.to_rate)):
+        for look in (book.history, book.spent_today, functools.partial(book.query, page.to_rate)):
             with pytest.raises(JournalError, match="does not answer"):
                 look()
         evaluator.journal().store.be_quick(True)
