@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from support.evaluators import configuration
 
+from runflow_api.api.client import RunflowClient
+from runflow_api.api.transport import Transport
 from runflow_api.errors import InvalidInputError
 from runflow_api.evaluation.evaluator import Evaluator
 from runflow_api.prompt.classes import KEEPS_COUNT, LOOPS, MAKES_COUNT, NodeClass, listed
@@ -42,7 +44,9 @@ def test_an_end_without_a_partner_closes_the_innermost_open_start(order: Any, pa
 
 @pytest.fixture
 def evaluator(tmp_path: Path) -> Evaluator:
-    return Evaluator(configuration(None, RUNFLOW_API_KEY="rf_test_x", RUNFLOW_BASE_URL="http://127.0.0.1:9"), tmp_path)
+    """Its Runflow is not there, which is found out at once."""
+    settings = configuration(None, RUNFLOW_API_KEY="rf_test_x", RUNFLOW_BASE_URL="http://127.0.0.1:9")
+    return Evaluator(settings, tmp_path, client=RunflowClient(settings, Transport(settings, delay=lambda *_: 0.01)))
 
 
 def said(evaluator: Evaluator, prompt: Any, **known: NodeClass) -> PromptPrice:
