@@ -14,6 +14,7 @@ from ..journal.journal import OUTCOMES
 from ..report.html import AUDIENCES
 from ..report.labels import LANGUAGES
 from . import key
+from .insight import STANDARD_OUTPUT
 
 INSIGHT_JUDGES = ("runflow", "model", "local", "person", "preflight")
 
@@ -123,7 +124,14 @@ def insight(parser: argparse.ArgumentParser) -> None:
     costs.add_argument("--wrong-rejection", type=float, default=1.0, metavar="COST", help="a good image that failed")
     form = parser.add_argument_group("as what")
     form.add_argument("--csv", action="store_true", help="the figures by setting as CSV on standard output")
-    form.add_argument("--html", type=_path, metavar="FILE.html", help="all of it as a document with plots")
+    form.add_argument(
+        "--html",
+        type=_path,
+        nargs="?",
+        const=STANDARD_OUTPUT,
+        metavar="FILE.html",
+        help="all of it as a document with plots; without a name on standard output",
+    )
     form.add_argument("--language", choices=LANGUAGES, default=LANGUAGES[0], help="the language of the document")
     add_common(parser)
 

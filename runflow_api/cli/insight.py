@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from pathlib import Path
 from typing import Any
 
 from ..errors import InvalidInputError
@@ -20,23 +21,28 @@ from .results import write_page
 from .terminal import Terminal, on_one_line
 
 DEFAULT_BY = ("checkpoint",)
+STANDARD_OUTPUT = Path("-")
 
 
 def run(args: argparse.Namespace, terminal: Terminal, evaluator: Evaluator) -> int:
     """Figures by one or two settings and every judge's agreement, as text, JSON, CSV or a document."""
     if args.days < 0:
         raise InvalidInputError("--days", "is below 0.")
-    report.check_target(args.html)
+    to_file = None if args.html == STANDARD_OUTPUT else args.html
+    report.check_target(to_file)
     since = int(time.time() // DAY_S) - args.days + 1 if args.days else 0
     wanted = Filter(since, args.judge, args.task)
     costs = Costs(args.wrong_pass, args.wrong_rejection)
     shown = evaluator.journal().query(page.overview, args.by.split(","), wanted, costs)
-    if args.html:
-        write_page(args.html, report.html([], language=args.language, insight=section(shown, args.language)))
-        terminal.say(f"Written: {args.html}")
+    document = report.html([], language=args.language, insight=section(shown, args.language)) if args.html else ""
+    if to_file:
+        write_page(to_file, document)
+        terminal.say(f"Written: {to_file}")
     if args.csv:
         terminal.result(export.as_csv(shown).replace("\r\n", "\n").rstrip("\n"), record=shown)
-    elif args.json or not args.html:
+    elif document and not to_file:
+        terminal.result(document, record=shown)
+    elif args.json or not to_file:
         terminal.result("\n".join(on_one_line(line) for line in export.lines(shown)), record=shown)
     return OK
 

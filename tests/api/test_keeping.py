@@ -119,10 +119,14 @@ def test_somebody_without_a_key_has_a_history_and_insight(
 
 
 @pytest.mark.parametrize("language", ["en", "ja", "zh"])
-def test_the_document_needs_no_network_and_no_script(pictures: Path, tmp_path: Path, language: str) -> None:
+def test_the_document_needs_no_network_and_no_script(
+    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], language: str
+) -> None:
     evaluate(pictures)
     page = tmp_path / "insight.html"
     assert cli.main(["insight", "--by", "checkpoint,steps", "--html", str(page), "--language", language]) == OK
     text = page.read_text("utf-8")
     assert "<svg" in text and "<script" not in text and "default-src 'none'" in text and f'lang="{language}"' in text
     assert "base.safetensors" in text
+    said = printed(capsys, "insight", "--by", "checkpoint,steps", "--language", language, "--html")
+    assert said.rstrip("\n") == text.rstrip("\n")
