@@ -352,10 +352,13 @@ class History:
 
 
 def best_passes(attempts: Iterable[Attempt], most: int) -> list[Attempt]:
-    """The best of those that passed, at most so many, in their order."""
-    passed = [each for each in attempts if each.passed]
-    numbers = {each.number for each in sorted(passed, key=_rank, reverse=True)[:most]}
-    return [each for each in passed if each.number in numbers]
+    """The best of those that passed, at most so many, in their order; the same image once, however often it came."""
+    passed: dict[tuple[str, ...], Attempt] = {}
+    for each in attempts:
+        if each.passed:
+            passed.setdefault(each.hashes, each)
+    numbers = {each.number for each in sorted(passed.values(), key=_rank, reverse=True)[:most]}
+    return [each for each in passed.values() if each.number in numbers]
 
 
 def _rank(attempt: Attempt) -> tuple[bool, bool, bool, int, float]:

@@ -183,6 +183,17 @@ def test_two_wanted_of_nine_stops_at_the_second_pass_and_both_come_out(
     assert server.run({**graph, **record("8", ["2", 0], "body")}).executed == []
 
 
+def test_a_repair_that_changes_nothing_is_no_second_pass(
+    server: ComfyUI, sandbox: Sandbox, since: Since, prompt: str
+) -> None:
+    verdicts(sandbox, passed(0.8))
+    graph = {**repairing(prompt, passes_wanted=2), **record("9", ["4", 9], "passed_images")}
+    graph["5"] = node("5", "TestChoose", number=1, first=["1", 6], other=["2", 0])["5"]
+    history = server.run(graph)
+    assert since.bills == 1 and since.recorded["passed_images"]["shape"] == [1, 64, 64, 3]
+    assert "1 of 2 wanted passed" in summary(history)["reason"]
+
+
 def test_fewer_passes_than_wanted_come_out_and_that_is_said(
     server: ComfyUI, sandbox: Sandbox, since: Since, prompt: str
 ) -> None:
