@@ -2,7 +2,7 @@
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import _collect, _load_image
+from . import _collect, _load_image, _runtime
 from .evaluate import RunflowEvaluateImage, RunflowEvaluationOptions
 from .examples import RunflowExamplePhoto
 from .judges import RunflowJudgeModel
@@ -44,5 +44,5 @@ class RunflowEvaluateExtension(ComfyExtension):
 
 
 register()
-_collect.register()
-_load_image.register()
+_runtime.call_at_start(_collect.collect)
+_runtime.call_at_start(_load_image.note)

@@ -5,9 +5,6 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from aiohttp import web
-from server import PromptServer
-
 from ..runflow_api import background
 from ..runflow_api.errors import RunflowError
 from . import _runtime
@@ -16,15 +13,6 @@ MOST = 200
 """As many as one look-up takes, the newest first."""
 
 log = logging.getLogger("runflow_evaluate")
-
-
-def register() -> None:
-    """Collect once the server answers: ComfyUI's start does not wait for it."""
-    PromptServer.instance.app.on_startup.append(_start)
-
-
-async def _start(_app: web.Application) -> None:
-    background.call(collect)
 
 
 def collect() -> int:

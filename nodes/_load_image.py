@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import logging
 
-from aiohttp import web
-from server import PromptServer
-
 import nodes as comfy_nodes  # type: ignore[import-not-found]  # ComfyUI's, not the pack's
 
-from ..runflow_api import background
 from ..runflow_api.settings.load_image import Decoder, note_decoder
 from . import _runtime
 
@@ -19,17 +15,11 @@ VIDEO_READER = "VideoFromFile"
 log = logging.getLogger("runflow_evaluate")
 
 
-def register() -> None:
-    """Note it once the server answers: ComfyUI's start does not wait for it."""
-    PromptServer.instance.app.on_startup.append(_start)
-
-
-async def _start(_app: web.Application) -> None:
-    background.call(note)
-
-
 def note() -> None:
-    """Blocks. Without the right to write, the command line looks up what either decoder makes of a file."""
+    """Note it for the command line. Blocks.
+
+    Without the right to write, the command line looks up what either decoder makes of a file.
+    """
     decoder = _decoder()
     if decoder is None:
         return

@@ -15,6 +15,7 @@ import comfy.model_management
 import comfy.utils
 import folder_paths
 import torch
+from aiohttp import web
 from comfy_api.latest import io
 from comfy_execution.utils import get_executing_context
 from server import PromptServer
@@ -45,6 +46,15 @@ Waiting = Callable[..., None]
 def private_directory() -> Path:
     """Where the key file, the configuration and the journal are: ComfyUI serves nothing from there."""
     return Path(folder_paths.get_system_user_directory("runflow_evaluate"))
+
+
+def call_at_start(function: Callable[[], object]) -> None:
+    """Call it in a thread of its own once the server answers: ComfyUI's start does not wait for it."""
+
+    async def start(_app: web.Application) -> None:
+        background.call(function)
+
+    PromptServer.instance.app.on_startup.append(start)
 
 
 def editor_settings_file(user: str = "default") -> Path:

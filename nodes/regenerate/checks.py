@@ -232,8 +232,9 @@ def _refuse_what_fails_as_a_clone(context: LoopContext, body: Body) -> None:
 
 
 def _refuse_known_lists(context: LoopContext, body: Body) -> None:
+    graph = _asked_for(context, body, ever=True)
     for name in ("image", "evaluation"):
-        for node in lists_behind(_asked_for(context, body, ever=True), [link(context.inputs.get(name))]):
+        for node in lists_behind(graph, [link(context.inputs.get(name))]):
             if (count := least_values(context.everything[node])) > 1:
                 raise InvalidInputError(name, A_KNOWN_LIST.format(node=context.describe(node), count=count))
 

@@ -99,9 +99,10 @@ def _otherwise(item: Item, decoder: Decoder, question: Question) -> Item:
 
 def _are_paid(items: Sequence[Item], evaluator: Evaluator) -> list[bool]:
     """A journal that cannot be asked knows nothing; what that means for money is said where it is paid."""
-    keeper = evaluator.bookkeeper
-    requests = [keeper.request(Job((), item.question, options=item.options), item.pixel_hash, None) for item in items]
+    jobs = [Job((), item.question, options=item.options) for item in items]
+    base_url = evaluator.config.base_url
+    requests = [job.request(item.pixel_hash, None, base_url) for job, item in zip(jobs, items, strict=True)]
     try:
-        return keeper.paid(requests) if requests else []
+        return evaluator.bookkeeper.paid(requests) if requests else []
     except JournalError:
         return [False] * len(requests)

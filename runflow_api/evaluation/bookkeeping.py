@@ -27,7 +27,6 @@ from ..journal.spool import name_for
 from ..journal.stand_in import Remembered, StandIn
 from ..settings.config import Config
 from . import polling
-from .job import Job
 from .reservations import Bills, Reservations
 
 NOTHING_NEW = Limits(per_prompt=0, per_day=0)
@@ -99,10 +98,6 @@ class Bookkeeper:
                     self._recovered_journal()
             if self._journal is not None:
                 self._journal.close()
-
-    def request(self, job: Job, pixel_hash: str, price: Decimal | None) -> Request:
-        """What ``begin`` and ``estimate`` take; ``price`` in credits, ``None`` if it is not known."""
-        return job.request(pixel_hash, price, self._config.base_url)
 
     def begin(self, requests: Sequence[Request]) -> list[Row]:
         """A row for each, in order: all of them may be paid for. Whoever begins must ``release`` the rows at the end.

@@ -145,8 +145,8 @@ class Evaluator:
     ) -> list[bool]:
         return self.bookkeeper.estimate(
             [
-                self.bookkeeper.request(
-                    Job((), question, options=options, prompt_token=prompt_token), pixel_hash, price
+                Job((), question, options=options, prompt_token=prompt_token).request(
+                    pixel_hash, price, self.config.base_url
                 )
                 for pixel_hash, question, options in wanted
             ]
@@ -255,7 +255,8 @@ class Evaluator:
 
     def _reserve_in_thread(self, items: list[BatchItem]) -> list[Row]:
         batch = items[0].batch
-        asked = [self.bookkeeper.request(batch.job, item.subject.pixel_hash, batch.price) for item in items]
+        base_url = self.config.base_url
+        asked = [batch.job.request(item.subject.pixel_hash, batch.price, base_url) for item in items]
         rows = self.bookkeeper.begin([item.in_context(request) for item, request in zip(items, asked, strict=True)])
         batch.usual = batch.progress.expected = self.bookkeeper.usual_durations(batch.job.options.job_class)
         return rows

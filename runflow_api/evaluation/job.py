@@ -79,7 +79,10 @@ class Job:
         return "image" if len(self.images) == 1 else f"image {index + 1}"
 
     def request(self, pixel_hash: str, price: Decimal | None, base_url: str) -> Request:
-        """One image as the journal knows it, before it is known whose account pays."""
+        """One image as the journal knows it, before it is known whose account pays.
+
+        ``price`` in credits, ``None`` if it is not known; ``base_url`` is the API's.
+        """
         return Request(
             request_hash=request_hash(pixel_hash, self.question, self.options, base_url),
             account="",

@@ -311,7 +311,7 @@ class _Pricing:
             for pixel_hash, question, options in unknown if node.wanted is None else node.wanted:
                 job = Job((), question, options=options, prompt_token=token)
                 asked.append(index)
-                requests.append(bookkeeper.request(job, pixel_hash, node.price))
+                requests.append(job.request(pixel_hash, node.price, self.evaluator.config.base_url))
         if not requests:
             return nodes
         try:

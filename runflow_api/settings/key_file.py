@@ -61,7 +61,7 @@ def official_settings(users: Path) -> Path:
         names = ", ".join(each.parent.name for each in with_key)
         raise ConfigurationError(
             f"Several users of that ComfyUI have a key: {names}. Nothing was imported. "
-            "Set yours with: python -m runflow_api key set",
+            f"Set yours with: {command_line()} key set",
             code="NO_KEY_TO_IMPORT",
         )
     return next(iter(with_key), usual)

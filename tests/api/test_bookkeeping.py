@@ -30,6 +30,7 @@ from runflow_api.journal.journal import Journal, JournalError, Limits, Request, 
 from runflow_api.sandbox.app import Fault, Sandbox
 
 SUBMIT = "/v1/evaluations"
+BASE_URL = "https://api.example"
 TWO_A_DAY = {"RUNFLOW_MAX_EVALUATIONS_PER_DAY": "2"}
 LONG = Question(generation_prompt="x" * 9_000)
 """A prompt that finds no room between the rows of a database."""
@@ -212,7 +213,7 @@ def test_a_lock_between_submission_and_verdict_loses_neither(sandbox: Sandbox, t
 def test_a_body_that_cannot_be_noted_is_not_sent_where_there_is_a_limit(sandbox: Sandbox, tmp_path: Path) -> None:
     made = make_evaluator(sandbox, tmp_path, **TWO_A_DAY)
     books = made.bookkeeper
-    (row,) = books.begin([books.request(Job([picture(1)], prompt_token="p"), "pixels", Decimal(1))])
+    (row,) = books.begin([Job([picture(1)], prompt_token="p").request("pixels", Decimal(1), BASE_URL)])
     with locked(tmp_path), pytest.raises(JournalError, match="Nothing was sent"):
         books.fix_body(row, b"body")
     assert books.fix_body(row, b"body") == b"body"
@@ -347,12 +348,12 @@ def books(sandbox: Sandbox, tmp_path: Path) -> Iterator[Bookkeeper]:
     evaluator.close()
 
 
-def request(books: Bookkeeper, prompt_token: str = "p1") -> Request:
-    return books.request(Job([picture(1)], prompt_token=prompt_token), "pixels", None)
+def request(prompt_token: str = "p1") -> Request:
+    return Job([picture(1)], prompt_token=prompt_token).request("pixels", None, BASE_URL)
 
 
 def test_what_a_second_node_of_the_same_prompt_waits_for_stays_reserved(books: Bookkeeper) -> None:
-    (first,), (second,) = books.begin([request(books)]), books.begin([request(books)])
+    (first,), (second,) = books.begin([request()]), books.begin([request()])
     assert first.id == second.id and books.is_shared(first)
     books.release([first])
     assert books.current(second).state == RowState.OPEN and not books.is_shared(second)
@@ -361,7 +362,7 @@ def test_what_a_second_node_of_the_same_prompt_waits_for_stays_reserved(books: B
 
 
 def test_what_another_prompt_waits_for_becomes_that_prompts(books: Bookkeeper) -> None:
-    (first,), (second,) = books.begin([request(books)]), books.begin([request(books, "p2")])
+    (first,), (second,) = books.begin([request()]), books.begin([request("p2")])
     books.release([first])
     assert (books.current(second).state, books.current(second).prompt_token) == (RowState.OPEN, "p2")
     books.release([second])
@@ -370,30 +371,30 @@ def test_what_another_prompt_waits_for_becomes_that_prompts(books: Bookkeeper) -
 
 
 def test_equal_images_of_a_batch_are_released_together(books: Bookkeeper) -> None:
-    rows = books.begin([request(books), request(books)])
+    rows = books.begin([request(), request()])
     books.release(rows)
     assert books.current(rows[0]).state == RowState.REJECTED
 
 
 def test_what_may_have_been_sent_is_not_released(books: Bookkeeper) -> None:
-    (row,) = books.begin([request(books)])
+    (row,) = books.begin([request()])
     books.fix_body(row, b"body")
     books.release([row])
     assert books.current(row).state == RowState.OPEN
 
 
 def test_a_release_that_finds_the_journal_locked_is_made_up_for(books: Bookkeeper, tmp_path: Path) -> None:
-    (row,) = books.begin([request(books)])
+    (row,) = books.begin([request()])
     with locked(tmp_path):
         books.release([row])
-    books.begin([request(books, "another")])
+    books.begin([request("another")])
     assert books.journal().get(row.id).state == RowState.REJECTED
 
 
 def test_what_a_dead_process_reserved_and_never_sent_is_free_after_a_while(sandbox: Sandbox, tmp_path: Path) -> None:
     dead = make_evaluator(sandbox, tmp_path, **TWO_A_DAY)
     job = Job([picture(1)], prompt_token="p")
-    unsent, sent = dead.bookkeeper.begin([dead.bookkeeper.request(job, pixels, None) for pixels in ("a", "b")])
+    unsent, sent = dead.bookkeeper.begin([job.request(pixels, None, dead.config.base_url) for pixels in ("a", "b")])
     dead.bookkeeper.fix_body(sent, b"body")
     dead.close()
     evaluator = make_evaluator(sandbox, tmp_path, **TWO_A_DAY)

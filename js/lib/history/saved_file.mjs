@@ -1,4 +1,5 @@
 /** What a saved image says of its own verdict: the text that Save Judged Images puts into its PNG. Nothing is sent. */
+import { VERDICTS } from './rows.mjs'
 
 const SIGNATURE = [137, 80, 78, 71, 13, 10, 26, 10]
 const KEYWORD = 'runflow_verdict'
@@ -6,7 +7,6 @@ const MOST_BYTES = 256 * 1024 * 1024
 const MOST_CHARACTERS = 200_000
 const MOST_ISSUES = 100
 const MOST_TEXT = 4000
-const OUTCOMES = ['passed', 'failed', 'unknown']
 
 /**
  * @typedef {object} Said
@@ -58,7 +58,7 @@ function latin1(data, from, length) {
 
 /** Whoever has the file can have changed it: only what has the right form is taken. @param {any} given @param {string} note */
 function saidBy(given, note) {
-  if (!OUTCOMES.includes(given?.verdict)) return null
+  if (!VERDICTS.includes(given?.verdict)) return null
   const text = (/** @type {unknown} */ value) =>
     typeof value === 'string' ? value.slice(0, MOST_TEXT) : ''
   const issues = Array.isArray(given.issues) ? given.issues : []
