@@ -17,6 +17,7 @@ from support.loops import end, failed, nested, start
 from support.pictures import picture
 from support.prompts import Prompt, evaluate, load_image, node, options, reference, show
 from support.server import ComfyUI, PromptFailed
+from support.waiting import wait_until
 
 from runflow_api import images
 from runflow_api.sandbox.app import Sandbox
@@ -273,11 +274,14 @@ def test_what_is_said_is_what_is_billed(server: ComfyUI, sandbox: Sandbox, case:
     price = server.request("POST", "/runflow-evaluate/price", {"prompt": prompt})
     most = "at most " if price["at_most"] else ""
     assert (f"{most}{price['evaluations']}", code) == (said, next((p["code"] for p in price["problems"]), "")), price
-    before = len(sandbox.bills)
+    before, there = len(sandbox.bills), set(sandbox.evaluations)
     try:
         server.run(prompt, check=False)
     except PromptFailed:
         assert not price["runs"]
+    asked = [each for number, each in sandbox.evaluations.items() if number not in there]
+    # Charged is what is judged, and a prompt need not have waited for that; looking at the bills judges what is due.
+    wait_until(lambda: len(sandbox.bills) >= before and all(each.outcome for each in asked))
     billed = len(sandbox.bills) - before
     assert billed <= price["evaluations"] if price["at_most"] else billed == price["evaluations"]
     if not price["at_most"]:
