@@ -10,8 +10,17 @@ async function gesture(editor, id, label) {
     await editor.rightClick(id)
     return editor.page.getByText(label, { exact: true }).first().click()
   }
-  await editor.in((node) => window.app.canvas.selectNode(window.app.graph.getNodeById(node)), id)
-  await editor.page.locator(`.selection-toolbox ${ICONS[label]}`).first().click()
+  const item = editor.page.getByText(label, { exact: true }).first()
+  const besideIt = editor.page.locator(`.selection-toolbox ${ICONS[label]}`).first()
+  await until(async () => {
+    await editor.rightClick(id)
+    await editor.frames(20)
+    if (await item.isVisible()) return item.click().then(() => true)
+    await editor.page.keyboard.press('Escape')
+    await editor.in((node) => window.app.canvas.selectNode(window.app.graph.getNodeById(node)), id)
+    await editor.frames(20)
+    return (await besideIt.isVisible()) && besideIt.click().then(() => true)
+  }, Boolean, `${label} is in the menu or beside the node`)
 }
 
 export async function is_inserted_and_runs(editor) {
