@@ -586,7 +586,7 @@ def test_stopped_half_way_and_started_again_the_bill_is_one_for_each(
     with start("evaluate", many, *PAID, "--json") as process:
         at_sandbox.wait_for_requests("POST", "/v1/evaluations", count=30, timeout=60)
         process.send_signal(how)
-        _, said = process.communicate(timeout=10)
+        _, said = process.communicate(timeout=60)
     if how == signal.SIGINT:
         assert process.returncode == INTERRUPTED
         assert "run the same command again" in said
@@ -838,7 +838,7 @@ def test_a_reader_that_goes_away_ends_with_141(at_sandbox: Sandbox, pictures: Pa
         if streams == "both":
             process.stderr.close()
             process.stderr = None
-        assert process.wait(timeout=30) == CLOSED_PIPE
+        assert process.wait(timeout=60) == CLOSED_PIPE
         if process.stderr is not None:
             said = process.stderr.read()
             assert "Traceback" not in said and "Exception" not in said
