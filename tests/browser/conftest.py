@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from support.fixtures import comfyui_factory  # noqa: F401
 from support.server import ComfyUI
-from support.waiting import judge_now
+from support.waiting import SOON_S, judge_now
 
 if str(Path(__file__).parent) not in sys.path:
     sys.path.append(str(Path(__file__).parent))
 
-from driver import HELD_S, HERE, KEY, NEWEST, OLDEST, SOON_S, Browser, Play, install, missing, on_frontend
+from driver import HELD_S, HERE, KEY, NEWEST, OLDEST, Browser, Play, install, missing, on_frontend
 
 from runflow_api.sandbox.app import Sandbox, ScriptedVerdict
 
