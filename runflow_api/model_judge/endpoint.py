@@ -24,6 +24,7 @@ from .. import errors
 from ..images import EncodedImage, PixelImage, data_uri
 from ..settings.config import is_loopback_host
 from .answers import printable
+from .connection import EndingConnections
 
 CONNECT_TIMEOUT_S = 10.0
 BUSY = frozenset({429, 503})
@@ -61,7 +62,10 @@ class ChatEndpoint:
         self._timeout_s = timeout_s
         self._ends_at = time.monotonic() + timeout_s
         self._cancelled = cancelled or threading.Event()
+        self._connections = EndingConnections(self._ends_at)
         self._session = requests.Session()
+        self._session.mount("https://", self._connections)
+        self._session.mount("http://", self._connections)
         self._session.trust_env = not is_loopback_host(self._host)  # no proxy on the way to this machine
         self._session.auth = _Bearer(key)
         self._key = key
@@ -103,25 +107,31 @@ class ChatEndpoint:
         """(status, at most ``MAX_ANSWER_BYTES``); whatever goes wrong on the way has one code."""
         left = max(0.1, self._ends_at - time.monotonic())
         try:
-            with self._session.post(
-                self._url,
-                data=body,
-                headers={"Content-Type": "application/json", "Accept": "application/json"},
-                timeout=(min(CONNECT_TIMEOUT_S, left), left),
-                allow_redirects=False,
-                stream=True,
-            ) as response:
-                return response.status_code, self._bounded(response)
+            with (
+                self._connections.ending(),
+                self._session.post(
+                    self._url,
+                    data=body,
+                    headers={"Content-Type": "application/json", "Accept": "application/json"},
+                    timeout=(min(CONNECT_TIMEOUT_S, left), left),
+                    allow_redirects=False,
+                    stream=True,
+                ) as response,
+            ):
+                status, data = response.status_code, self._bounded(response)
         except requests.Timeout as error:
             raise self._too_slow() from error
         except (requests.RequestException, OSError) as error:
-            if time.monotonic() >= self._ends_at:  # while the body was read, which has another name there
+            if self._connections.has_ended or time.monotonic() >= self._ends_at:
                 raise self._too_slow() from error
             raise self._trouble(
                 f"cannot be reached or hung up ({type(error).__name__}).",
                 f"Is its server running? {_WHAT_TO_SET}",
                 code="MODEL_UNREACHABLE",
             ) from error
+        if self._connections.has_ended:  # what was cut off may read like an answer
+            raise self._too_slow()
+        return status, data
 
     def _bounded(self, response: requests.Response) -> bytes:
         data = bytearray()

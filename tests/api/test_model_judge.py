@@ -480,19 +480,37 @@ def test_a_server_that_does_not_answer_is_left_at_the_time_out(chat: ChatServer)
     assert time.monotonic() - started < 10
 
 
-@pytest.mark.slow
-def test_an_answer_that_drips_is_left_at_the_time_out(chat: ChatServer) -> None:
+DRIPS = {
+    "status line": (b"", b"H"),
+    "headers": (b"HTTP/1.1 200 OK\r\n", b"X-A: b\r\n"),
+    "one header": (b"HTTP/1.1 200 OK\r\nX-A: ", b"b"),
+    "provisional answers": (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    "chunk size": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"0"),
+    "whole answer, and the end does not come": (
+        b'HTTP/1.1 200 OK\r\n\r\n{"choices":[{"message":{"content":"Yes."}}]}',
+        b" ",
+    ),
+}
+
+
+@pytest.mark.parametrize("where", DRIPS)
+def test_an_answer_that_drips_is_left_at_the_time_out_wherever_it_drips(chat: ChatServer, where: str) -> None:
+    """The server drips until somebody hangs up: without a deadline of the whole call that is never."""
+    begins, drop = DRIPS[where]
+    hung_up = threading.Event()
+
     def drip(handler: BaseHTTPRequestHandler) -> None:
-        handler.send_response(200)
-        handler.end_headers()
-        for _ in range(100):
-            handler.wfile.write(b" ")
-            handler.wfile.flush()
-            time.sleep(0.1)
+        handler.wfile.write(begins)
+        try:
+            while not hung_up.wait(0.05):
+                handler.wfile.write(drop)
+        except OSError:
+            hung_up.set()
 
     chat.reply = drip
     with pytest.raises(NotJudgedError, match=r"\[MODEL_TIMEOUT\]"):
-        ChatEndpoint(chat.url, "m", timeout_s=0.6).answer(IMAGE, "?")
+        ChatEndpoint(chat.url, "m", timeout_s=0.3).answer(IMAGE, "?")
+    assert hung_up.wait(20)  # nothing outlives the deadline, the connection neither
 
 
 def test_where_nobody_listens_that_is_said() -> None:
