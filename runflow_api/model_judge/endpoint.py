@@ -23,7 +23,7 @@ from PIL import Image
 from .. import errors
 from ..images import EncodedImage, PixelImage, data_uri
 from ..settings.config import is_loopback_host
-from .answers import printable
+from .answers import CutOff, printable
 from .connection import EndingConnections
 
 CONNECT_TIMEOUT_S = 10.0
@@ -35,6 +35,8 @@ MAX_TOKENS = 1024
 """Room for a model that thinks before it answers; one that does not stops after a sentence."""
 LONGEST_SIDE = 1536
 """Pixels. Larger images are reduced to this: the models themselves look at less."""
+CUT_OFF = frozenset({"length", "max_tokens", "model_length", "content_filter", "abort"})
+"""What servers give for ``finish_reason`` where the model had more to say."""
 SHOWN_CHARACTERS = 200
 SHORTEST_SECRET = 8
 """Characters. Shorter keys are the placeholders of local servers, and words that an answer may hold."""
@@ -171,7 +173,9 @@ class ChatEndpoint:
         words = _joined(content) if isinstance(content, list) else content or ""
         if is_error or not isinstance(words, str):
             raise self._unusable(f"“{self._error_text(data)}”")
-        return self._without_key(words)
+        words = self._without_key(words)
+        ended = str(choice.get("finish_reason") or "").casefold()
+        return CutOff.of(words, f" by its server ({ended})") if ended in CUT_OFF else words
 
     def _error_text(self, data: bytes) -> str:
         """The server's own words, on one line and short."""
@@ -191,7 +195,7 @@ class ChatEndpoint:
 
     def _too_slow(self) -> errors.RunflowError:
         return self._trouble(
-            f"did not answer within {self._timeout_s:.0f} s.",
+            f"did not answer within {self._timeout_s:.4g} s.",
             "Raise timeout_s, or take a smaller model.",
             code="MODEL_TIMEOUT",
         )
