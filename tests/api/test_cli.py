@@ -151,6 +151,13 @@ def test_what_another_decoder_made_of_a_file_is_not_paid_again(
         code, records, _ = run("evaluate", tmp_path / "before.jpg", tmp_path / "after.webp", *asked)
         assert (code, len(records), len(at_sandbox.bills)) == (OK, 2, 2)
 
+    row = {"image": "before.jpg", "references": ["reference.jpg"]}
+    (tmp_path / "rows.jsonl").write_text(f'{json.dumps(row)}\n{{"image": "after.webp"}}\n')
+    for decoder in (Decoder.PILLOW, Decoder.PYAV):
+        note_decoder(private, decoder)
+        code, _, said = run("bulk", tmp_path / "rows.jsonl", "--output", tmp_path / f"judged by {decoder}", *asked)
+        assert (code, len(at_sandbox.bills)) == (OK, 2), said
+
     image.save(tmp_path / "new.jpg", quality=60)
     journal = sqlite3.connect(private / "sandbox" / "journal.sqlite3", isolation_level=None)
     with closing(journal):
@@ -163,6 +170,8 @@ def test_what_another_decoder_made_of_a_file_is_not_paid_again(
     monkeypatch.setattr(image_files, "has_pyav", bool)  # as where PyAV is not installed
     _, _, said = run("evaluate", tmp_path / "before.jpg", tmp_path / "after.webp", *asked)
     assert "2 of 2 files" in said and "pip install av" in said
+    _, _, said = run("bulk", tmp_path / "rows.jsonl", "--output", tmp_path / "without", *asked[:-3])
+    assert "pip install av" in said
 
 
 def test_one_failed_image_exits_1(at_sandbox: Sandbox, pictures: Path, run: Run) -> None:
