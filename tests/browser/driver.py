@@ -20,7 +20,7 @@ HERE = Path(__file__).parent
 KEY = "rf_test_sandbox_for_browser_tests"
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 SCENARIO_S = 600
-SOON_S, HELD_S = 0.2, 3600.0
+HELD_S = 3600.0
 """Seconds that Runflow takes to judge, and while it is held back."""
 WANTS_VERDICTS = '"judge"\n'
 NO_NODE = "The browser tests need Node.js with npm (Debian: apt install nodejs npm)."
@@ -120,7 +120,7 @@ class Browser:
         assert self._process.stdin
         self._process.stdin.close()
         try:
-            self._process.wait(20)
+            self._process.wait(60)
         except subprocess.TimeoutExpired:
             self._process.kill()
         assert self._process.stdout

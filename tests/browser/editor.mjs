@@ -7,6 +7,7 @@ const THEIRS = [
   /status of 404 .*(releases|experiment|features|assets|customers)/,
   /status of 404 .*(user\.css|userdata|favicon\.ico|templates)/,
   /violates the .*Content Security Policy/,
+  /Unknown message type runflow-evaluate\.(panel|ask)/, // came before the extensions of a new page were loaded: it then reads what it missed
   /ComfyApp graph accessed before initialization/,
   /reading 'id'\)\s+at onChange .*assets\/index-/
 ]
