@@ -19,7 +19,7 @@ from runflow_api.sandbox.app import ScriptedVerdict
 HERE = Path(__file__).parent
 KEY = "rf_test_sandbox_for_browser_tests"
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
-SCENARIO_S = 600
+SCENARIO_S = 900
 HELD_S = 3600.0
 """Seconds that Runflow takes to judge, and while it is held back."""
 WANTS_VERDICTS = '"judge"\n'

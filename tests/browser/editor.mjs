@@ -16,7 +16,7 @@ const CUT_OFF = /Failed to fetch/
 /** A request of the frontend's own that was not answered, or not in time. */
 const THEIR_REQUEST = /Failed to load resource|net::ERR_|Failed to fetch|NetworkError/
 /** Long enough for a machine that has much else to do: these end a hang, and measure nothing. */
-const START_MS = 180_000
+const START_MS = 300_000
 export const SOON_MS = 90_000
 const LOOK_MS = 50
 const TIDY_MS = 10_000

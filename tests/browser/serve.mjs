@@ -15,7 +15,7 @@ const FLAGS = [
   '--disable-component-update', '--disable-sync', '--force-prefers-reduced-motion'
 ]
 const OPEN_PAGES = 2
-const START_MS = 180_000
+const START_MS = 300_000
 const VIEW = { width: 1500, height: 1050 }
 
 const profile = await mkdtemp(join(tmpdir(), 'runflow-browser-'))
