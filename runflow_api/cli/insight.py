@@ -29,7 +29,9 @@ def run(args: argparse.Namespace, terminal: Terminal, evaluator: Evaluator) -> i
     if args.days < 0:
         raise InvalidInputError("--days", "is below 0.")
     to_file = None if args.html == STANDARD_OUTPUT else args.html
-    report.check_target(to_file)
+    if to_file and to_file.suffix.lower() not in (".html", ".htm"):
+        raise InvalidInputError("--html", f"{to_file} does not end in .html.")
+    report.check_target(to_file, option="--html")
     since = int(time.time() // DAY_S) - args.days + 1 if args.days else 0
     wanted = Filter(since, args.judge, args.task)
     costs = Costs(args.wrong_pass, args.wrong_rejection)

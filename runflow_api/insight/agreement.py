@@ -6,21 +6,24 @@ rating page; the latest holds. An image that nobody has rated is in no figure he
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
 
 from ..errors import InvalidInputError
-from ..journal.schema import VERDICTS
+from ..journal.schema import ROWS, VERDICTS, R
 from ..journal.store import Store
 from . import settings
 from .statistics import ONE_IN_A_HUNDRED, Share, difference, ranks_apart
+from .value import IN_ORDER, Filter
 
 V = VERDICTS.c
 NEEDED = 20
-"""So many images that the person finds good, and so many bad ones, are needed before anything is proposed."""
+"""So many different images that the person finds good, and so many bad ones, are needed before anything is proposed."""
+EVERYTHING = Filter()
+_Label = tuple[bool, float | None, bool]
 NOT_ENOUGH, NO_BETTER_THAN_CHANCE, BETTER_THAN_CHANCE = "not_enough", "no_better_than_chance", "better_than_chance"
 
 
@@ -64,7 +67,7 @@ class Agreement:
 
     judge: str
     task: str | None
-    counts: dict[tuple[bool, float | None, bool], int] = field(default_factory=dict)
+    counts: dict[_Label, int] = field(default_factory=dict)
 
     def _count(self, *, passed: bool | None = None, is_good: bool | None = None) -> int:
         return sum(
@@ -177,37 +180,32 @@ def _cost(proposal: Proposal) -> float:
     return proposal.cost
 
 
-def agreements(store: Store, since_day: int = 0) -> list[Agreement]:
+def agreements(store: Store, wanted: Filter = EVERYTHING) -> list[Agreement]:
     """Each judge's agreement on each task, before them, where there are several, on all of them together.
+
+    An image is one label for a judge and task, however many questions were asked about it: the judge's latest verdict
+    on it that the person has rated counts, with its score and that rating. On all tasks together it is one label too.
+    An image is told from another by its pixels; where they are not known, it is in no figure.
 
     The judge *person* is who is agreed with, and preflight is part of every judge: neither is in the list.
     """
-    columns = (V.judge, V.judge_name, V.task, V.passed, V.score)
-    is_final = sa.and_(V.passed.is_not(None), V.is_final.is_(True), V.judge.not_in(("person", "preflight")))
-    query = sa.select(*columns, sa.func.count()).where(is_final).group_by(*columns)
-    query = query.where(V.day >= since_day) if since_day > 0 else query
-    found: dict[tuple[str, str], Agreement] = {}
+    of_image = (V.judge, V.judge_name, V.task, R.pixel_hash)
+    newest = sa.select(sa.func.max(V.row_id).label("row_id"), R.pixel_hash).join_from(VERDICTS, ROWS, R.id == V.row_id)
+    newest = newest.where(wanted.condition(), IN_ORDER, V.is_good.is_not(None), V.passed.is_not(None))
+    newest = newest.where(V.judge.not_in(("person", "preflight")), R.pixel_hash != "").group_by(*of_image)
+    each = newest.subquery()
+    columns = (V.judge, V.judge_name, V.task, V.passed, V.score, V.is_good, each.c.pixel_hash)
+    query = sa.select(*columns).join_from(each, VERDICTS, V.row_id == each.c.row_id).order_by(V.row_id)
+    latest: dict[tuple[str, str | None], dict[str, _Label]] = {}
     with store.reading() as connection:
-        for is_good in (True, False):  # one after the other: in each the index has the groups in order
-            for judge, name, task, passed, score, count in connection.execute(query.where(V.is_good.is_(is_good))):
-                named = settings.text_of("judge", (judge, name)) or ""
-                one = found.setdefault((named, task), Agreement(named, task))
-                key = bool(passed), score, is_good
-                one.counts[key] = one.counts.get(key, 0) + count
-    return [*_together(found.values()), *(found[key] for key in sorted(found))]
+        for judge, name, task, passed, score, is_good, pixels in connection.execute(query):
+            named = settings.text_of("judge", (judge, name)) or ""
+            for of_task in (task, None):
+                latest.setdefault((named, of_task), {})[pixels] = bool(passed), score, bool(is_good)
+    tasks = Counter(judge for judge, _ in latest)
+    found = [Agreement(judge, task, dict(Counter(of.values()))) for (judge, task), of in latest.items()]
+    return sorted((each for each in found if each.task is not None or tasks[each.judge] > 2), key=_in_order)
 
 
-def _together(found: Iterable[Agreement]) -> Sequence[Agreement]:
-    by_judge: dict[str, list[Agreement]] = {}
-    for each in found:
-        by_judge.setdefault(each.judge, []).append(each)
-    together = []
-    for judge in sorted(by_judge):
-        if len(by_judge[judge]) < 2:
-            continue
-        whole = Agreement(judge, None)
-        for each in by_judge[judge]:
-            for key, count in each.counts.items():
-                whole.counts[key] = whole.counts.get(key, 0) + count
-        together.append(whole)
-    return together
+def _in_order(each: Agreement) -> tuple[bool, str, str]:
+    return each.task is not None, each.judge, each.task or ""

@@ -52,9 +52,10 @@ def _figure(group: Json, name: str) -> Any:
 def lines(shown: Json) -> Iterator[str]:
     """An ``overview`` for a terminal."""
     whole, saved = shown["whole"], shown["saved"]
-    yield f"{whole['judged']} verdicts, {share(whole['pass_rate'])} passed · {whole['credits']} credits"
-    credits = f", about {saved['credits']} credits" if saved["credits"] not in (None, "0") else ""
-    yield f"the gate: {saved['rejected']} images rejected, {saved['preflight']} failed before paying{credits}"
+    yield f"{_counted(whole['judged'], 'verdict')}, {share(whole['pass_rate'])} passed · {whole['credits']} credits"
+    credits = f", about {saved['credits']} credits" if float(saved["credits"] or 0) else ""
+    rejected = _counted(saved["rejected"], "image")
+    yield f"the gate: {rejected} rejected, {saved['preflight']} failed before paying{credits}"
     yield ""
     yield f"by {', '.join(shown['by'])}:"
     for group in shown["groups"]:
@@ -65,6 +66,10 @@ def lines(shown: Json) -> Iterator[str]:
         yield "agreement with you:"
     for each in shown["agreement"]:
         yield f"  {agreed(each)}"
+
+
+def _counted(count: int, name: str) -> str:
+    return f"{count} {name}" if count == 1 else f"{count} {name}s"
 
 
 def _group(group: Json) -> str:

@@ -35,7 +35,7 @@ def overview(store: Store, by: Sequence[str], wanted: Filter, costs: Costs) -> d
         "whole": value.whole(days).to_json(),
         "days": [_day(day) for day in days[-MAX_DAYS:]],
         "saved": value.saved(store, wanted).to_json(),
-        "agreement": [each.to_json(costs) for each in agreement.agreements(store, wanted.since_day)],
+        "agreement": [each.to_json(costs) for each in agreement.agreements(store, wanted)],
         "costs": {"wrong_pass": costs.wrong_pass, "wrong_rejection": costs.wrong_rejection},
     }
 

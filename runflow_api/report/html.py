@@ -123,24 +123,25 @@ def cost(verdict: Verdict, said: Labels) -> str:
     return said.credits.format(n=credits_text(verdict.cost)) if verdict.cost is not None else ""
 
 
-def check_target(path: Path | None, inputs: Iterable[Path] = ()) -> None:
+def check_target(path: Path | None, inputs: Iterable[Path] = (), *, option: str = "--report") -> None:
     """Refuse a report that could not be written, or would overwrite something else, before anything is paid for it.
 
-    Raises ``InvalidInputError``. ``inputs`` are the files that the report is about.
+    Raises ``InvalidInputError``. ``inputs`` are the files that the report is about,
+    ``option`` is what named it.
     """
     if path is None:
         return
     folder = path.absolute().parent
     if path.is_dir() or not folder.is_dir():
-        raise InvalidInputError("--report", f"{path} is not a file that can be written: its folder must exist.")
+        raise InvalidInputError(option, f"{path} is not a file that can be written: its folder must exist.")
     if path.is_symlink() or (path.exists() and not stat.S_ISREG(path.stat().st_mode)):
-        raise InvalidInputError("--report", f"{path} is a link or a device. Name a new file.")
+        raise InvalidInputError(option, f"{path} is a link or a device. Name a new file.")
     if path.exists():
         if any(path.samefile(each) for each in inputs if each.exists()):
-            raise InvalidInputError("--report", f"{path} is one of the images to judge. Name a new file.")
+            raise InvalidInputError(option, f"{path} is one of the images to judge. Name a new file.")
         if not _is_report(path):
-            raise InvalidInputError("--report", f"{path} exists and is not a report of this pack. Name a new file.")
-    _try_to_write(folder)
+            raise InvalidInputError(option, f"{path} exists and is not a report of this pack. Name a new file.")
+    _try_to_write(folder, option)
 
 
 def _is_report(path: Path) -> bool:
@@ -153,14 +154,14 @@ def _is_report(path: Path) -> bool:
     return not head or (head.startswith("<!DOCTYPE html>") and _POLICY in head)
 
 
-def _try_to_write(folder: Path) -> None:
+def _try_to_write(folder: Path, option: str) -> None:
     probe = folder / f".{uuid.uuid4().hex}.part"
     try:
         probe.touch()
         probe.unlink()
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        raise InvalidInputError("--report", f"the folder {folder} cannot be written to ({reason}).") from error
+        raise InvalidInputError(option, f"the folder {folder} cannot be written to ({reason}).") from error
 
 
 def write(path: Path, text: str) -> None:

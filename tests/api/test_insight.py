@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import sqlite3
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from decimal import Decimal
@@ -128,6 +128,11 @@ def made_up(count: int, seed: int = 5) -> Iterator[dict[str, Any]]:
         }
 
 
+def pixels_of(row: dict[str, Any]) -> str:
+    """Of most images in the rows made up, several things are asked; of some, the pixels are not known."""
+    return f"pixels {row['row_id'] % 3_000}" if row["subject"] else ""
+
+
 def keep(book: Journal, rows: list[dict[str, Any]]) -> None:
     """Put made up rows into a journal as they would be there, without beginning each."""
     table, beside = [], []
@@ -143,7 +148,7 @@ def keep(book: Journal, rows: list[dict[str, Any]]) -> None:
                 "state": row["state"],
                 "prompt_token": "p",
                 "job_class": "standard",
-                "pixel_hash": f"pixels {row['row_id']}",
+                "pixel_hash": pixels_of(row),
                 "generation_prompt": f"prompt {row['row_id'] % 7}",
                 "day": row["day"],
                 "created_at": row["day"] * 86_400.0,
@@ -251,20 +256,28 @@ def test_each_day_and_the_whole_are_those_of_an_independent_count(known: Any) ->
     assert float(saved.credits) == pytest.approx(float(sum(prices) / len(prices) * saved.preflight))
 
 
-def test_agreement_is_that_of_an_independent_count(known: Any) -> None:
+@pytest.mark.parametrize("wanted", [Filter(), Filter(judge="local"), Filter(since_day=20_015, task="headshot")])
+def test_agreement_is_that_of_an_independent_count_of_different_images(known: Any, wanted: Filter) -> None:
     book, rows = known
-    found = {(each.judge, each.task): each for each in agreement.agreements(book.store)}
+    found = {(each.judge, each.task): each for each in agreement.agreements(book.store, wanted)}
     rated = [row for row in rows if row["is_final"] and row["passed"] is not None and row["is_good"] is not None]
+    rated = [row for row in rated if row["day"] >= wanted.since_day and wanted.task in ("", row["task"])]
+    asked_often = 0
     for (judge, task), one in found.items():
-        mine = [row for row in rated if text_of(row, "judge") == judge and task in (None, row["task"])]
+        of_judge = [row for row in rated if text_of(row, "judge") == judge and task in (None, row["task"])]
+        mine = {pixels_of(row): row for row in of_judge if pixels_of(row)}.values()  # of each image the latest one
         bad, good = ([row for row in mine if row["is_good"] is wanted] for wanted in (False, True))
+        asked_often += len(of_judge) - len(mine)
         assert (one.good, one.bad) == (len(good), len(bad))
         assert one.agreed.count == sum(row["passed"] == row["is_good"] for row in mine)
         assert one.wrong_passes.count == sum(row["passed"] for row in bad)
         assert one.wrong_rejections.count == sum(not row["passed"] for row in good)
-        assert one.finding == agreement.NO_BETTER_THAN_CHANCE  # the dice threw verdicts and ratings
-    assert {judge for judge, task in found if task is None} == {"runflow", "local", "model: qwen", "model: gemma"}
-    assert len(found) == 4 * (3 + 1)
+        assert one.counts == Counter((row["passed"], row["score"], row["is_good"]) for row in mine)
+        thrown = agreement.NO_BETTER_THAN_CHANCE  # the dice threw verdicts and ratings
+        assert one.finding == (agreement.NOT_ENOUGH if min(len(good), len(bad)) < agreement.NEEDED else thrown)
+    judges = {"runflow", "local", "model: qwen", "model: gemma"} if not wanted.judge else {wanted.judge}
+    assert asked_often and {judge for judge, _ in found} == judges
+    assert len(found) == len(judges) * (1 if wanted.task else 3 + 1)
 
 
 # --- too few, and no better than chance ---------------------------------------------------------------
@@ -284,6 +297,30 @@ def test_nothing_is_proposed_from_too_few_ratings() -> None:
     few = judged(20, 8)
     assert (few.finding, few.missing, few.missing_good, few.missing_bad) == ("not_enough", 12, 0, 12)
     assert few.proposal(Costs()) is None
+
+
+def test_one_image_asked_in_twenty_ways_is_one_label() -> None:
+    def say(pixels: str, is_good: bool, task: str, scores: list[float]) -> None:
+        """The judge *local* is right about this image each time, and the person says so each time."""
+        abouts = [VerdictContext("local", "", task, f"question {score}") for score in scores]
+        questions = [ask(f"{pixels} {each}", account="free:local", pixel_hash=pixels, context=each) for each in abouts]
+        said = [{**VERDICT, "overall_passed": is_good, "weighted_pass_rate": score} for score in scores]
+        book.record_free(questions, said)
+        for row in book.history(limit=len(scores)):
+            book.rate(row.id, is_good)
+
+    with Journal.in_memory(now=Clock()) as book:
+        scores = [number / agreement.NEEDED for number in range(agreement.NEEDED)]
+        say("fox", True, "headshot", scores)
+        say("hare", False, "headshot", scores)
+        (one,) = agreement.agreements(book.store)
+        assert (one.good, one.bad, one.missing) == (1, 1, 38)
+        assert (one.finding, one.proposal(Costs())) == ("not_enough", None)
+        assert one.counts == {(True, 0.95, True): 1, (False, 0.95, False): 1}  # the latest question of each
+        say("fox", False, "product", [0.1])
+        whole, *tasks = agreement.agreements(book.store)
+        assert [(each.task, each.good, each.bad) for each in tasks] == [("headshot", 1, 1), ("product", 0, 1)]
+        assert (whole.task, whole.good, whole.bad) == (None, 0, 2)  # the fox counts once, as it was judged last
 
 
 def test_a_judge_that_is_no_better_than_chance_is_called_so() -> None:

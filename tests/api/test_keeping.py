@@ -116,6 +116,11 @@ def test_somebody_without_a_key_has_a_history_and_insight(
     scores = [json.loads(line)["score"] for line in printed(capsys, "history", "--sort", "best", "--json").splitlines()]
     assert len(scores) == 2 and scores == sorted(scores, reverse=True)
     assert cli.main(["insight", "--by", "moon"]) == USAGE
+    capsys.readouterr()
+    for wrong in ("nowhere/page.html", "page.txt"):
+        assert cli.main(["insight", "--html", wrong]) == USAGE
+        refused = capsys.readouterr().err
+        assert "--html" in refused and "--report" not in refused and not Path(wrong).exists()
 
 
 @pytest.mark.parametrize("language", ["en", "ja", "zh"])
