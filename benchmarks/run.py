@@ -32,6 +32,7 @@ PARTS = {
     "startup": "What the pack adds to ComfyUI's start",
     "requests_made": "Requests and bytes for one verdict",
     "pending": "A hundred pending evaluations",
+    "write_lock": "The journal's write lock, beside the command line",
     "bookkeeping": "A journal of 100,000 rows",
     "growth": "Growth from 10 to 10,000 images",
     "loops": "Growth from one attempt of a loop to ten",

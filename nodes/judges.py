@@ -22,6 +22,7 @@ from comfy_api.latest import io
 from ..runflow_api.background import NativeCalls
 from ..runflow_api.errors import Cancelled, ConfigurationError, NotJudgedError, RunflowError
 from ..runflow_api.images import PixelImage
+from ..runflow_api.model_judge.answers import CutOff
 from ._schema import JudgeModelType, schema
 
 LOOK_S = 1.0
@@ -128,7 +129,10 @@ class ClipModel:
             with _calls.alone(), torch.inference_mode():
                 tokens = self._clip.tokenize(question, **self._arguments(image))
                 ids = self._clip.generate(tokens, do_sample=False, max_length=self._max_length)
-                return str(self._clip.decode(ids))
+                words = str(self._clip.decode(ids))
+                if len(ids) < self._max_length:
+                    return words
+                return CutOff.of(words, f" after {self._max_length} tokens (max_length of Judge with My Model)")
         except RunflowError:
             raise
         except (AttributeError, NotImplementedError) as error:

@@ -36,8 +36,6 @@ os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(WITHOUT_READER), os
 
 SLOW = ("test_journal_processes", "test_paid_once", "test_text_in_pictures")
 """Files whose tests start processes and kill them, or read text in pictures."""
-RETRIES = 2
-"""Of a test marked `timing`, when it fails: its bound in seconds may be missed on a busy machine."""
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -48,12 +46,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         in_browser = ROOT / "tests" / "browser" in item.path.parents
         if in_browser:
             item.add_marker("browser")
+            item.add_marker(pytest.mark.flaky(reruns=1))  # on a new page; the summary names it under RERUN
         if "comfyui_factory" in fixtures:
             item.add_marker("comfyui")
         if "sandbox" in fixtures or item.path.stem in SLOW or "[server" in item.name:  # on a PostgreSQL of its own
             item.add_marker("slow")
-        if item.get_closest_marker("timing"):
-            item.add_marker(pytest.mark.flaky(reruns=RETRIES))
 
 
 @pytest.hookimpl(optionalhook=True)  # of pytest-xdist

@@ -108,6 +108,7 @@ async def _say_if_unreached(context: LoopContext, reached: asyncio.Event) -> Non
     try:
         await reached.wait()
     except asyncio.CancelledError:
+        context.let_end_run_again()
         context.say(f"attempt 1 {NOT_REACHED}")
         raise
 
@@ -123,6 +124,7 @@ async def _save_unfinished_best(context: LoopContext, history: History) -> None:
     except asyncio.CancelledError:
         history.best_image.drop()
         if history.attempts and not history.has_ended:
+            context.let_end_run_again()
             _keep_best(context, history)
         raise
 
@@ -148,7 +150,7 @@ def finish(context: LoopContext, history: History, settings: LoopSettings, reaso
     if best is not history.latest:
         context.preview(best.image, len(history.attempts), context.max_attempts(settings))
     summary = _summary(context, history, settings, reason)
-    passed = [attempt.image for attempt in history.passes(settings)]
+    passed = [attempt.image for attempt in history.passes(settings) if attempt.image is not None]
     context.say(_in_a_line(history, summary))
     return io.NodeOutput(
         best.image,
@@ -179,8 +181,31 @@ def _summary(context: LoopContext, history: History, settings: LoopSettings, rea
         "attempts": [attempt.to_json() for attempt in history.attempts],
         "winner": history.best.number,
         "reason": reason,
-        "warnings": [*other, *notes(history, settings), *context.warnings(history.loop.body)],
+        "warnings": [
+            *other,
+            *notes(history, settings),
+            *_resized_outputs(history, settings),
+            *context.warnings(history.loop.body),
+        ],
     }
+
+
+def _resized_outputs(history: History, settings: LoopSettings) -> list[str]:
+    """Which outputs are one batch of attempts that have not the same size, or not all an alpha channel."""
+    if history.best.image is None:
+        return []
+    best = _image_batch.batch(history.best.image).shape[1:]
+    collected = {"passed_images": history.passes(settings)}
+    if settings.keep_attempts:
+        collected["attempt_images"] = history.attempts
+    lines = []
+    for output, attempts in collected.items():
+        shapes = {_image_batch.batch(each.image).shape[1:] for each in attempts if each.image is not None}
+        if {shape[:2] for shape in shapes} - {best[:2]}:
+            lines.append(f"{output} have different sizes and were resized to {best[1]}×{best[0]}, that of the best")
+        if len({shape[2] for shape in shapes}) > 1:
+            lines.append(f"{output} have lost their transparency: not all of them have one")
+    return lines
 
 
 def _in_a_line(history: History, summary: dict[str, Any]) -> str:

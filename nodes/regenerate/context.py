@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Any
@@ -45,6 +46,8 @@ from .saved_metadata import END
 HANDOVER = "_handover"
 """No input of End's schema: ComfyUI passes it to no node, and finds no node that has it in its cache."""
 PREVIEW_SIDE = 512
+_ended_early: Counter[str] = Counter()
+"""How often a loop ended without its End, by what End depends on."""
 
 
 class LoopContext:
@@ -294,16 +297,28 @@ class LoopContext:
 
     @cached_property
     def extra_cache_key(self) -> str:
-        """What End depends on that is not an input of it: with other output nodes the attempts run again."""
+        """What End depends on that is not an input of it: with other output nodes the attempts run again.
+
+        And after a loop that ended early: what a node blocks comes from ComfyUI's cache too, and nobody would be told.
+        """
         body = self.body_inside(self.node_id)
-        return " ".join(sorted(self.output_nodes(body))) if body else ""
+        early = _ended_early[self._inputs_of(self.node_id)]
+        return " ".join([*(sorted(self.output_nodes(body)) if body else ()), *([str(early)] if early else ())])
+
+    def let_end_run_again(self) -> None:
+        """At the next queue, although nothing has changed: this loop ended without its End."""
+        if self._first_end in self.dynprompt.original_prompt:
+            _ended_early[self._inputs_of(self._first_end)] += 1
+
+    def _inputs_of(self, end: str) -> str:
+        return f"{end}:{identity(self.everything, end)}"
 
     def _identity(self, end: str) -> str:
         """Of an End: ComfyUI has its result in the cache for as long as this is the same."""
         extra_cache_key = ""
         if end in self.dynprompt.original_prompt:  # a clone runs again with the end that it is a clone of
             extra_cache_key = (self if end == self.node_id else LoopContext(end, self.dynprompt)).extra_cache_key
-        return f"{end}:{identity(self.everything, end)} {extra_cache_key}"
+        return f"{self._inputs_of(end)} {extra_cache_key}"
 
     def _start_identity(self, body: Body) -> str:
         return f"{body.start}:{identity(self.everything, body.start)}"

@@ -58,7 +58,7 @@ ENDS_IN_A_LIST = (
     "attempt {number} does not count: it is a list of {count} values, but a loop needs one.{source} Make one batch or "
     "one text of it"
 )
-ALREADY_GENERATED = "What ran before was generated once for each value."
+MAYBE_FOR_EACH = "What comes before End may have run once for each value."
 
 
 def _state_outputs() -> list[io.Output]:
@@ -212,7 +212,7 @@ class RunflowRegenerateEnd(io.ComfyNode):
                     default=1,
                     min=1,
                     max=MAX_ATTEMPTS,
-                    tooltip="Make attempts until so many have passed; they come out as passed_images.",
+                    tooltip="Make attempts until so many have passed; their images come out as passed_images.",
                 ),
                 io.Int.Input(
                     "give_up_after",
@@ -246,7 +246,7 @@ class RunflowRegenerateEnd(io.ComfyNode):
                 io.Image.Output(
                     "passed_images",
                     display_name="passed_images",
-                    tooltip="The images that passed, at most passes_wanted. If none passed, nothing is sent.",
+                    tooltip="All images of up to passes_wanted attempts that passed. If none passed, nothing is sent.",
                 ),
             ],
             hidden=[io.Hidden.unique_id, io.Hidden.dynprompt, io.Hidden.prompt, io.Hidden.extra_pnginfo],
@@ -269,7 +269,8 @@ class RunflowRegenerateEnd(io.ComfyNode):
         context = LoopContext.of(cls)
         if image[0] is None:
             with _shown.panel() as panel:
-                state, loop_settings = _state(loop, NO_ATTEMPT), _settings(settings)
+                consequence = NO_ATTEMPT if context.handover is None else MAYBE_FOR_EACH
+                state, loop_settings = _state(loop, consequence), _settings(context, settings, consequence)
                 number, attempts = 1, context.max_attempts(loop_settings)
                 if context.handover is None:
                     await check_loop(context, state, loop_settings)
@@ -284,7 +285,8 @@ class RunflowRegenerateEnd(io.ComfyNode):
     @classmethod
     async def execute(cls, loop, image, evaluation=(None,), **settings) -> io.NodeOutput:
         with _shown.panel() as panel:
-            context, state, loop_settings = LoopContext.of(cls), _state(loop), _settings(settings)
+            context, state = LoopContext.of(cls), _state(loop)
+            loop_settings = _settings(context, settings)
             first_attempt_reached(context, state)
             history = context.handover.take() if context.handover else None
             next_or_reason: LoopState | str
@@ -310,11 +312,16 @@ class RunflowRegenerateEnd(io.ComfyNode):
         return finished
 
 
-def _settings(inputs: dict[str, Any]) -> LoopSettings:
-    return LoopSettings(**{name: _single_value(name, values) for name, values in inputs.items()})
+def _settings(context: LoopContext, inputs: dict[str, Any], consequence: str = MAYBE_FOR_EACH) -> LoopSettings:
+    return LoopSettings(
+        **{
+            name: _single_value(name, values, context.where_lists_come_from(name), consequence)
+            for name, values in inputs.items()
+        }
+    )
 
 
-def _single_value(name: str, values: Any, source: str = "", consequence: str = ALREADY_GENERATED) -> Any:
+def _single_value(name: str, values: Any, source: str = "", consequence: str = MAYBE_FOR_EACH) -> Any:
     """The value of an input, which ComfyUI gives as a list; one that went through a list of one is fine."""
     if len(values) != 1:
         raise InvalidInputError(name, A_LIST.format(count=len(values), source=source, consequence=consequence))
@@ -327,7 +334,7 @@ def _ends_in_a_list(context: LoopContext, number: int, count: int) -> str:
     return ENDS_IN_A_LIST.format(number=number, count=count, source=source)
 
 
-def _state(values: Any, consequence: str = ALREADY_GENERATED) -> LoopState:
+def _state(values: Any, consequence: str = MAYBE_FOR_EACH) -> LoopState:
     state = _single_value("loop", values, consequence=consequence)
     if not isinstance(state, LoopState):
         raise InvalidInputError("loop", f"must come from Regenerate Until Passed: Start. {NO_ATTEMPT}")

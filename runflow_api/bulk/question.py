@@ -33,7 +33,8 @@ class UnusableRowError(InvalidInputError):
 class RowJob:
     """One row as it is judged; ``pixels`` is how many its image has, 0 for an address.
 
-    ``image_settings`` made the image, as far as its file tells.
+    ``image_settings`` made the image, as far as its file tells. ``depends_on_decoder``: Pillow and PyAV make other
+    pixels of its file or of a reference.
     """
 
     image: Picture | ImageUrl
@@ -41,20 +42,23 @@ class RowJob:
     options: Options
     pixels: int = 0
     image_settings: ImageSettings = UNKNOWN_SETTINGS
+    depends_on_decoder: bool = False
 
 
 @dataclass(eq=False)
 class RowReader:
     """Makes of rows what is to be judged. ``question`` and ``options`` hold for rows that do not say otherwise.
 
-    ``decoder`` reads the files. Blocks, and may be used by several threads.
+    ``decoder`` reads the files. ``otherwise`` reads them with another one, for what an earlier version of pack or
+    ComfyUI may have paid for. Blocks, and may be used by several threads.
     """
 
     manifest: Manifest
     question: Question = field(default_factory=Question)
     options: Options = field(default_factory=Options)
     decoder: Decoder = Decoder.PILLOW
-    _references: OrderedDict[str, Reference] = field(default_factory=OrderedDict)
+    otherwise: RowReader | None = None
+    _references: OrderedDict[str, tuple[Reference, bool]] = field(default_factory=OrderedDict)
 
     def read(self, row: ManifestRow) -> RowJob:
         """Read the image of ``row`` and what is asked about it. Raises ``UnusableRowError``."""
@@ -68,26 +72,29 @@ class RowReader:
             raise InvalidInputError("manifest", f"{values[BROKEN]}.")
         given: dict[str, Any] = _texts(values, OF_THE_QUESTION)
         question = replace(self.question, **given)
+        depends = self.otherwise is not None and _differ(self.question, self.otherwise.question)
         if _is_given(values.get("references")):
-            question = replace(question, references=self._references_of(values["references"]))
+            references, depends = self._references_of(values["references"])
+            question = replace(question, references=references)
         given = _texts(values, OF_THE_OPTIONS)
         options = replace(self.options, **given)
         if _is_given(values.get("input_attributes")):
             options = replace(options, input_attributes=_as_json(values["input_attributes"]))
         question.check()
-        return self._with_image(_text("image", values.get("image")), question, options)
+        return self._with_image(_text("image", values.get("image")), question, options, depends)
 
-    def _with_image(self, image: str, question: Question, options: Options) -> RowJob:
+    def _with_image(self, image: str, question: Question, options: Options, depends: bool) -> RowJob:
         if not image.strip():
             raise InvalidInputError("image", "is empty: a row names an image.")
         if image.startswith(PASSED_ON):
             check_image_url("image", image)
-            return RowJob(ImageUrl(image), question, options)
+            return RowJob(ImageUrl(image), question, options, depends_on_decoder=depends)
         found = self._read_image(image)
         if found.prompt and not question.generation_prompt:
             question = replace(question, generation_prompt=found.prompt)
         height, width = found.pixels.shape[:2]
-        return RowJob(Picture(found.pixels), question, options, height * width, found.image_settings)
+        depends |= found.depends_on_decoder
+        return RowJob(Picture(found.pixels), question, options, height * width, found.image_settings, depends)
 
     def _read_image(self, image: str) -> image_files.Picture:
         files, inside = self.manifest.place(image)
@@ -106,27 +113,41 @@ class RowReader:
             raise InvalidInputError(image, f"cannot be read ({type(error).__name__}).") from error
         return image_files.read(Path(os.path.basename(inside)), data, decoder=self.decoder)
 
-    def _references_of(self, given: Any) -> tuple[Reference, ...]:
+    def _references_of(self, given: Any) -> tuple[tuple[Reference, ...], bool]:
+        """The references, and whether another decoder would make other pixels of one."""
         if isinstance(given, str):
             try:
                 given = json.loads(given) if given.lstrip().startswith(("[", "{")) else [given]
             except ValueError as error:
                 raise InvalidInputError("references", "is not JSON.") from error
         listed = [given] if isinstance(given, Mapping) else list(given)
-        return tuple(self._reference(f"references[{number}]", each) for number, each in enumerate(listed, 1))
+        found = [self._reference(f"references[{number}]", each) for number, each in enumerate(listed, 1)]
+        return tuple(reference for reference, _ in found), any(depends for _, depends in found)
 
-    def _reference(self, name: str, given: Any) -> Reference:
+    def _reference(self, name: str, given: Any) -> tuple[Reference, bool]:
         about = given if isinstance(given, Mapping) else {"url": given}
         url = _text(name, about.get("url"))
         known = self._references.get(url)
         if known is None:
-            is_address = url.startswith(PASSED_ON)
-            known = Reference(url=url) if is_address else Reference(pixels=self._read_image(url).pixels)
+            known = self._read_reference(url)
             while len(self._references) >= REFERENCES_KEPT:
                 self._references.popitem(last=False)
             self._references[url] = known
         kind, description = about.get("kind") or "identity", about.get("description") or ""
-        return replace(known, kind=_text(f"{name}.kind", kind), description=_text(f"{name}.description", description))
+        reference, depends = known
+        kind, description = _text(f"{name}.kind", kind), _text(f"{name}.description", description)
+        return replace(reference, kind=kind, description=description), depends
+
+    def _read_reference(self, url: str) -> tuple[Reference, bool]:
+        if url.startswith(PASSED_ON):
+            return Reference(url=url), False
+        found = self._read_image(url)
+        return Reference(pixels=found.pixels), found.depends_on_decoder
+
+
+def _differ(one: Question, other: Question) -> bool:
+    """Whether the references of two questions are not the same."""
+    return [each.hash_fields() for each in one.references] != [each.hash_fields() for each in other.references]
 
 
 def _texts(values: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:

@@ -49,8 +49,9 @@ class RunflowJudge:
     A batch is a ``pyarrow.Table`` with a column ``image`` and any of ``manifest.FIELDS``; what comes back has its
     columns and those of a part of ``bulk``. A column ``row`` of whole numbers is kept, to join the two; without one,
     the rows of each batch are counted. ``base`` is where relative paths begin. ``wait`` false submits and does not
-    wait: ``RunflowCollect`` gets those verdicts. A batch that an actor had begun when it died is given to another:
-    nothing is lost, and nothing paid twice.
+    wait: ``RunflowCollect`` gets those verdicts. ``otherwise`` is a decoder that may have been paid for before, with
+    the question as it reads the files of its references. A batch that an actor had begun when it died is given to
+    another: nothing is lost, and nothing paid twice.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class RunflowJudge:
         question: Question | None = None,
         options: Options | None = None,
         decoder: Decoder = Decoder.PILLOW,
+        otherwise: tuple[Decoder, Question] | None = None,
         base: str = ".",
         wait: bool = True,
         token: str = "ray",
@@ -68,7 +70,10 @@ class RunflowJudge:
         directory: str | None = None,
     ) -> None:
         self._evaluator = evaluator_of_this_machine(directory)
-        self._asker = RowReader(Manifest.at(base), question or Question(), options or Options(), decoder)
+        manifest, options = Manifest.at(base), options or Options()
+        self._asker = RowReader(manifest, question or Question(), options, decoder)
+        if otherwise is not None:
+            self._asker.otherwise = RowReader(manifest, otherwise[1], options, otherwise[0])
         self._settings = Settings(judge, Policy(min_score, "fail"), in_flight, wait=wait)
         self._token = token
 
@@ -167,9 +172,11 @@ def run(address: str, work: BulkRun, output: str, *, workers: int = 2) -> int:
     if not ray.is_initialized():
         ray.init(address=None if address == ON_THIS_MACHINE else address, include_dashboard=False)
     settings, reader = work.settings, work.reader
+    other = reader.otherwise
     judging = {
         "judge": settings.judge, "min_score": settings.policy.min_score, "question": reader.question,
-        "options": reader.options, "decoder": reader.decoder, "base": work.manifest.base, "wait": False,
+        "options": reader.options, "decoder": reader.decoder,
+        "otherwise": other and (other.decoder, other.question), "base": work.manifest.base, "wait": False,
         "token": work.token,
     }  # fmt: skip
     collecting = {"min_score": settings.policy.min_score, "timeout_s": reader.options.timeout_s}

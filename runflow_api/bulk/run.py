@@ -22,7 +22,7 @@ from ..background import Workers
 from ..evaluation.evaluator import Evaluator, Job
 from ..evaluation.failures import OUTAGES, OWN_FIELDS, Scope, scope_of
 from ..evaluation.question import ImageUrl, JudgeChoice
-from ..evaluation.verdict import UNKNOWN, Policy, Subject, Verdict, not_judged
+from ..evaluation.verdict import RUNFLOW, UNKNOWN, Policy, Subject, Verdict, not_judged
 from ..journal.journal import JournalError
 from .manifest import Manifest, ManifestRow
 from .question import PASSED_ON, RowJob, RowReader, UnusableRowError
@@ -306,7 +306,7 @@ class BulkRun:
             if self.stopped:
                 return None
             try:
-                row_job = await self._readers.run(self.reader.read, row)
+                row_job = await self._readers.run(self._read, row)
             except UnusableRowError as error:
                 return not_judged(error, NEVER_PASSES, Subject(), judge=self._judge)
             if isinstance(row_job.image, ImageUrl):
@@ -327,6 +327,28 @@ class BulkRun:
                 return (await self.evaluator.evaluate(job))[0]
             except errors.RunflowError as error:
                 return not_judged(error, NEVER_PASSES, subject, judge=self._judge)
+
+    def _read(self, row: ManifestRow) -> RowJob:
+        """The row as its files are read here; or as another decoder reads them, if that was paid for and this was not.
+
+        Raises ``UnusableRowError``. Blocks.
+        """
+        row_job, otherwise = self.reader.read(row), self.reader.otherwise
+        if otherwise is None or not row_job.depends_on_decoder or self._judge != RUNFLOW or not row_job.options.reuse:
+            return row_job
+        if self._is_paid(row_job):
+            return row_job
+        read_otherwise = otherwise.read(row)
+        return read_otherwise if self._is_paid(read_otherwise) else row_job
+
+    def _is_paid(self, row_job: RowJob) -> bool:
+        """A journal that cannot be asked knows nothing; what that means for money is said where it is paid."""
+        job = Job((), row_job.question, options=row_job.options)
+        request = job.request(row_job.image.hash, None, self.evaluator.config.base_url)
+        try:
+            return self.evaluator.bookkeeper.paid([request])[0]
+        except JournalError:
+            return False
 
 
 def _write(parts: Parts, part: _Part) -> None:

@@ -113,8 +113,8 @@ def _shard(text: str) -> tuple[int, int]:
 
 def run(args: argparse.Namespace, terminal: Terminal, evaluator: Evaluator) -> int:
     """Judge the manifest that ``args`` names; the exit code."""
-    decoder = how_to_read(args).decoder
-    question, options = question_of(args, decoder), replace(options_of(args), timeout_s=args.timeout)
+    how = how_to_read(args)
+    question, options = question_of(args, how.decoder), replace(options_of(args), timeout_s=args.timeout)
     policy = Policy(args.min_score, "fail")
     policy.check()
     question.check()
@@ -131,7 +131,12 @@ def run(args: argparse.Namespace, terminal: Terminal, evaluator: Evaluator) -> i
     parts = Parts(args.output, args.shard, args.keep)
     about = {"manifest": identity, "part_rows": args.part_rows, "shards": args.shard[1]}
     parts.check(about)
-    work = BulkRun(evaluator, RowReader(manifest, question, options, decoder), settings, f"bulk:{identity}")
+    reader = RowReader(manifest, question, options, how.decoder)
+    if how.other is not None:
+        reader.otherwise = RowReader(manifest, question_of(args, how.other), options, how.other)
+    work = BulkRun(evaluator, reader, settings, f"bulk:{identity}")
+    if pays and how.lacks_pyav:
+        terminal.say(LACKS_PYAV)
     try:
         if pays and not _may_pay(args, terminal, evaluator, work, total):
             return USAGE
@@ -156,6 +161,11 @@ def _judge_on_ray(args: argparse.Namespace, terminal: Terminal, work: BulkRun, t
     return OK if written == total else NOT_JUDGED
 
 
+LACKS_PYAV = (
+    "This ComfyUI's Load Image reads files with PyAV, which is not installed here: JPEG, WebP, AVIF and some PNG files "
+    "are other pixels there. What is judged here is paid for again in a workflow, and the other way round. To pay "
+    "once, use ComfyUI's own Python, or: pip install av"
+)
 GO_ON = "Run the same command again to go on: what is judged is not judged again, and nothing is paid for twice."
 
 

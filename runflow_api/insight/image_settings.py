@@ -21,15 +21,21 @@ from .known_nodes import ComputedTextError
 from .known_settings import (
     CORE_SAMPLERS,
     FIELDS,
+    IMAGE_CHANGERS,
     IMAGES,
     KEEPS_SIZE,
     LATENT_SIZES,
+    MAKES_IMAGES,
+    OF_A_MAKER,
+    OF_A_MAKER_WHOLE,
+    OTHER_IMAGES,
     PIPES,
     REPAIRS,
     SAMPLER_NODES,
     SCHEDULE_CHANGERS,
     SCHEDULE_NODES,
     SHOWS_ITSELF,
+    WRITES_OR_SHOWS,
 )
 from .model_settings import Models, tagged
 from .saved_prompt import (
@@ -46,6 +52,8 @@ from .saved_prompt import (
 from .values import Values
 
 MAX_DEPTH = 200
+_GIVES_ON = re.compile(r"^$|^\*$|^any|image|img|pixel|latent|frame|video|batch|input|value|source", re.IGNORECASE)
+"""Names of an input that may bring an image, where it is the only one that a node is given."""
 SEEDS = 2**64
 LATENT_STEP = 64
 
@@ -166,7 +174,7 @@ class _Walk:
             image_settings = self._sampled(name, depth)
             return [image_settings if keeps_size else replace(image_settings, width=None, height=None)]
         kind = self._values.kind(name)
-        ways = [] if self._samples_unknown(name) else self._ways(link)
+        ways = [] if self._makes_unknown(name) else self._ways(link)
         if not ways:
             if self._values.links(name):
                 raise UntoldError(f"{kind} cannot be followed")
@@ -188,8 +196,10 @@ class _Walk:
         if any(word in self._values.kind(name) for word in REPAIRS):
             return self._image_links(name)[:1]
         ways = self._image_links(name)
+        if ways and self._values.kind(name) not in KEEPS_SIZE:
+            ways += [way for key in inputs if OTHER_IMAGES.search(key) and (way := link_of(inputs[key]))]
         others = self._values.links(name)
-        if not ways and len(others) == 1 and not isinstance(link_of(inputs.get("model")), tuple):
+        if not ways and len(others) == 1 and any(_GIVES_ON.search(key) for key in inputs if link_of(inputs[key])):
             return others
         return ways or [way for key, value in inputs.items() if key.startswith("any_") and (way := link_of(value))]
 
@@ -208,13 +218,16 @@ class _Walk:
         takes_pipe = "ampler" in kind and bool(self._values.pipes(name))
         return samples and (takes_model or takes_pipe) and "odelSampling" not in kind
 
-    def _samples_unknown(self, name: str) -> bool:
-        """Whether a node that is not known to be a sampler looks as if it made a new image of the one before."""
-        inputs, kind = self._values.inputs(name), self._values.kind(name)
-        if "Save" in kind or any(word in kind for word in REPAIRS):
+    def _makes_unknown(self, name: str) -> bool:
+        """Whether a node that is not known looks as if it made a new image of what it is given."""
+        kind, inputs = self._values.kind(name), self._values.inputs(name)
+        if kind in KEEPS_SIZE or kind in IMAGE_CHANGERS or any(word in kind for word in REPAIRS):
             return False
-        is_given_one = any("sampler" in key or key == "upscaler" for key, value in inputs.items() if link_of(value))
-        return is_given_one or any(key in inputs for key in ("seed", "noise_seed", "steps", "sampler_name"))
+        if WRITES_OR_SHOWS.search(kind):
+            return False
+        keys = [part for key in inputs for part in (key.lower(), key.lower().rpartition(".")[2])]
+        is_told = any(key in OF_A_MAKER_WHOLE or any(word in key for word in OF_A_MAKER) for key in keys)
+        return is_told or bool(MAKES_IMAGES.search(kind))
 
     # --- what the sampler says --------------------------------------------------------------------------
 
@@ -316,7 +329,7 @@ class _Walk:
                 continue
             for width, height in LATENT_SIZES:
                 makes = "Empty" in kind or "Loader" in kind or kind == "LatentUpscale"
-                if makes and width in inputs and height in inputs:
+                if makes and width in inputs and height in inputs and not _changes_size(inputs):
                     w, h = _whole(self._values.of(inputs[width])), _whole(self._values.of(inputs[height]))
                     return (w, h) if w and h else None
             given = None
@@ -325,6 +338,14 @@ class _Walk:
             elif kind in CORE_SAMPLERS:
                 given = link_of(inputs.get("latent_image"))
         return None
+
+
+def _changes_size(inputs: Mapping[str, Any]) -> bool:
+    """Whether a node that is given width and height may take a chosen size or turn them instead."""
+    chosen = [inputs[key] for key in ("resolution", "aspect_ratio", "ratio", "preset", "dimensions") if key in inputs]
+    turned = [inputs[key] for key in ("invert", "swap_dimensions", "swap", "orientation") if key in inputs]
+    is_custom = all(isinstance(each, str) and "custom" in each.lower() for each in chosen)
+    return not is_custom or any(each not in (False, "Off", "False") for each in turned)
 
 
 def _may_have(found: ImageSettings, size: tuple[int, int] | None) -> bool:

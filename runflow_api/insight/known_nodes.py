@@ -87,10 +87,14 @@ PASSED_ON = {
 }  # fmt: skip
 """Nodes that show a text and give it on unchanged: the input that they show."""
 _GIVES_LINKS_ON = re.compile(r"reroute|show|display|preview|\bany\b", re.IGNORECASE)
-_HOLDS_TEXT = re.compile(
-    r"primitive|constant|literal|multi-?line|(text|string|prompt)[ _]?(box|input|node|widget)?$", re.IGNORECASE
-)
-_PROCESSES_TEXT = re.compile(r"dynamic|random|wildcard|translat|generat|enhanc|expan|llm|load|style", re.IGNORECASE)
+_WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
+_PACK = re.compile(r"\([^)]*\)$|\[[^\]]*\]$|\|\w+$|^(?:CR|DF|JPS|WAS|easy|ttN)\b")
+"""The pack that a node's name ends or begins with."""
+_OF_A_HOLDER = {
+    "primitive", "constant", "literal", "multi", "line", "multiline", "text", "string", "prompt", "box", "input",
+    "node", "widget", "simple", "plain", "positive", "negative", "my", "field", "area", "value",
+}  # fmt: skip
+"""Words of which the name of a node is made that holds a text: any other may say what it does to it."""
 JOINERS = {
     "StringConcatenate", "StringTrim", "StringReplace", "StringSubstring", "CaseConverter", "JoinStrings",
     "JoinStringMulti", "CR Text Concatenate", "easy promptConcat", "Text Concatenate",
@@ -106,7 +110,7 @@ def gives_on(kind: str, single: tuple[str, Any]) -> bool:
     if not isinstance(value, str):
         return bool(_GIVES_LINKS_ON.search(kind))
     is_text = name.lower() in ("text", "string", "value", "prompt")
-    return is_text and bool(_HOLDS_TEXT.search(kind)) and not _PROCESSES_TEXT.search(kind)
+    return is_text and all(word.lower() in _OF_A_HOLDER for word in _WORDS.findall(_PACK.sub("", kind)))
 
 
 def held_text(name: str, text: str, inputs: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .known_nodes import HOLDERS_OF_AN_ATTEMPT
-from .known_settings import FIELDS, PIPE_OUTPUTS, PIPES, PLAIN, VALUE_NODES
+from .known_settings import FIELDS, NO_LORA, PIPE_OUTPUTS, PIPES, REROUTES, VALUE_NODES
 from .saved_prompt import Link, Node, link_of
 
 MAX_DEPTH = 100
@@ -52,9 +52,7 @@ class Values:
         chosen = self.switched(name)
         if chosen is not None:
             return self.of(chosen, depth + 1)
-        if kind == "Reroute" and len(inputs) == 1:
-            return self.of(next(iter(inputs.values())), depth + 1)
-        if slot == 0 and len(inputs) == 1 and next(iter(inputs)) in PLAIN:
+        if REROUTES.search(kind) and len(inputs) == 1:
             return self.of(next(iter(inputs.values())), depth + 1)
         return None
 
@@ -86,7 +84,15 @@ class Values:
         is_loader = any(key in self.inputs(name) for key in FIELDS["ckpt_name"])
         if is_loader and field in ("model", "latent"):
             return name, -1
+        if field == "model" and self._may_put_loras(name):
+            return None
         return self._from_pipes(name, field, depth + 1)
+
+    def _may_put_loras(self, name: str) -> bool:
+        """Whether a node that takes a pipe may put LoRAs on the model in it."""
+        given = {key: value for key, value in self.inputs(name).items() if "lora" in key.lower()}
+        names_any = any(isinstance(value, str | list | dict) and value not in NO_LORA for value in given.values())
+        return names_any or (not given and "lora" in self.kind(name).lower())
 
     def pipes(self, name: str) -> list[Link]:
         inputs = self.inputs(name)

@@ -1,17 +1,21 @@
 """Yes or no, read strictly: an answer that does not begin with one of the two is no answer.
 
-A model that rambles, hedges ("yes, but …"), answers with both words or is cut off while it thinks has not measured
-anything. Guessing what it meant would turn babble into a verdict.
+A model that rambles, hedges ("yes, but …"), answers with both words, takes its answer back later, repeats itself
+without end or is cut off has not measured anything. Guessing what it meant would turn babble into a verdict.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 LONGEST_REASON = 240
+LONGEST_ANSWER = 8_000
+"""Characters. The question asks for one sentence beside yes or no; a model that writes a book does not answer it."""
 _WORDS: dict[str, list[str]] = json.loads(Path(__file__).with_name("words.json").read_text("utf-8"))
 YES, NO = frozenset(_WORDS["yes"]), frozenset(_WORDS["no"])
 """In English, German, Dutch and Nordic, French, Spanish, Italian, Portuguese, Polish, Czech, Russian, Ukrainian,
@@ -55,6 +59,41 @@ _MEANS_YES_IF = {
 """Yes in Ukrainian and in Polish; a word that begins any sentence ("so", "thanks") in Russian, Czech and Danish."""
 
 
+_ENDS_A_SENTENCE = re.compile(r"[.!?\n\u2026\u3002\uff01\uff0e\uff1f\u0964]+")
+_SEPARATES = re.compile(rf"[\s{_SENTENCE_MARKS}/|\-\u2013\u2014\u2022]+")
+_TOKEN = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\u0e00-\u0e7f]|[^\W_]+")
+"""A word; of scripts without spaces, a character."""
+_SAYS_IT_AGAIN = re.compile(
+    rf"(?<!\w)(?:{'|'.join(_WORDS['labels'])})\s*(?:[:\uff1a=]|(?:{'|'.join(_WORDS['is'])})(?!\w)|[是为為は은는])"
+    rf"[\s{re.escape(_DECORATION)}:\uff1a]*",
+    re.IGNORECASE,
+)
+_CORRECTION = re.compile(
+    rf"^(?:(?:{'|'.join(map(re.escape, _WORDS['corrects_itself']))})(?!\w)"
+    rf"|{'|'.join(_WORDS['corrects_itself_begins'])})"
+    rf"[\s{_SENTENCE_MARKS}\-\u2013\u2014]*",
+    re.IGNORECASE,
+)
+ANSWERS_IN_A_ROW = 3
+"""So often the same word as whole answer is no answer: people write "yes, yes" at most."""
+SHORT_PHRASE, SHORT_REPEATS, LONG_REPEATS = 3, 6, 4
+"""So often a phrase of fewer than ``SHORT_PHRASE`` words, or of more, follows itself in a model that is in a loop."""
+LONGEST_PHRASE, MOST_TOKENS = 60, 4_096
+_MARKS_WITHOUT_END = re.compile(r"([^\w\s])\1{39}")
+
+
+class CutOff(str):
+    """An answer that ended where the model had to stop, not where it wanted to. ``advice`` says what to do."""
+
+    advice = ""
+
+    @classmethod
+    def of(cls, text: str, advice: str) -> CutOff:
+        cut_off = cls(text)
+        cut_off.advice = advice
+        return cut_off
+
+
 @dataclass(frozen=True)
 class YesOrNo:
     """``is_yes`` is ``None`` where the model said neither; ``reason`` is what it said beside, on one line."""
@@ -68,6 +107,12 @@ def read_answer(text: str) -> YesOrNo:
     spoken = spoken_text(text)
     if spoken is None:
         return YesOrNo(None, "the answer was cut off while the model was thinking")
+    if isinstance(text, CutOff):
+        return YesOrNo(None, _shortened(f"the answer was cut off{text.advice}: {spoken}"))
+    if len(spoken) > LONGEST_ANSWER:
+        return YesOrNo(None, _shortened(f"the answer has {len(spoken)} characters: {spoken}"))
+    if repeats_itself(spoken):
+        return YesOrNo(None, _shortened(f"the model repeats itself: {spoken}"))
     spoken = _without_json(spoken)
     plain = _LABEL.sub("", spoken.lstrip(_DECORATION)).lstrip(_DECORATION)
     word, rest = _first_word(plain)
@@ -113,7 +158,44 @@ def _takes_it_back(said: str, is_yes: bool) -> bool:
     if word in _JOINING:
         word, rest = _first_word(rest.lstrip(_DECORATION))
     opposite = word in (NO if is_yes else YES) and _stands_alone(rest)
-    return opposite or bool(_HEDGE.match(said)) or (is_yes and bool(_RESERVATION.match(said)))
+    if opposite or _HEDGE.match(said) or (is_yes and _RESERVATION.match(said)):
+        return True
+    return any(_contradicts(sentence, is_yes) for sentence in _ENDS_A_SENTENCE.split(said))
+
+
+def _contradicts(sentence: str, is_yes: bool) -> bool:
+    """Whether a sentence after the answer is the other answer: "No", "Wait, no", "So the answer is no", "But …"."""
+    said = sentence.strip(_DECORATION)
+    corrected = _CORRECTION.sub("", said)
+    again = _SAYS_IT_AGAIN.search(said)
+    for begin in (said, corrected, said[again.end() :] if again else ""):
+        word, rest = _first_word(begin.lstrip(_DECORATION))
+        if word in (NO if is_yes else YES) and _stands_alone(rest):
+            return True
+    return is_yes and (corrected != said or bool(_RESERVATION.match(said)))
+
+
+def repeats_itself(text: str) -> bool:
+    """Whether the model is in a loop: one answer, or one phrase, again and again."""
+    answers = [each.strip(_DECORATION).casefold() for each in _SEPARATES.split(text[: MOST_TOKENS * 8])]
+    first = [each for each in answers if each][:ANSWERS_IN_A_ROW]
+    if len(first) == ANSWERS_IN_A_ROW and len(set(first)) == 1 and first[0] in YES | NO:
+        return True
+    if _MARKS_WITHOUT_END.search(text):
+        return True
+    words = [match.group().casefold() for match in itertools.islice(_TOKEN.finditer(text), MOST_TOKENS)]
+    return any(_repeats(words, length) for length in range(1, min(LONGEST_PHRASE, len(words) // LONG_REPEATS) + 1))
+
+
+def _repeats(words: Sequence[str], length: int) -> bool:
+    """Whether a phrase of ``length`` words follows itself as often as no answer to a question needs."""
+    wanted = length * ((SHORT_REPEATS if length < SHORT_PHRASE else LONG_REPEATS) - 1)
+    same = 0
+    for before, word in zip(words, words[length:], strict=False):
+        same = same + 1 if word == before else 0
+        if same >= wanted:
+            return True
+    return False
 
 
 def _without_json(text: str) -> str:

@@ -23,7 +23,8 @@ from PIL import Image
 from .. import errors
 from ..images import EncodedImage, PixelImage, data_uri
 from ..settings.config import is_loopback_host
-from .answers import printable
+from .answers import CutOff, printable
+from .connection import EndingConnections
 
 CONNECT_TIMEOUT_S = 10.0
 BUSY = frozenset({429, 503})
@@ -34,6 +35,8 @@ MAX_TOKENS = 1024
 """Room for a model that thinks before it answers; one that does not stops after a sentence."""
 LONGEST_SIDE = 1536
 """Pixels. Larger images are reduced to this: the models themselves look at less."""
+CUT_OFF = frozenset({"length", "max_tokens", "model_length", "content_filter", "abort"})
+"""What servers give for ``finish_reason`` where the model had more to say."""
 SHOWN_CHARACTERS = 200
 SHORTEST_SECRET = 8
 """Characters. Shorter keys are the placeholders of local servers, and words that an answer may hold."""
@@ -61,7 +64,10 @@ class ChatEndpoint:
         self._timeout_s = timeout_s
         self._ends_at = time.monotonic() + timeout_s
         self._cancelled = cancelled or threading.Event()
+        self._connections = EndingConnections(self._ends_at)
         self._session = requests.Session()
+        self._session.mount("https://", self._connections)
+        self._session.mount("http://", self._connections)
         self._session.trust_env = not is_loopback_host(self._host)  # no proxy on the way to this machine
         self._session.auth = _Bearer(key)
         self._key = key
@@ -103,25 +109,31 @@ class ChatEndpoint:
         """(status, at most ``MAX_ANSWER_BYTES``); whatever goes wrong on the way has one code."""
         left = max(0.1, self._ends_at - time.monotonic())
         try:
-            with self._session.post(
-                self._url,
-                data=body,
-                headers={"Content-Type": "application/json", "Accept": "application/json"},
-                timeout=(min(CONNECT_TIMEOUT_S, left), left),
-                allow_redirects=False,
-                stream=True,
-            ) as response:
-                return response.status_code, self._bounded(response)
+            with (
+                self._connections.ending(),
+                self._session.post(
+                    self._url,
+                    data=body,
+                    headers={"Content-Type": "application/json", "Accept": "application/json"},
+                    timeout=(min(CONNECT_TIMEOUT_S, left), left),
+                    allow_redirects=False,
+                    stream=True,
+                ) as response,
+            ):
+                status, data = response.status_code, self._bounded(response)
         except requests.Timeout as error:
             raise self._too_slow() from error
         except (requests.RequestException, OSError) as error:
-            if time.monotonic() >= self._ends_at:  # while the body was read, which has another name there
+            if self._connections.has_ended or time.monotonic() >= self._ends_at:
                 raise self._too_slow() from error
             raise self._trouble(
                 f"cannot be reached or hung up ({type(error).__name__}).",
                 f"Is its server running? {_WHAT_TO_SET}",
                 code="MODEL_UNREACHABLE",
             ) from error
+        if self._connections.has_ended:  # what was cut off may read like an answer
+            raise self._too_slow()
+        return status, data
 
     def _bounded(self, response: requests.Response) -> bytes:
         data = bytearray()
@@ -161,7 +173,9 @@ class ChatEndpoint:
         words = _joined(content) if isinstance(content, list) else content or ""
         if is_error or not isinstance(words, str):
             raise self._unusable(f"“{self._error_text(data)}”")
-        return self._without_key(words)
+        words = self._without_key(words)
+        ended = str(choice.get("finish_reason") or "").casefold()
+        return CutOff.of(words, f" by its server ({ended})") if ended in CUT_OFF else words
 
     def _error_text(self, data: bytes) -> str:
         """The server's own words, on one line and short."""
@@ -181,7 +195,7 @@ class ChatEndpoint:
 
     def _too_slow(self) -> errors.RunflowError:
         return self._trouble(
-            f"did not answer within {self._timeout_s:.0f} s.",
+            f"did not answer within {self._timeout_s:.4g} s.",
             "Raise timeout_s, or take a smaller model.",
             code="MODEL_TIMEOUT",
         )

@@ -19,7 +19,7 @@ from typing import Protocol
 from ..api.models import Action, Evaluation, JudgeIssue, JudgeOpinion
 from ..errors import NotJudgedError
 from ..images import PixelImage
-from .answers import YesOrNo, read_answer, spoken_text
+from .answers import CutOff, YesOrNo, read_answer, repeats_itself, spoken_text
 from .requirements import WORDING, Requirement, requirements_of, rewrite_question
 
 LONGEST_NAME = 80
@@ -97,8 +97,9 @@ def question_hash(model: VisionModel, pixel_hash: str, prompt: str, instructions
 
 def _rewrite(model: VisionModel, image: PixelImage, prompt: str, failed: Sequence[_Opinion]) -> str:
     """The model's own better prompt; ``prompt`` where what it wrote is not a rewrite of it."""
-    written = spoken_text(model.answer(image, rewrite_question(prompt, [opinion.issue for opinion in failed])))
-    improved = " ".join((written or "").split()).strip("\"'“”„«»`* ")
+    answer = model.answer(image, rewrite_question(prompt, [opinion.issue for opinion in failed]))
+    written = "" if isinstance(answer, CutOff) else spoken_text(answer) or ""
+    improved = "" if repeats_itself(written) else " ".join(written.split()).strip("\"'“”„«»`* ")
     old, new = _words(prompt), _words(improved)
     is_rewrite = len(old & new) >= KEPT_WORDS * len(old) and len(improved) <= min(
         LONGEST_PROMPT, 1000 + 4 * len(prompt)

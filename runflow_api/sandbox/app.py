@@ -187,7 +187,7 @@ class Sandbox:
             return self._runs.add(self._org({}), status_code, latency, fields)
 
     def wait_for_requests(
-        self, method: str, path: str = ".*", count: int = 1, timeout: float = 10.0
+        self, method: str, path: str = ".*", count: int = 1, timeout: float = 60.0
     ) -> list[RequestRecord]:
         """Block until ``count`` requests of ``method`` whose path matches the regex have arrived, whole.
 

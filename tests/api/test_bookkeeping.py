@@ -200,7 +200,7 @@ def test_a_lock_between_submission_and_verdict_loses_neither(sandbox: Sandbox, t
     future = background.start(evaluator.evaluate(Job([picture(1)], prompt_token="one")))
     sandbox.wait_for_requests("POST", SUBMIT, 1)
     with locked(tmp_path):
-        assert future.result(timeout=30)[0].error is None
+        assert future.result(timeout=60)[0].error is None
         assert codes(evaluator, picture(1), prompt_token="again") == "reused"
     evaluator.close()
     assert states(tmp_path) == ["completed"]
@@ -326,13 +326,13 @@ def test_a_cancel_while_rows_are_reserved_leaves_none_open(sandbox: Sandbox, tmp
     def slow(self: Journal, requests: Any, limits: Limits) -> Any:
         rows = begin(self, requests, limits)
         entered.set()
-        go_on.wait(10)
+        go_on.wait(60)
         return rows
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Journal, "begin", slow)
         future = background.start(evaluator.evaluate(Job([picture(1), picture(2)], prompt_token="one")))
-        assert entered.wait(10)
+        assert entered.wait(60)
         future.cancel()
         time.sleep(0.2)  # the coroutine is gone before its rows are there
         go_on.set()
@@ -413,7 +413,7 @@ def test_what_a_dead_process_reserved_and_never_sent_is_free_after_a_while(sandb
 
 def test_one_bill_is_shown_once_for_several_nodes_with_one_question(sandbox: Sandbox, evaluator: Evaluator) -> None:
     jobs = [Job([picture(1)], prompt_token="one") for _ in range(3)]
-    verdicts = [future.result(timeout=30)[0] for future in [background.start(evaluator.evaluate(job)) for job in jobs]]
+    verdicts = [future.result(timeout=60)[0] for future in [background.start(evaluator.evaluate(job)) for job in jobs]]
     assert len({verdict.evaluation.id for verdict in verdicts}) == len(sandbox.bills) == 1
     assert sorted(verdict.reused for verdict in verdicts) == [False, True, True]
 
@@ -423,7 +423,7 @@ def test_a_rating_is_a_success_also_where_the_journal_is_busy(
 ) -> None:
     evaluation_id = str(judge(evaluator, picture(1))[0].evaluation.id)
     with locked(tmp_path):
-        (now,) = background.start(lookup.feedback(evaluator, [evaluation_id], "good")).result(timeout=30)
+        (now,) = background.start(lookup.feedback(evaluator, [evaluation_id], "good")).result(timeout=60)
     assert now.feedback_is_positive is True
 
 

@@ -151,6 +151,13 @@ def test_what_another_decoder_made_of_a_file_is_not_paid_again(
         code, records, _ = run("evaluate", tmp_path / "before.jpg", tmp_path / "after.webp", *asked)
         assert (code, len(records), len(at_sandbox.bills)) == (OK, 2, 2)
 
+    row = {"image": "before.jpg", "references": ["reference.jpg"]}
+    (tmp_path / "rows.jsonl").write_text(f'{json.dumps(row)}\n{{"image": "after.webp"}}\n')
+    for decoder in (Decoder.PILLOW, Decoder.PYAV):
+        note_decoder(private, decoder)
+        code, _, said = run("bulk", tmp_path / "rows.jsonl", "--output", tmp_path / f"judged by {decoder}", *asked)
+        assert (code, len(at_sandbox.bills)) == (OK, 2), said
+
     image.save(tmp_path / "new.jpg", quality=60)
     journal = sqlite3.connect(private / "sandbox" / "journal.sqlite3", isolation_level=None)
     with closing(journal):
@@ -163,6 +170,8 @@ def test_what_another_decoder_made_of_a_file_is_not_paid_again(
     monkeypatch.setattr(image_files, "has_pyav", bool)  # as where PyAV is not installed
     _, _, said = run("evaluate", tmp_path / "before.jpg", tmp_path / "after.webp", *asked)
     assert "2 of 2 files" in said and "pip install av" in said
+    _, _, said = run("bulk", tmp_path / "rows.jsonl", "--output", tmp_path / "without", *asked[:-3])
+    assert "pip install av" in said
 
 
 def test_one_failed_image_exits_1(at_sandbox: Sandbox, pictures: Path, run: Run) -> None:
@@ -586,7 +595,7 @@ def test_stopped_half_way_and_started_again_the_bill_is_one_for_each(
     with start("evaluate", many, *PAID, "--json") as process:
         at_sandbox.wait_for_requests("POST", "/v1/evaluations", count=30, timeout=60)
         process.send_signal(how)
-        _, said = process.communicate(timeout=10)
+        _, said = process.communicate(timeout=60)
     if how == signal.SIGINT:
         assert process.returncode == INTERRUPTED
         assert "run the same command again" in said
@@ -838,7 +847,7 @@ def test_a_reader_that_goes_away_ends_with_141(at_sandbox: Sandbox, pictures: Pa
         if streams == "both":
             process.stderr.close()
             process.stderr = None
-        assert process.wait(timeout=30) == CLOSED_PIPE
+        assert process.wait(timeout=60) == CLOSED_PIPE
         if process.stderr is not None:
             said = process.stderr.read()
             assert "Traceback" not in said and "Exception" not in said

@@ -320,7 +320,7 @@ def _serves(words: list[str], pack: Path, env: dict[str, str]) -> None:
         time.sleep(0.3)
         if os.name == "posix":
             process.send_signal(signal.SIGINT)
-            assert process.wait(15) == 0
+            assert process.wait(60) == 0
     finally:
         process.kill()
         process.wait()

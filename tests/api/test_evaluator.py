@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from support.evaluators import configuration, judge, make_evaluator
 from support.pictures import picture
-from support.waiting import wait_until
+from support.waiting import LESS_THAN_ANY_HANG_S, judge_now, wait_until
 
 from runflow_api import background, errors, images
 from runflow_api.evaluation import results
@@ -84,13 +84,13 @@ def test_references_travel_with_the_image_in_their_order(sandbox: Sandbox, evalu
     assert second == {"url": "https://images.example/coat.png", "kind": "garment"}
 
 
-@pytest.mark.timing
 def test_a_batch_is_judged_at_once_and_in_order(sandbox: Sandbox, evaluator: Evaluator) -> None:
-    sandbox.latency = 1.5
+    sandbox.latency = 600.0
     batch = [picture(seed) for seed in range(12)]
-    started = time.monotonic()
-    got = judge(evaluator, *batch)
-    assert time.monotonic() - started < 12 * 1.5 / 2
+    judged = background.start(evaluator.evaluate(Job(batch)))
+    wait_until(lambda: len(sandbox.evaluations) == len(batch))  # none of them has a verdict yet
+    judge_now(sandbox)
+    got = judged.result(timeout=60)
     assert [each.subject.pixel_hash for each in got] == [images.pixel_hash(images.to_pixels(each)) for each in batch]
     stored = sandbox.evaluations
     for verdict, image in zip(got, batch, strict=True):
@@ -188,14 +188,15 @@ def lose_spool(directory: Path) -> None:
     body.unlink()
 
 
-def test_a_lost_body_is_made_anew_and_paid_once(sandbox: Sandbox, tmp_path: Path) -> None:
+def test_a_lost_body_is_made_anew_and_paid_once(
+    sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(results, "OWNER_AT_LEAST_S", 600.0)  # nobody else is waited for
     sandbox.add_fault(Fault("POST", SUBMIT, "drop_after", times=5))
     with pytest.raises(errors.NetworkError):
         judge(make_evaluator(sandbox, tmp_path), picture())
     lose_spool(tmp_path)
-    started = time.monotonic()
     assert judge(make_evaluator(sandbox, tmp_path), picture(), prompt_token="two").outcome in (PASSED, FAILED)
-    assert time.monotonic() - started < results.OWNER_AT_LEAST_S
     assert len(sandbox.bills) == 1
 
 
@@ -212,7 +213,7 @@ def test_a_lost_body_that_cannot_be_made_again_is_not_waited_for_until_the_time_
     started = time.monotonic()
     with pytest.raises(errors.EvaluationTimeoutError, match="nothing is paid for twice: run again later"):
         judge(make_evaluator(sandbox, tmp_path), picture(), options=as_asset, prompt_token="two")
-    assert time.monotonic() - started < 10.0
+    assert time.monotonic() - started < LESS_THAN_ANY_HANG_S
     assert sandbox.bills == []
 
 
@@ -236,7 +237,7 @@ def test_what_another_process_ended_meanwhile_is_told_at_once(
     started = time.monotonic()
     with pytest.raises(errors.NotJudgedError, match=text):
         judge(evaluator, picture())
-    assert time.monotonic() - started < 10.0
+    assert time.monotonic() - started < LESS_THAN_ANY_HANG_S
     assert sandbox.bills == []
 
 
@@ -244,7 +245,7 @@ def test_two_evaluators_asking_the_same_at_once_pay_once(sandbox: Sandbox, tmp_p
     evaluators = [make_evaluator(sandbox, tmp_path) for _ in range(2)]
     jobs = [Job([picture()], prompt_token=str(number)) for number in range(6)]
     futures = [background.start(evaluators[n % 2].evaluate(job)) for n, job in enumerate(jobs)]
-    ids = {future.result(timeout=30)[0].evaluation.id for future in futures}
+    ids = {future.result(timeout=60)[0].evaluation.id for future in futures}
     assert len(ids) == len(sandbox.bills) == 1
 
 
@@ -253,7 +254,7 @@ def test_two_places_that_share_a_journal_but_no_spool_pay_once(sandbox: Sandbox,
     places = [make_evaluator(sandbox, tmp_path / name, **shared) for name in ("one", "two")]
     sandbox.add_fault(Fault("POST", SUBMIT, "late", delay=0.4))
     futures = [background.start(place.evaluate(Job([picture()], prompt_token=str(place)))) for place in places]
-    ids = {future.result(timeout=30)[0].evaluation.id for future in futures}
+    ids = {future.result(timeout=60)[0].evaluation.id for future in futures}
     assert len(ids) == len(sandbox.bills) == 1
 
 
@@ -283,7 +284,7 @@ def test_a_conflict_with_another_process_that_sends_the_same_is_waited_out(sandb
     asking = [make_evaluator(sandbox, tmp_path, read_timeout=5.0) for _ in range(2)]
     jobs = [Job([picture(number % 4)], prompt_token=f"p{number // 4}") for number in range(8)]
     futures = [background.start(asking[number // 4].evaluate(job)) for number, job in enumerate(jobs)]
-    ids = {future.result(timeout=30)[0].evaluation.id for future in futures}
+    ids = {future.result(timeout=60)[0].evaluation.id for future in futures}
     assert len(ids) == len(sandbox.bills) == 4
 
 
@@ -323,12 +324,11 @@ def test_a_cancelled_prompt_does_not_fail_another_that_asked_the_same(sandbox: S
     second = background.start(asking[1].evaluate(jobs[1]))
     sandbox.wait_for_requests("POST", "/v1/asset-uploads", 2)
     first.cancel()
-    assert second.result(timeout=30).outcome in (PASSED, FAILED)
+    assert second.result(timeout=60).outcome in (PASSED, FAILED)
     assert len(sandbox.bills) == 1
 
 
 @pytest.mark.parametrize("path", [SUBMIT, READ])
-@pytest.mark.timing
 def test_an_answer_that_drips_is_left_behind_when_the_time_is_up(
     sandbox: Sandbox, evaluator: Evaluator, path: str
 ) -> None:
@@ -336,7 +336,7 @@ def test_an_answer_that_drips_is_left_behind_when_the_time_is_up(
     started = time.monotonic()
     with pytest.raises(errors.RunflowError):
         judge(evaluator, picture(), options=Options(timeout_s=1))
-    assert time.monotonic() - started < 5.0
+    assert time.monotonic() - started < LESS_THAN_ANY_HANG_S
 
 
 def test_a_hung_reference_upload_does_not_hold_another_job(sandbox: Sandbox, tmp_path: Path) -> None:
@@ -360,7 +360,7 @@ def test_two_nodes_with_a_broken_journal_still_pay_once(sandbox: Sandbox, tmp_pa
     evaluator = make_evaluator(sandbox, tmp_path)
     with spoil("corrupt", tmp_path / "sandbox"):
         futures = [background.start(evaluator.evaluate(Job([picture()]))) for _ in range(4)]
-        ids = {future.result(timeout=30)[0].evaluation.id for future in futures}
+        ids = {future.result(timeout=60)[0].evaluation.id for future in futures}
     assert len(ids) == len(sandbox.bills) == 1
 
 
@@ -628,7 +628,6 @@ def test_local_never_leaves_the_machine_even_with_a_key(sandbox: Sandbox, evalua
     [("POST", SUBMIT, 0), ("GET", READ, 0), ("GET", READ, 1)],
     ids=["submit", "poll", "full"],
 )
-@pytest.mark.timing
 def test_cancel_does_not_wait_for_the_network_and_the_next_run_resumes(
     sandbox: Sandbox, evaluator: Evaluator, method: str, path: str, spared: int
 ) -> None:
@@ -639,13 +638,12 @@ def test_cancel_does_not_wait_for_the_network_and_the_next_run_resumes(
     future.cancel()
     with pytest.raises(CancelledError):
         future.result()
-    assert time.monotonic() - started < 0.5
+    assert time.monotonic() - started < LESS_THAN_ANY_HANG_S
     sandbox.clear_faults()
     assert judge(evaluator, picture(), prompt_token="two").outcome in (PASSED, FAILED)
     assert len(sandbox.evaluations) == 1
 
 
-@pytest.mark.timing
 def test_hung_calls_of_a_cancelled_batch_take_no_slot_of_the_next(sandbox: Sandbox, tmp_path: Path) -> None:
     evaluator = make_evaluator(sandbox, tmp_path, read_timeout=30.0, RUNFLOW_CONCURRENCY="2")
     sandbox.add_fault(Fault("POST", SUBMIT, "hang", times=2))
@@ -654,14 +652,14 @@ def test_hung_calls_of_a_cancelled_batch_take_no_slot_of_the_next(sandbox: Sandb
     future.cancel()
     started = time.monotonic()
     assert judge(evaluator, picture(3), picture(4), prompt_token="two").outcome in (PASSED, FAILED)
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < LESS_THAN_ANY_HANG_S
 
 
 def test_pending_evaluations_hold_no_thread(sandbox: Sandbox, tmp_path: Path) -> None:
     sandbox.latency = 3.0
     evaluator = make_evaluator(sandbox, tmp_path, RUNFLOW_MAX_EVALUATIONS_PER_PROMPT="100")
     future = background.start(evaluator.evaluate(Job([picture(seed, 64, 64) for seed in range(40)])))
-    sandbox.wait_for_requests("POST", SUBMIT, 40, timeout=30)
+    sandbox.wait_for_requests("POST", SUBMIT, 40, timeout=60)
     workers = [thread for thread in threading.enumerate() if thread.name == "runflow-worker"]
     assert len(workers) <= evaluator.config.concurrency + 12  # those of other tests may still be idle
     future.cancel()
@@ -720,7 +718,7 @@ def test_an_evaluator_that_is_replaced_is_closed_when_what_it_has_under_way_has_
     evaluator.close_when_unused()
     del evaluator
     for each in under_way:
-        assert each.result(timeout=30).outcome in (PASSED, FAILED)
+        assert each.result(timeout=60).outcome in (PASSED, FAILED)
     wait_until(lambda: connections_to(file) == 0)
     with Journal.open(None, tmp_path / "sandbox") as again:
         assert [row.state for row in again.history()] == ["completed"] * 3

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from support.graphs import FIRST, PLAIN, computed, core, node, sampler, ttn
 
 from runflow_api.insight import image_settings
 from runflow_api.journal.image_settings import UNKNOWN_SETTINGS, ImageSettings, Lora
@@ -18,39 +19,6 @@ from runflow_api.journal.image_settings import UNKNOWN_SETTINGS, ImageSettings, 
 PUBLIC = json.loads((Path(__file__).parent / "data" / "public_workflows.json").read_text("utf-8"))
 FOLDER = os.environ.get("RUNFLOW_TEST_WORKFLOWS", "")
 """Where copies of the public workflows are: they are not part of this repository."""
-
-
-def node(kind: str, **inputs: Any) -> dict[str, Any]:
-    return {"class_type": kind, "inputs": inputs}
-
-
-def core(**more: Any) -> dict[str, Any]:
-    """The graph that everybody begins with."""
-    return {
-        "ckpt": node("CheckpointLoaderSimple", ckpt_name="base.safetensors"),
-        "yes": node("CLIPTextEncode", text="a fox", clip=["ckpt", 1]),
-        "no": node("CLIPTextEncode", text="blurry", clip=["ckpt", 1]),
-        "empty": node("EmptyLatentImage", width=832, height=1216, batch_size=2),
-        "sampler": sampler(),
-        "decode": node("VAEDecode", samples=["sampler", 0], vae=["ckpt", 2]),
-        "save": node("SaveImage", images=["decode", 0]),
-        **more,
-    }
-
-
-def sampler(**changes: Any) -> dict[str, Any]:
-    own = {
-        "seed": 7,
-        "steps": 20,
-        "cfg": 6.5,
-        "sampler_name": "euler",
-        "scheduler": "karras",
-        "model": ["ckpt", 0],
-        "positive": ["yes", 0],
-        "negative": ["no", 0],
-        "latent_image": ["empty", 0],
-    }
-    return node("KSampler", **{name: value for name, value in {**own, **changes}.items() if value is not None})
 
 
 def inside(host: str, graph: dict[str, Any]) -> dict[str, Any]:
@@ -65,14 +33,6 @@ def inside(host: str, graph: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def ttn(kind: str, **inputs: Any) -> dict[str, Any]:
-    """A node of a pack whose samplers take pipes and show what they made themselves."""
-    settings = {"steps": 20, "cfg": 6.5, "sampler_name": "euler", "scheduler": "karras"} if "pipe" in inputs else {}
-    return node(kind, **{**settings, **inputs})
-
-
-PLAIN = ImageSettings("base.safetensors", (), "euler", "karras", 20, 6.5, 832, 1216, 7, "a fox")
-FIRST = Lora("one.safetensors", 0.8)
 SECOND = Lora("two.safetensors", 0.5)
 STACKED = {"lora_name_1": "one.safetensors", "lora_wt_1": 0.8, "model_str_1": 0.1}
 FLUX = {
@@ -270,10 +230,6 @@ def test_flux_is_read_from_its_guider_noise_and_schedule() -> None:
     assert image_settings.of_graph(FLUX) == expected
     with_cfg = {**FLUX, "guider": node("CFGGuider", model=["lora", 0], positive=["strong", 0], cfg=4)}
     assert image_settings.of_graph(with_cfg).cfg == 4
-
-
-def computed(**more: Any) -> ImageSettings:
-    return image_settings.of_graph(core(**more))
 
 
 def test_what_the_graph_does_not_say_is_unknown() -> None:

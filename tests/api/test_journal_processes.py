@@ -120,7 +120,7 @@ def both(where: Path, mode: str, url: str | None = None) -> list[Any]:
         results = [hear(one), hear(two)]
         say(one)
         say(two)
-        assert [one.wait(30), two.wait(30)] == [0, 0]
+        assert [one.wait(60), two.wait(60)] == [0, 0]
     return results
 
 
@@ -153,7 +153,7 @@ def test_a_killed_process_leaves_what_it_had_done(tmp_path: Path, moment: str) -
         key = None if moment == "inserting" else hear(process)
         if key:
             process.send_signal(signal.SIGKILL)
-        assert process.wait(30) == -signal.SIGKILL
+        assert process.wait(60) == -signal.SIGKILL
     with Journal.open(None, tmp_path) as book:
         (row,) = begin(book)
         assert row.is_new == (moment == "inserting")

@@ -248,7 +248,7 @@ def test_closing_waits_for_nobody_and_leaves_no_connection(tmp_path: Path, monke
 
     def slow(*arguments: Any) -> None:
         inside.set()
-        go_on.wait(10)
+        go_on.wait(60)
         reserve(*arguments)
 
     monkeypatch.setattr(journal_begin, "reserve", slow)
@@ -262,7 +262,7 @@ def test_closing_waits_for_nobody_and_leaves_no_connection(tmp_path: Path, monke
 
     thread = threading.Thread(target=work)
     thread.start()
-    assert inside.wait(10)
+    assert inside.wait(60)
     book.close()
     go_on.set()
     thread.join()

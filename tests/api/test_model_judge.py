@@ -15,10 +15,11 @@ import numpy as np
 import pytest
 from PIL import Image
 from support.chat import ChatServer, answer_with, said
+from support.waiting import LESS_THAN_ANY_HANG_S
 
 from runflow_api.errors import ConfigurationError, InvalidInputError, NotJudgedError
 from runflow_api.evaluation.verdict import Policy, Subject, from_evaluation
-from runflow_api.model_judge.answers import read_answer
+from runflow_api.model_judge.answers import CutOff, YesOrNo, read_answer
 from runflow_api.model_judge.endpoint import LONGEST_SIDE, MAX_ANSWER_BYTES, ChatEndpoint, completions_url
 from runflow_api.model_judge.judge import judge, question_hash
 from runflow_api.model_judge.requirements import SHOWS_THE_PROMPT, requirements_of
@@ -114,6 +115,15 @@ def test_more_lines_than_anybody_would_wait_for_are_refused() -> None:
         '{"answer": "yes", "reason": "a cat"}',
         '```json\n{"answer": true}\n```',
         "<think>\n\n</think>\n\nYes.",
+        "Yes, yes, a cat.",
+        "Yes. There is a cat. No text is visible. Nobody else is there.",
+        'Yes. The sign says "NO PARKING".',
+        "Yes. The fur is very, very, very red.",
+        "Yes. 1 2 3 4 5 6 7 8 9 10 11 12",
+        "Yes. The text reads HA HA HA HA.",
+        "Yes. The answer is in the picture: the cat sits on a mat.",
+        "是的。图中有一只红色的猫，坐在垫子上。没有其他动物。",
+        "はい。赤い猫がいます。文字はありません。",
     ],
 )
 def test_yes_is_understood_as_people_write_it(text: str) -> None:
@@ -215,6 +225,84 @@ def test_what_is_neither_is_not_measured(text: str) -> None:
     assert read_answer(text).is_yes is None
 
 
+def test_a_book_is_no_answer() -> None:
+    book = "Yes. " + " ".join(f"The cat has {number} hairs." for number in range(1000))
+    read = read_answer(book)
+    assert read.is_yes is None
+    assert read.reason.startswith(f"the answer has {len(book)} characters: Yes. The cat has 0 hairs.")
+
+
+REPEATED = ["Yes", "No", "Ja", "Oui", "Sí", "Да", "Так", "Evet", "はい", "是的", "네", "نعم", "हाँ", "ใช่"]
+
+
+@pytest.mark.parametrize("word", REPEATED)
+def test_one_answer_again_and_again_is_none(word: str) -> None:
+    for between in (" ", ". ", ", ", "\n", "\n- ", "。", "! "):
+        for times in (3, 5000):
+            assert read_answer(between.join([word] * times)).is_yes is None, between
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Yes. " + "The cat is red. " * 200,
+        "Yes. The cat is red. " * 200,
+        "Yes. A red cat sits on a mat in the sun, and " + "the cat is red and " * 50,
+        "No. " + "six fingers " * 200,
+        "No. The hand has six fingers. " * 4,
+        "是的。" + "图中有一只猫。" * 50,
+        "はい。" + "猫がいます。" * 50,
+        "ใช่ " + "มีแมว" * 50,
+        "Ja. Oui. Sí. " * 100,
+        "Yes" + "!" * 500,
+        "Yes. " + "☃" * 500,
+        "Yes. " + "-" * 400,
+        '{"answer": "yes", "reason": "' + "a cat " * 300 + '"}',
+    ],
+)
+def test_a_model_in_a_loop_has_not_answered(text: str) -> None:
+    read = read_answer(text)
+    assert read.is_yes is None and read.reason.startswith("the model repeats itself: ") and len(read.reason) <= 240
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Yes. A red cat.\nNo.",
+        "Yes. A red cat. No, it is blue.",
+        "Yes. A red cat. Answer: no",
+        "Yes. A red cat. So the answer is no.",
+        "Yes. A red cat. The final answer is **No**.",
+        "Yes. A cat. Wait, no. It is a dog.",
+        "Yes. There is a hand. Actually, it has six fingers.",
+        "Yes. There is a hand. However, it has six fingers.",
+        "Yes. There is a hand.\nBut it has six fingers.",
+        "No. There is no cat.\nYes.",
+        "No. I see none. Actually, yes.",
+        "Ja. Eine Hand. Allerdings hat sie sechs Finger.",
+        "Ja. Eine Katze. Moment, nein.",
+        "Oui. Une main. Cependant, elle a six doigts.",
+        "Sí. Una mano. En realidad, no.",
+        "Да. Кот. Ответ: нет",
+        "Да. Рука. Однако пальцев шесть.",
+        "是的。图中有一只手。但是有六根手指。",
+        "是的。图中有一只猫。答案：不是。",
+        "是的。一只猫。不是。",
+        "はい。手があります。しかし、指は六本です。",
+        "はい。猫です。いいえ。",
+        "네. 손이 있습니다. 하지만 손가락이 여섯 개입니다.",
+        "네. 고양이. 아니요.",
+    ],
+)
+def test_an_answer_that_is_taken_back_later_is_none(text: str) -> None:
+    assert read_answer(text).is_yes is None
+
+
+def test_an_answer_that_was_cut_off_is_none_and_says_what_to_do() -> None:
+    read = read_answer(CutOff.of("Yes. The cat is", " after 8 tokens (max_length)"))
+    assert read == YesOrNo(None, "the answer was cut off after 8 tokens (max_length): Yes. The cat is")
+
+
 def test_the_reason_is_the_models_own_on_one_line_and_bounded() -> None:
     assert read_answer("No. The left hand\nhas **six** fingers.").reason == "The left hand has **six** fingers."
     assert len(read_answer("No. " + "six fingers " * 200).reason) <= 240
@@ -256,7 +344,18 @@ def test_the_prompt_is_rewritten_against_what_failed_only() -> None:
     assert "the hat is red" in model.asked[-1] and "five fingers" not in model.asked[-1]
 
 
-@pytest.mark.parametrize("written", ["", "Sorry, I cannot help with that.", "<think>well", "hat " * 5000, "☃"])
+@pytest.mark.parametrize(
+    "written",
+    [
+        "",
+        "Sorry, I cannot help with that.",
+        "<think>well",
+        "hat " * 5000,
+        "☃",
+        CutOff("a man with a bright red hat in the"),
+        "a man with a red hat in the rain, " * 9,
+    ],
+)
 def test_what_is_not_a_rewrite_leaves_the_prompt_as_it_was(written: str) -> None:
     model = Scripted("No. Blue.", written)
     evaluation = judge(model, IMAGE, prompt="a man with a red hat in the rain")
@@ -345,6 +444,16 @@ def test_an_answer_in_parts_is_joined_and_one_without_words_is_empty(chat: ChatS
     assert ChatEndpoint(chat.url, "m").answer(IMAGE, "?") == "Yes. A cat."
     chat.reply = lambda handler: said(handler, None)
     assert ChatEndpoint(chat.url, "m").answer(IMAGE, "?") == ""
+
+
+@pytest.mark.parametrize(
+    ("reason", "is_yes"),
+    [("stop", True), (None, True), ("", True), ("length", None), ("MAX_TOKENS", None), ("content_filter", None)],
+)
+def test_an_answer_that_its_server_cut_off_is_none(chat: ChatServer, reason: str | None, is_yes: bool | None) -> None:
+    answer = {"choices": [{"finish_reason": reason, "message": {"content": "Yes. A cat."}}]}
+    chat.reply = lambda handler: answer_with(handler, 200, json.dumps(answer).encode())
+    assert read_answer(ChatEndpoint(chat.url, "m").answer(IMAGE, "?")).is_yes is is_yes
 
 
 def test_what_a_model_thought_is_no_part_of_its_answer(chat: ChatServer) -> None:
@@ -472,27 +581,45 @@ def test_image_and_key_do_not_follow_a_redirect(chat: ChatServer) -> None:
 
 def test_a_server_that_does_not_answer_is_left_at_the_time_out(chat: ChatServer) -> None:
     released = threading.Event()
-    chat.reply = lambda handler: released.wait(20) and None
+    chat.reply = lambda handler: released.wait(60) and None
     started = time.monotonic()
     with pytest.raises(NotJudgedError, match=r"\[MODEL_TIMEOUT\]"):
         ChatEndpoint(chat.url, "m", timeout_s=0.5).answer(IMAGE, "?")
     released.set()
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < LESS_THAN_ANY_HANG_S
 
 
-@pytest.mark.slow
-def test_an_answer_that_drips_is_left_at_the_time_out(chat: ChatServer) -> None:
+DRIPS = {
+    "status line": (b"", b"H"),
+    "headers": (b"HTTP/1.1 200 OK\r\n", b"X-A: b\r\n"),
+    "one header": (b"HTTP/1.1 200 OK\r\nX-A: ", b"b"),
+    "provisional answers": (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    "chunk size": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"0"),
+    "whole answer, and the end does not come": (
+        b'HTTP/1.1 200 OK\r\n\r\n{"choices":[{"message":{"content":"Yes."}}]}',
+        b" ",
+    ),
+}
+
+
+@pytest.mark.parametrize("where", DRIPS)
+def test_an_answer_that_drips_is_left_at_the_time_out_wherever_it_drips(chat: ChatServer, where: str) -> None:
+    """The server drips until somebody hangs up: without a deadline of the whole call that is never."""
+    begins, drop = DRIPS[where]
+    hung_up = threading.Event()
+
     def drip(handler: BaseHTTPRequestHandler) -> None:
-        handler.send_response(200)
-        handler.end_headers()
-        for _ in range(100):
-            handler.wfile.write(b" ")
-            handler.wfile.flush()
-            time.sleep(0.1)
+        handler.wfile.write(begins)
+        try:
+            while not hung_up.wait(0.05):
+                handler.wfile.write(drop)
+        except OSError:
+            hung_up.set()
 
     chat.reply = drip
     with pytest.raises(NotJudgedError, match=r"\[MODEL_TIMEOUT\]"):
-        ChatEndpoint(chat.url, "m", timeout_s=0.6).answer(IMAGE, "?")
+        ChatEndpoint(chat.url, "m", timeout_s=0.3).answer(IMAGE, "?")
+    assert hung_up.wait(20)  # nothing outlives the deadline, the connection neither
 
 
 def test_where_nobody_listens_that_is_said() -> None:

@@ -131,7 +131,7 @@ class Life:
                 other.execute("ROLLBACK")
 
         self.have_a_bad_day(hold)
-        ready.wait(10)
+        ready.wait(60)
 
     def fill(self, _: int) -> None:
         """The disk has no room, and then has."""

@@ -125,7 +125,7 @@ def test_an_evaluation_picked_up_again_is_as_old_as_it_is(sandbox: Sandbox, tmp_
         return Evaluator(made.config, tmp_path, client=made, next_delay=next_delay, now=lambda: now[0])
 
     first = evaluator(lambda *_: 30.0)
-    background.start(first.evaluate(Job([picture()], judge="runflow", wait=False))).result(timeout=10)
+    background.start(first.evaluate(Job([picture()], judge="runflow", wait=False))).result(timeout=60)
     now[0] += 500.0
 
     def note(elapsed: float, *_: object) -> float:

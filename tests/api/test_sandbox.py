@@ -363,7 +363,7 @@ def test_a_body_without_a_length_is_a_411(client: Client) -> None:
 def test_a_body_beyond_every_limit_is_a_413_before_it_is_read(client: Client) -> None:
     request = requests.Request("POST", client.sandbox.url + "/v1/evaluations").prepare()
     request.headers["Content-Length"] = "80000001"
-    answer = client.session.send(request, timeout=10)
+    answer = client.session.send(request, timeout=60)
     assert answer.status_code == 413 and answer.headers["Connection"] == "close"
 
 
@@ -700,7 +700,7 @@ def start_upload(client: Client, data: bytes, mime: str = "image/png") -> tuple[
 def put(url: str, data: bytes, **headers: str) -> requests.Response:
     with requests.Session() as session:
         session.trust_env = False
-        return session.put(url, data=data, headers={"Content-Type": "image/png", **headers}, timeout=10)
+        return session.put(url, data=data, headers={"Content-Type": "image/png", **headers}, timeout=60)
 
 
 def confirm(client: Client, asset_id: str) -> requests.Response:
@@ -915,7 +915,7 @@ def test_a_hang_never_answers_and_ends_when_the_sandbox_stops(client: Client, sa
 
     def ask() -> None:
         try:
-            client.call("GET", "/v1/auth/me", timeout=30)
+            client.call("GET", "/v1/auth/me", timeout=60)
         except requests.RequestException as error:
             failures.append(error)
 
@@ -925,7 +925,7 @@ def test_a_hang_never_answers_and_ends_when_the_sandbox_stops(client: Client, sa
     thread.join(0.2)
     assert thread.is_alive()
     sandbox.stop()
-    thread.join(5)
+    thread.join(60)
     assert not thread.is_alive() and isinstance(failures[0], requests.ConnectionError)
 
 
@@ -1180,13 +1180,13 @@ def test_the_command_says_what_to_set_then_one_line_per_request_then_what_was_ch
         assert f"export RUNFLOW_BASE_URL={url} RUNFLOW_API_KEY={KEY}" in block
         assert f'$env:RUNFLOW_BASE_URL = "{url}"; $env:RUNFLOW_API_KEY = "{KEY}"' in block
         session.headers["Authorization"] = f"Bearer {KEY}"
-        assert session.get(url + "/v1/auth/me", timeout=10).status_code == 503
+        assert session.get(url + "/v1/auth/me", timeout=60).status_code == 503
         body = {"generated_image_url": data_uri(), "task_type": "secret task"}
-        assert session.post(url + "/v1/evaluations", json=body, timeout=10).status_code == 202
+        assert session.post(url + "/v1/evaluations", json=body, timeout=60).status_code == 202
         lines = read_until(process, "POST")
         process.send_signal(getattr(signal, "CTRL_BREAK_EVENT", ending))
         ending = process.stdout.read() if process.stdout else ""
-        code = process.wait(10)
+        code = process.wait(60)
     assert "GET    /v1/auth/me  503" in lines and "POST   /v1/evaluations  202" in lines
     assert KEY not in lines and "secret task" not in lines
     if os.name != "nt":  # Ctrl-Break, all that one process can send another on Windows, just ends it

@@ -8,6 +8,7 @@ from email.utils import formatdate
 import pytest
 from requests.structures import CaseInsensitiveDict
 from support.evaluators import KEY, configuration, make_client
+from support.waiting import LESS_THAN_ANY_HANG_S
 
 from runflow_api import errors
 from runflow_api.api.client import RunflowClient, encode_request
@@ -183,7 +184,7 @@ def test_a_server_that_says_conflict_for_good_is_not_asked_until_the_patience_en
     started = time.monotonic()
     with pytest.raises(errors.ConflictError) as caught:
         hurried.submit(BODY, idempotency_key="one-key", deadline=Deadline.after(600))
-    assert time.monotonic() - started < 10.0
+    assert time.monotonic() - started < LESS_THAN_ANY_HANG_S
     assert caught.value.may_have_been_accepted
     sandbox.clear_faults()
     assert hurried.submit(BODY, idempotency_key="one-key").id in sandbox.evaluations
@@ -213,13 +214,12 @@ def test_rate_limits_are_waited_out_however_they_are_announced(sandbox: Sandbox,
     assert len(sandbox.requests) == 13
 
 
-@pytest.mark.timing
 def test_a_rate_limit_that_never_ends_ends_with_the_patience(sandbox: Sandbox) -> None:
     sandbox.add_fault(Fault("GET", ACCOUNT, "status", times=None, status=429))
     started = time.monotonic()
     with pytest.raises(errors.RunflowError, match=r"HTTP 429 \(\d+×\)"):
         make_client(sandbox).check_account(deadline=Deadline.after(0.5))
-    assert time.monotonic() - started < 2.0
+    assert time.monotonic() - started < LESS_THAN_ANY_HANG_S
 
 
 def test_a_rate_limit_holds_everybody_back() -> None:
@@ -243,13 +243,12 @@ def test_a_connection_that_never_answers_times_out_with_its_code(sandbox: Sandbo
     assert caught.value.attempts == ("timed out",) * MAX_ATTEMPTS
 
 
-@pytest.mark.timing
 def test_patience_ends_a_hanging_connection_before_its_time_out(sandbox: Sandbox) -> None:
     sandbox.add_fault(Fault("GET", ACCOUNT, "hang", times=None))
     started = time.monotonic()
     with pytest.raises(errors.NetworkError):
         make_client(sandbox, read_timeout=30).check_account(deadline=Deadline.after(0.3))
-    assert time.monotonic() - started < 2.0
+    assert time.monotonic() - started < LESS_THAN_ANY_HANG_S
 
 
 def test_a_redirect_is_not_followed_and_the_key_stays(sandbox: Sandbox) -> None:

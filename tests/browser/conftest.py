@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 from support.fixtures import comfyui_factory  # noqa: F401
 from support.server import ComfyUI
+from support.waiting import SOON_S, judge_now
 
 if str(Path(__file__).parent) not in sys.path:
     sys.path.append(str(Path(__file__).parent))
 
-from driver import HELD_S, HERE, KEY, NEWEST, OLDEST, SOON_S, Browser, Play, install, missing, on_frontend
+from driver import HELD_S, HERE, KEY, NEWEST, OLDEST, Browser, Play, install, missing, on_frontend
 
 from runflow_api.sandbox.app import Sandbox, ScriptedVerdict
 
@@ -38,13 +39,6 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 def sandbox() -> Iterator[Sandbox]:
     with Sandbox(api_key=KEY, latency=SOON_S, balance="1000") as running:
         yield running
-
-
-def judge_now(sandbox: Sandbox) -> None:
-    """End the wait for everything that is under way: no scenario depends on how long a machine takes for a step."""
-    sandbox.latency = SOON_S
-    for evaluation in sandbox.evaluations.values():
-        evaluation.latency = min(evaluation.latency, SOON_S)
 
 
 @pytest.fixture(autouse=True)

@@ -19,8 +19,8 @@ from runflow_api.sandbox.app import ScriptedVerdict
 HERE = Path(__file__).parent
 KEY = "rf_test_sandbox_for_browser_tests"
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
-SCENARIO_S = 120
-SOON_S, HELD_S = 0.2, 3600.0
+SCENARIO_S = 600
+HELD_S = 3600.0
 """Seconds that Runflow takes to judge, and while it is held back."""
 WANTS_VERDICTS = '"judge"\n'
 NO_NODE = "The browser tests need Node.js with npm (Debian: apt install nodejs npm)."
@@ -34,7 +34,10 @@ def on_frontend(frontend: str) -> tuple[str, ...]:
     """ComfyUI's arguments for that frontend: the one that comes with it, or RUNFLOW_TEST_FRONTEND, or the newest."""
     if frontend == OLDEST:
         return ()
-    return ("--front-end-root", os.environ.get("RUNFLOW_TEST_FRONTEND") or str(_environment.frontend()))
+    folder = Path(os.environ.get("RUNFLOW_TEST_FRONTEND") or _environment.frontend())
+    if not (folder / "index.html").is_file():
+        raise BrowserError(f"RUNFLOW_TEST_FRONTEND: {folder} has no index.html; it is the wheel's folder `static`.")
+    return ("--front-end-root", str(folder))
 
 
 class BrowserError(AssertionError):
@@ -117,7 +120,7 @@ class Browser:
         assert self._process.stdin
         self._process.stdin.close()
         try:
-            self._process.wait(20)
+            self._process.wait(60)
         except subprocess.TimeoutExpired:
             self._process.kill()
         assert self._process.stdout

@@ -7,19 +7,25 @@ const THEIRS = [
   /status of 404 .*(releases|experiment|features|assets|customers)/,
   /status of 404 .*(user\.css|userdata|favicon\.ico|templates)/,
   /violates the .*Content Security Policy/,
+  /Unknown message type runflow-evaluate\.(panel|ask)/, // came before the extensions of a new page were loaded: it then reads what it missed
   /ComfyApp graph accessed before initialization/,
   /reading 'id'\)\s+at onChange .*assets\/index-/
 ]
 /** What a page logs of its requests when it is left before they are answered. */
 const CUT_OFF = /Failed to fetch/
-const START_MS = 60_000
-export const SOON_MS = 30_000
+/** A request of the frontend's own that was not answered, or not in time. */
+const THEIR_REQUEST = /Failed to load resource|net::ERR_|Failed to fetch|NetworkError/
+/** Long enough for a machine that has much else to do: these end a hang, and measure nothing. */
+const START_MS = 180_000
+export const SOON_MS = 90_000
+const LOOK_MS = 50
+const TIDY_MS = 10_000
 
 export class Editor {
   /** `prepare(page)` comes before anything is loaded. */
   static async open(context, url, renderer, palette, prepare = null) {
     const editor = new Editor()
-    Object.assign(editor, { context, url, renderer, palette, troubles: [], requests: [], language: 'en' })
+    Object.assign(editor, { context, url, renderer, palette, troubles: [], excuses: [], requests: [], language: 'en' })
     editor.page = await context.newPage()
     editor.page.setDefaultTimeout(SOON_MS)
     editor.#listen()
@@ -36,7 +42,7 @@ export class Editor {
       'Comfy.VersionCompatibility.DisableWarnings': true // of packages beside a ComfyUI that is not the one set up
     }
     for (const [name, data] of Object.entries(wanted)) {
-      await this.context.request.post(`${this.url}/settings/${name}`, { data: JSON.stringify(data), headers: { 'Content-Type': 'application/json' } })
+      await this.context.request.post(`${this.url}/settings/${name}`, { data: JSON.stringify(data), headers: { 'Content-Type': 'application/json' }, timeout: START_MS })
     }
     const before = this.troubles.length
     await this.page.goto(this.url, { timeout: START_MS, waitUntil: 'domcontentloaded' })
@@ -44,25 +50,89 @@ export class Editor {
     await this.page.waitForFunction(() => {
       const { graph, canvas, extensionManager } = window.app ?? {}
       const hasFirstWorkflow = extensionManager?.workflow.activeWorkflow // loaded last: it would take the place of a scenario's own
-      return graph && canvas && hasFirstWorkflow && document.querySelector('.side-tool-bar-container')
+      const isStarting = extensionManager?.spinner // newer frontends: until the tabs are there again
+      return graph && canvas && hasFirstWorkflow && !isStarting && document.querySelector('.side-tool-bar-container')
     }, null, { timeout: START_MS })
+    await this.idle()
   }
 
-  /** Open it again: the frontend opens the tab again, as it was noted last. */
+  /** When the page has nothing to do but to wait for answers. */
+  idle() {
+    return this.in((most) => new Promise((go) => requestIdleCallback(go, { timeout: most })), SOON_MS)
+  }
+
+  /** Let the frontend note what has changed, as it does when a person lets go of the mouse. */
+  note() {
+    return this.in(() => window.app.extensionManager.workflow.activeWorkflow.changeTracker.checkState())
+  }
+
+  /** Open it again, as soon as the frontend keeps the tab as it is: it opens what it kept last. */
   async reload() {
-    const count = await this.in(() => {
-      window.app.extensionManager.workflow.activeWorkflow.changeTracker.checkState()
-      return window.app.graph.nodes.length
+    await this.note()
+    const kept = await this.page.waitForFunction(() => {
+      const held = ({ nodes }) => JSON.stringify(nodes.map(({ id, type, widgets_values }) => [id, type, widgets_values]))
+      const now = held(window.app.graph.serialize())
+      const read = (text) => {
+        try {
+          const found = JSON.parse(text)
+          return typeof found?.data === 'string' ? JSON.parse(found.data) : found
+        } catch {
+          return null
+        }
+      }
+      const stored = [sessionStorage, localStorage].flatMap((each) => Object.values({ ...each }).map(read))
+      const drafts = stored.flatMap((each) => [each, ...Object.values(each ?? {}).map((one) => read(one?.data))])
+      return drafts.some((each) => Array.isArray(each?.nodes) && held(each) === now) && JSON.stringify(window.app.graph.nodes.map(({ id }) => id).sort())
     })
-    await this.page.waitForTimeout(600) // a draft is kept half a second after a change
+    const ids = await kept.jsonValue()
     await this.visit()
-    await this.page.waitForFunction((all) => window.app.graph.nodes.length === all, count)
+    await this.page.waitForFunction((all) => JSON.stringify(window.app.graph.nodes.map(({ id }) => id).sort()) === all, ids)
+  }
+
+  /**
+   * Whether a scenario finds the page as it may expect it: what the one before left open, or what came after its end,
+   * is closed. Where that does not help, the page is not used again.
+   */
+  async tidy() {
+    const isClear = async () => {
+      await this.in(async () => {
+        const { sidebarTab, toast } = window.app.extensionManager
+        toast.removeAll()
+        if (sidebarTab.activeSidebarTabId) sidebarTab.toggleSidebarTab(sidebarTab.activeSidebarTabId)
+        const inspector = document.querySelector('.rf-inspector:not([hidden]) [data-focus="close"]')
+        inspector?.click()
+        window.LiteGraph.closeAllContextMenus?.(window)
+      })
+      const dialogs = await this.page.locator('[role=dialog]:visible').count()
+      if (dialogs) await this.page.keyboard.press('Escape')
+      return !dialogs && !(await this.page.locator('.rf-page:visible, .p-toast-message:visible').count())
+    }
+    try {
+      await until(isClear, Boolean, 'the page is clear', TIDY_MS)
+      return true
+    } catch {
+      return false
+    }
+  }
+
+  /** What the console may say in this scenario, also when it says it late. */
+  excuse(...patterns) {
+    this.excuses.push(...patterns)
+  }
+
+  /** What the console complained of that nobody excuses. */
+  complaints() {
+    return this.troubles.filter((each) => !this.excuses.some((pattern) => pattern.test(each)))
   }
 
   #listen() {
     const complain = (text) => THEIRS.some((theirs) => theirs.test(text.replaceAll('\n', ' '))) || this.troubles.push(text)
     this.page.on('pageerror', (error) => complain(`uncaught: ${error.stack}`))
-    this.page.on('console', (message) => message.type() === 'error' && complain(`${message.text()} @ ${message.location().url}`))
+    this.page.on('console', (message) => {
+      const text = `${message.text()} @ ${message.location().url}`
+      const isTheirs = THEIR_REQUEST.test(text) && !/runflow/i.test(text)
+      if (message.type() === 'error' && !isTheirs) complain(text)
+    })
     this.page.on('request', (request) => this.requests.push(request.url()))
     this.page.on('dialog', (dialog) => {
       if (dialog.type() === 'beforeunload') return dialog.accept() // a workflow that was not saved
@@ -200,6 +270,28 @@ export class Editor {
   serialized() {
     return this.in(() => JSON.stringify(window.app.graph.serialize()))
   }
+}
+
+/** Wait until what is found holds; fail with what was found last. A busy machine is late, and not wrong. */
+export async function until(find, holds, message, within = SOON_MS) {
+  const end = Date.now() + within
+  for (;;) {
+    const found = await find()
+    if (holds(found)) return found
+    if (Date.now() > end) throw new Error(`${message}, found: ${JSON.stringify(found)}`)
+    await new Promise((go) => setTimeout(go, LOOK_MS))
+  }
+}
+
+/** What is found twice in a row, some pictures apart: what is drawn has come to rest. */
+export async function atRest(editor, find) {
+  let before
+  return until(async () => {
+    const [last, now] = [before, JSON.stringify(await find())]
+    before = now
+    await editor.frames(10)
+    return [last, now]
+  }, ([last, now]) => last === now, 'it comes to rest').then(([now]) => JSON.parse(now))
 }
 
 /** Fail with what was found. */

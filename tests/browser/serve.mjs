@@ -15,10 +15,11 @@ const FLAGS = [
   '--disable-component-update', '--disable-sync', '--force-prefers-reduced-motion'
 ]
 const OPEN_PAGES = 2
+const START_MS = 180_000
 const VIEW = { width: 1500, height: 1050 }
 
 const profile = await mkdtemp(join(tmpdir(), 'runflow-browser-'))
-const browser = await chromium.launch({ ignoreDefaultArgs: ['--hide-scrollbars'], executablePath: process.env.RUNFLOW_TEST_CHROMIUM || '/usr/bin/chromium', args: FLAGS, env: { ...process.env, HOME: profile } })
+const browser = await chromium.launch({ ignoreDefaultArgs: ['--hide-scrollbars'], executablePath: process.env.RUNFLOW_TEST_CHROMIUM || '/usr/bin/chromium', args: FLAGS, env: { ...process.env, HOME: profile }, timeout: START_MS })
 const editors = new Map()
 const say = (message) => process.stdout.write(JSON.stringify(message) + '\n')
 
@@ -37,12 +38,12 @@ async function editorOf({ url, renderer, fresh, palette = 'dark' }) {
     editors.delete(other)
     await editor.close()
   }
-  if (before && !fresh) {
+  if (before && !fresh && (await before.tidy())) {
     editors.set(name, before) // as the one used last
     return before
   }
   if (fresh === 'browser') await before?.close()
-  const again = fresh === 'browser' ? null : before?.context
+  const again = fresh === 'browser' ? null : before?.context // a page that could not be tidied is one of these too
   const context = again ?? (await browser.newContext({ viewport: VIEW, acceptDownloads: true, locale: 'en-US' }))
   if (again) await forget(before.page, url)
   editors.set(name, await Editor.open(context, url, renderer, palette))
@@ -67,18 +68,18 @@ async function run(asked) {
   const [file, name] = asked.scenario.split('.')
   const scenarios = await import(`./scenarios/${file}.mjs`)
   const editor = await editorOf(asked)
-  editor.troubles.length = 0
+  for (const each of [editor.troubles, editor.excuses]) each.length = 0
   editor.judgeNow = () => say('judge')
   try {
     const found = await scenarios[name](editor, asked.given ?? {})
-    if (editor.troubles.length) throw new Error(`The console has errors:\n${editor.troubles.join('\n')}`)
+    if (editor.complaints().length) throw new Error(`The console has errors:\n${editor.complaints().join('\n')}`)
     if (editor.spent) await leave(asked, editor)
     return { ok: true, found: found ?? null }
   } catch (error) {
     const picture = asked.picture && (await editor.page.screenshot({ path: asked.picture }).then(() => asked.picture, () => null))
     await editor.stop().catch(() => {})
     await leave(asked, editor)
-    return { ok: false, error: [error.stack, ...editor.troubles].join('\n'), picture }
+    return { ok: false, error: [error.stack, ...editor.complaints()].join('\n'), picture }
   }
 }
 

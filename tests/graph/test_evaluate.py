@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import time
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from PIL import Image
 from support.pictures import picture
 from support.prompts import details, evaluate, load_image, node, options, outputs_as_text, reference, show
 from support.server import ComfyUI, PromptFailed
+from support.waiting import judge_now, wait_until
 
 from runflow_api import images
 from runflow_api.sandbox.app import Fault, Sandbox, ScriptedVerdict
@@ -99,18 +99,8 @@ def test_a_batch_gets_a_verdict_for_each_image_in_order(server: ComfyUI, sandbox
         assert np.array_equal(sent, np.asarray(Image.open(server.base / "input" / name)))
 
 
-@pytest.mark.timing
-def test_a_verdict_is_in_the_graph_soon_after_it_is_ready(server: ComfyUI, sandbox: Sandbox) -> None:
-    sandbox.latency = 1.5
-    prompt = gate(photo(server))
-    started = time.monotonic()
-    server.run(prompt)
-    assert time.monotonic() - started < 1.5 + 1.5
-
-
-@pytest.mark.timing
 def test_nine_evaluations_of_one_prompt_wait_together(server: ComfyUI, sandbox: Sandbox) -> None:
-    sandbox.latency = 4.0
+    sandbox.latency = 600.0
     prompt = {}
     for number in range(9):
         prompt |= {
@@ -118,9 +108,11 @@ def test_nine_evaluations_of_one_prompt_wait_together(server: ComfyUI, sandbox: 
             **evaluate(f"{number}2", [f"{number}1", 0]),
             **show(f"{number}3", [f"{number}2", 4]),
         }
-    started = time.monotonic()
-    server.run(prompt)
-    assert time.monotonic() - started < 7.0
+    before = len(sandbox.evaluations)
+    prompt_id = server.post(prompt)
+    wait_until(lambda: len(sandbox.evaluations) == before + 9)  # none of them has a verdict yet
+    judge_now(sandbox)
+    assert server.wait(prompt_id).status == "success"
 
 
 def test_the_node_says_what_it_does_and_the_last_line_stays(server: ComfyUI, sandbox: Sandbox) -> None:

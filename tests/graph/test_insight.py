@@ -59,6 +59,6 @@ def test_a_local_verdict_is_in_history_and_insight_and_can_be_rated(server: Comf
     assert line["row"] not in [each["row"] for each in server.request("GET", f"{PAGE}/to-rate")["images"]]
     agreement = server.request("GET", PAGE)["agreement"]
     assert any(each["judge"] == "local" and each["bad"] == 1 and each["missing"] == 39 for each in agreement)
-    with urllib.request.urlopen(f"{server.url}{PAGE}.csv?by=checkpoint", timeout=20) as answer:
+    with urllib.request.urlopen(f"{server.url}{PAGE}.csv?by=checkpoint", timeout=60) as answer:
         rows = list(csv.DictReader(io.StringIO(answer.read().decode())))
     assert "local.safetensors" in [row["checkpoint"] for row in rows]

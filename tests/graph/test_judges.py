@@ -15,6 +15,7 @@ from support.events import EventLog
 from support.pictures import picture
 from support.prompts import evaluate, load_image, node, options, show
 from support.server import ComfyUI, PromptFailed, checkout
+from support.waiting import AT_MOST_S, LESS_THAN_ANY_HANG_S
 
 from runflow_api import images
 
@@ -115,13 +116,13 @@ def test_cancel_does_not_wait_for_a_model_that_hangs(server: ComfyUI, chat: Chat
 
     def hang(handler: Any) -> None:
         asked.set()
-        released.wait(30)
+        released.wait(60)
 
     chat.reply = hang
     prompt_id = server.post(gate(photo(server), judge="model", generation_prompt="a man"))
-    assert asked.wait(30)
+    assert asked.wait(60)
     server.interrupt()
-    history = server.wait(prompt_id, timeout=10, check=False)
+    history = server.wait(prompt_id, timeout=LESS_THAN_ANY_HANG_S, check=False)
     released.set()
     assert history.interrupted
 
@@ -134,7 +135,7 @@ class Page:
 
     def __init__(self, server: ComfyUI, prompt_id: str) -> None:
         self.server = server
-        self.question = server.wait_for("runflow-evaluate.ask", prompt_id, timeout=30).data
+        self.question = server.wait_for("runflow-evaluate.ask", prompt_id, timeout=60).data
 
     def see(self) -> None:
         self.say(seen=True, client=self.server.client_id)
@@ -215,9 +216,9 @@ def test_the_question_of_a_tab_that_is_closed_goes_to_the_one_that_is_left(serve
     left = server.events_log
     assert left is not None and not told(left, "open")
     first.close()
-    assert left.wait(lambda: bool(told(left, "open")), 30)
+    assert left.wait(lambda: bool(told(left, "open")), AT_MOST_S)
     assert server.request("POST", ASK, {"id": question, "index": 0, "accepted": True}) == {"open": 0}
-    assert left.wait(lambda: [each["why"] for each in told(left, "closed")] == [""], 30)
+    assert left.wait(lambda: [each["why"] for each in told(left, "closed")] == [""], AT_MOST_S)
 
 
 def test_a_headless_run_ends_unknown_after_a_moment(server: ComfyUI) -> None:
@@ -230,7 +231,7 @@ def test_cancel_takes_the_question_away(server: ComfyUI) -> None:
     page = Page(server, prompt_id)
     page.see()
     server.interrupt()
-    assert server.wait(prompt_id, timeout=10, check=False).interrupted
+    assert server.wait(prompt_id, check=False).interrupted
     assert why_it_ended(server, page) == "CANCELLED"
     with pytest.raises(Exception, match="answered or ended already"):
         page.say(accept_all=True)
@@ -312,7 +313,6 @@ def test_a_full_gpu_is_unknown_with_advice_and_follows_if_not_judged(server: Com
 
 
 @writes_text
-@pytest.mark.timing
 def test_exit_while_a_model_writes_ends_in_order(server: ComfyUI) -> None:
     """The last of this file: it ends the server."""
     if not server.running:

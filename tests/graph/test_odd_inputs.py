@@ -161,7 +161,7 @@ def _works_without_private_folder(server: ComfyUI) -> None:
 
 
 def _status(server: ComfyUI, path: str) -> int:
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
     try:
         connection.request("GET", f"/runflow-evaluate/{path}")
         return connection.getresponse().status

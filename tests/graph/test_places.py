@@ -38,7 +38,7 @@ def two(server: ComfyUI, seed: int) -> Prompt:
 
 def viewed(server: ComfyUI, shown: dict[str, str]) -> Image.Image:
     query = "&".join(f"{name}={value}" for name, value in shown.items())
-    with urllib.request.urlopen(f"{server.url}/view?{query}", timeout=30) as answer:
+    with urllib.request.urlopen(f"{server.url}/view?{query}", timeout=60) as answer:
         return Image.open(io.BytesIO(answer.read()))
 
 

@@ -66,6 +66,17 @@ test('the outcome of a batch, its lowest score, what it cost', () => {
   assert.equal(root.querySelectorAll('[role=option]').length, 2)
 })
 
+test('beside what was spent, a sum says that it is the next Run’s; what is free or does not run says so itself', () => {
+  const foot = (plan) =>
+    say(given(done([verdict('passed', 0.9)]), { plan })).querySelector('.rf-next').textContent
+  const plan = { judge: 'runflow', warns: false, remedy: '', values: {} }
+  const paid = { ...plan, text: 'plan.price_images', values: { most: '0.30', n: 3 } }
+  assert.equal(foot(paid), 'Next Run: 0.30 credits for 3 images')
+  const [free, off] = [`${texts.runflow.plan.local}`, `${texts.runflow.plan.no_output}`]
+  assert.equal(foot({ ...plan, judge: 'local', text: 'plan.local' }), free)
+  assert.equal(foot({ ...plan, warns: true, text: 'plan.no_output' }), off)
+})
+
 test('at most three issues are said, of very long ones only the beginning is seen', () => {
   const issues = ['a', 'b', 'c', 'd'].map((each) => each.repeat(2000))
   assert.equal(

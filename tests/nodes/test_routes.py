@@ -62,7 +62,7 @@ def ask(
     """Status and answer; ``headers`` in Python's spelling (``Sec_Fetch_Site``). ``body`` bytes are sent as they are."""
     data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
     sent = {"Content-Type": "application/json", **{name.replace("_", "-"): value for name, value in headers.items()}}
-    connection = http.client.HTTPConnection(address, server.port, timeout=20)
+    connection = http.client.HTTPConnection(address, server.port, timeout=60)
     try:
         connection.request(method, f"/runflow-evaluate/{path}", data, sent)
         answer = connection.getresponse()

@@ -73,7 +73,7 @@ def ask(port: int, method: str, path: str, body: Any = None, **headers: str) -> 
     """Status and answer of a route of the pack, or of a whole path; ``headers`` in Python's spelling."""
     where = path if path.startswith("/") else f"/runflow-evaluate/{path}"
     sent = {"Content-Type": "application/json", **{name.replace("_", "-"): value for name, value in headers.items()}}
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     try:
         connection.request(method, where, json.dumps(body) if body is not None else None, sent)
         answer = connection.getresponse()
@@ -184,7 +184,7 @@ def test_behind_nginx(server: ComfyUI, tmp_path: Path, prefix: str, lines: str, 
             assert shown[1]["may_change"] is False
         finally:
             nginx.terminate()
-            nginx.wait(10)
+            nginx.wait(60)
 
 
 def _wait_for(port: int, name: str) -> None:

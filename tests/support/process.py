@@ -32,8 +32,8 @@ BASE_FOLDERS = ("custom_nodes", "input", "output", "models", "temp", "user")
 NOT_THE_PACK = {".git", ".venv", ".comfyui", "node_modules", "__pycache__", "dist"}
 
 START_TIMEOUT = 180  # seconds; about 8 on a workstation, far more when a cold disk reads torch for the first time
-STOP_TIMEOUT = 15
-REQUEST_TIMEOUT = 30
+STOP_TIMEOUT = 30
+REQUEST_TIMEOUT = 60
 LOG_TAIL = 60  # lines of the server's log in an error message
 
 # ComfyUI is on loopback: a proxy in the environment must not be asked for it.

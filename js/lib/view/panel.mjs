@@ -246,6 +246,13 @@ export function briefPrice(plan) {
   return bound + t('panel.credits', { cost: plan.most })
 }
 
+/** Beside what was spent, a sum says that it is the next Run's. @param {Given} given */
+function nextText(given) {
+  const text = planText(given)
+  const isPrice = given.plan?.judge === 'runflow' && !given.plan.warns
+  return isPrice ? t('panel.next', { price: text }) : text
+}
+
 /** Time and credits, of a loop those of all attempts, notes where the strip takes their line; what the next Run does. */
 /** @param {Given} given @param {Content} content @param {Acts} acts */
 function foot(given, content, acts) {
@@ -258,7 +265,7 @@ function foot(given, content, acts) {
   const facts = done ? costAndTime(spent) : []
   if (done && loop?.reason && loop.reason !== sum.outcome) facts.push(loop.reason)
   if (content.items.length > 1) facts.push(...notesOf(given, content))
-  const next = state && (plan?.warns || plan?.judge) ? planText(given) : ''
+  const next = state && (plan?.warns || plan?.judge) ? nextText(given) : ''
   return element(
     'div.rf-foot-line',
     {},

@@ -1,19 +1,15 @@
 /** The shipped examples and blueprints, as a person opens them. */
-import { expect, SOON_MS } from '../editor.mjs'
+import { expect, until } from '../editor.mjs'
 
 /** What a frontend says by itself when a workflow names a model to download and there is no network. */
 const NO_NETWORK = /Error fetching file size|Failed to fetch|ERR_INTERNET_DISCONNECTED|ERR_NAME_NOT_RESOLVED|huggingface\.co/
 const MODEL = /v1-5-pruned-emaonly-fp16|flux1-dev-kontext/
 
-function forgive(editor) {
-  editor.troubles.splice(0, Infinity, ...editor.troubles.filter((each) => !NO_NETWORK.test(each)))
-}
-
 async function open(editor, workflow, changes = {}) {
+  editor.excuse(NO_NETWORK, /cleanup event listeners/) // the second is frontend 1.32's own
   const opensAsApp = workflow.extra?.linearMode === true // its graph is looked at
   await editor.load(opensAsApp ? { ...workflow, extra: { ...workflow.extra, linearMode: false } } : workflow)
   await editor.frames(10) // Vue nodes get their height from the page
-  forgive(editor)
   const unknown = await editor.in(() => window.app.graph.nodes.filter((node) => !node.subgraph && !window.LiteGraph.registered_node_types[node.type]).map((node) => node.type))
   expect(unknown.length === 0, 'every node is known', unknown)
   await change(editor, changes)
@@ -50,30 +46,29 @@ export async function opens_inside(editor, { workflow }) {
   await editor.frames(20)
   await lies_well(editor)
   await editor.in(() => window.app.canvas.setGraph(window.app.graph))
-  editor.troubles.splice(0, Infinity, ...editor.troubles.filter((each) => !each.includes('cleanup event listeners'))) // frontend 1.32's own
 }
 
 /** No node covers another; as canvas, where the note's text has an element of its own, all of it can be read. */
 async function lies_well(editor) {
-  const covered = await overlaps(editor)
-  expect(covered.length === 0, 'no node lies on another', covered)
-  const note = await editor.in(() => {
+  await until(() => overlaps(editor), (covered) => covered.length === 0, 'no node lies on another')
+  const note = () => editor.in(() => {
     const { element } = window.app.canvas.graph.nodes.find((node) => node.type === 'MarkdownNote').widgets[0]
     const text = element?.querySelector('.tiptap') ?? element
     return text && { needs: text.scrollHeight, has: (text.closest('.comfy-markdown') ?? text).clientHeight }
   })
-  expect(!note || note.needs <= note.has + 2, 'the whole note can be read', note)
+  await until(note, (size) => !size || size.needs <= size.has + 2, 'the whole note can be read')
 }
 
 /** Where a dialog or a toast names the missing checkpoint: close it, and say so; it is waited for where it is to come. */
 async function closeMissing(editor, misses) {
   const named = editor.page.locator('[role=dialog], [role=alert], .p-toast').filter({ hasText: MODEL }).first()
-  const seen = misses ? await named.waitFor({ timeout: SOON_MS }).then(() => true, () => false) : await named.isVisible()
-  if (seen) {
+  const seen = misses ? await named.waitFor().then(() => true, () => false) : await named.isVisible()
+  const closed = async () => {
     await editor.page.keyboard.press('Escape')
-    await named.waitFor({ state: 'detached' }) // the next one is not shown while this one goes
+    await editor.frames(20)
+    return named.count()
   }
-  forgive(editor)
+  if (seen) await until(closed, (count) => count === 0, 'it closes') // the next one is not shown while this one goes
   return seen
 }
 
@@ -97,12 +92,12 @@ export async function runs(editor, { workflow, changes, misses }) {
   const ended = await editor.runToTheEnd()
   expect(ended === 'execution_success', 'it runs', ended)
   await editor.frames(20)
-  const covered = await overlaps(editor)
-  expect(covered.length === 0, 'no node lies on another when verdicts are shown', covered)
+  await until(() => overlaps(editor), (covered) => covered.length === 0, 'no node lies on another when verdicts are shown')
 }
 
 /** From the node library into an empty graph, as a person does it; what a person can set on it is given back. */
 async function add(editor, name) {
+  editor.excuse(NO_NETWORK)
   await editor.in(() => window.app.graph.clear())
   const open = await editor.page.locator('input[placeholder*="Search"]').count()
   if (!open) await editor.command('Workspace.ToggleSidebarTab.node-library')
@@ -178,7 +173,6 @@ export async function adds_text_to_image(editor, { changes }) {
     const start = (await prompt(editor)).find((each) => each.class_type === 'RunflowRegenerateStart')
     seeds.push(start.inputs.seed)
   }
-  forgive(editor)
   return { ...found, seeds }
 }
 
@@ -198,10 +192,8 @@ export async function shows_templates(editor, { names }) {
       while (at && !at.querySelector('img')) at = at.parentElement
       return at?.matches('[role=dialog] *') && at.querySelector('img').naturalWidth > 0
     }, await card.elementHandle())
-    for (let left = 100; left && !asked(name); left--) await editor.frames() // the picture found may be another card's
+    await until(() => asked(name), Boolean, `the picture of ${name} is asked for`) // the one found may be another card's
   }
-  const missing = names.filter((name) => !asked(name))
-  expect(missing.length === 0, 'the picture of each was asked for', missing)
   await editor.page.keyboard.press('Escape')
 }
 
@@ -237,5 +229,4 @@ export async function pictures(editor, { workflow, ids, runs, path, ratio }) {
   const view = editor.page.viewportSize()
   const inside = { ...clip, width: Math.min(clip.width, view.width - clip.x), height: Math.min(clip.height, view.height - clip.y) }
   await editor.page.screenshot({ path, clip: inside, animations: 'disabled' })
-  forgive(editor)
 }

@@ -1,5 +1,5 @@
 /** What the journal tells, and what a person says of many images. */
-import { expect } from '../editor.mjs'
+import { expect, until } from '../editor.mjs'
 import { source, violations } from './access.mjs'
 
 const TAB = 'Workspace.ToggleSidebarTab.runflow-evaluate-insight'
@@ -18,8 +18,8 @@ export async function a_rating_by_key_changes_it(editor, { judge, checkpoint }) 
   await editor.page.getByRole('combobox', { name: 'And by' }).selectOption('sampler')
   await page.getByRole('row', { name: checkpoint }).getByText('%').first().waitFor()
   await editor.page.evaluate(source)
-  const onPage = await violations(editor)
-  expect(onPage.length === 0, 'no violation on the page', onPage)
+  const none = (found) => found.length === 0
+  await until(() => violations(editor), none, 'no violation on the page')
 
   const opens = editor.page.getByRole('button', { name: 'Rate images' })
   await opens.press('Enter')
@@ -27,8 +27,7 @@ export async function a_rating_by_key_changes_it(editor, { judge, checkpoint }) 
   await dialog.getByText(/^Image 1 of \d+$/).waitFor()
   await dialog.locator('img').evaluate((image) => image.decode())
   expect(!(await dialog.textContent()).includes(judge), 'nobody is led', await dialog.textContent())
-  const inDialog = await violations(editor)
-  expect(inDialog.length === 0, 'no violation in the dialog', inDialog)
+  await until(() => violations(editor), none, 'no violation in the dialog')
   await editor.page.keyboard.press('1')
   await dialog.getByText(new RegExp(`You: good\\. .*${judge}: `)).waitFor()
   await editor.page.keyboard.press('2')
@@ -36,9 +35,9 @@ export async function a_rating_by_key_changes_it(editor, { judge, checkpoint }) 
   await dialog.getByText(/^Image 3 of/).waitFor()
   await editor.page.keyboard.press('Escape')
   await dialog.waitFor({ state: 'detached' })
-  expect(await opens.evaluate((each) => each === document.activeElement), 'the focus comes back')
+  await until(() => opens.evaluate((each) => each === document.activeElement), Boolean, 'the focus comes back')
   await page.getByText(`rated ${good + 1} good, ${bad + 1} bad`).first().waitFor()
-  expect((await rated(page, judge)).join() === [good + 1, bad + 1].join(), 'both ratings count', await rated(page, judge))
+  await until(() => rated(page, judge), (now) => now.join() === [good + 1, bad + 1].join(), 'both ratings count')
   await editor.page.getByRole('combobox', { name: 'And by' }).selectOption('')
   await editor.command(TAB)
 }

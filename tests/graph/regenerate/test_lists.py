@@ -92,6 +92,16 @@ def test_two_prompts_for_start_are_refused_before_anything_is_generated(
     assert (since.generated, since.judged) == ([], [])
 
 
+def test_two_values_for_a_setting_are_refused_and_nothing_that_did_not_run_is_said_to_have(
+    server: ComfyUI, since: Since, prompt: str
+) -> None:
+    wire = {**node("5", "TestStrings", count=2), **node("6", "TestShowText", text=["5", 0])}
+    said = refusal(server, {**loop(prompt, max_attempts=["6", 0]), **wire})
+    assert "[INVALID_INPUT] max_attempts: gets a list of 2 values" in said
+    assert "The list comes from node 5 (TestStrings)" in said and said.rstrip().endswith("No attempt was made.")
+    assert (since.generated, since.judged) == ([], [])
+
+
 def test_a_list_that_reaches_end_beside_the_judge_is_refused_in_words(
     server: ComfyUI, sandbox: Sandbox, since: Since, prompt: str
 ) -> None:

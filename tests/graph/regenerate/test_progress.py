@@ -4,41 +4,35 @@ from __future__ import annotations
 
 import itertools
 import json
-import time
 from collections.abc import Iterator
 
 import pytest
-from support.events import History
 from support.loops import Since, failed, loop, nested, passed, verdicts
 from support.prompts import evaluate, node
 from support.server import ComfyUI
+from support.waiting import LESS_THAN_ANY_HANG_S, judge_now
 
 from runflow_api.sandbox.app import Fault, Sandbox, ScriptedVerdict
 
-CANCEL_WITHIN_S = 1.0
 _others = itertools.count()
 
 
-def cancelled_after(server: ComfyUI, prompt_id: str) -> tuple[float, History]:
-    """Seconds from Cancel to ComfyUI's word that it stopped."""
-    began = time.monotonic()
+def cancel(server: ComfyUI, prompt_id: str) -> None:
+    """Press Cancel; the prompt stops, whatever it waits for."""
     server.interrupt()
-    history = server.wait(prompt_id, check=False)
-    return server.wait_for("execution_interrupted", prompt_id).at - began, history
+    assert server.wait(prompt_id, timeout=LESS_THAN_ANY_HANG_S, check=False).interrupted
 
 
-@pytest.mark.timing
 def test_cancel_while_attempt_2_is_judged_stops_at_once_and_its_verdict_is_not_paid_again(
     server: ComfyUI, sandbox: Sandbox, since: Since, prompt: str
 ) -> None:
-    waiting = ScriptedVerdict(passed=True, score=0.9, latency=4.0)
+    waiting = ScriptedVerdict(passed=True, score=0.9, latency=600.0)
     verdicts(sandbox, failed(), waiting)
     before = len([r for r in sandbox.requests if r.method == "POST"])
     prompt_id = server.post(loop(prompt))
     sandbox.wait_for_requests("POST", "/v1/evaluations", before + 2)
-    took, history = cancelled_after(server, prompt_id)
-    assert history.interrupted
-    assert took < CANCEL_WITHIN_S
+    cancel(server, prompt_id)
+    judge_now(sandbox)
     server.run(loop(prompt))
     assert since.bills == 2
     assert since.recorded["seed"] == 8
@@ -47,7 +41,6 @@ def test_cancel_while_attempt_2_is_judged_stops_at_once_and_its_verdict_is_not_p
     assert set(since.generated[2:]) <= {(prompt, 8)}
 
 
-@pytest.mark.timing
 def test_cancel_while_attempt_2_is_made_stops_at_once(
     server: ComfyUI, sandbox: Sandbox, since: Since, prompt: str
 ) -> None:
@@ -59,9 +52,7 @@ def test_cancel_while_attempt_2_is_made_stops_at_once(
     }
     prompt_id = server.post(graph)
     server.wait_for("executing", prompt_id, "4.0.0.5")
-    took, history = cancelled_after(server, prompt_id)
-    assert history.interrupted
-    assert took < CANCEL_WITHIN_S
+    cancel(server, prompt_id)
     assert since.bills == 1
 
 
@@ -74,7 +65,6 @@ def no_price_is_known(server: ComfyUI) -> Iterator[None]:
     file.unlink()
 
 
-@pytest.mark.timing
 def test_cancel_is_heard_while_the_price_is_not_answered(
     server: ComfyUI, sandbox: Sandbox, since: Since, prompt: str, no_price_is_known: None
 ) -> None:
@@ -82,9 +72,7 @@ def test_cancel_is_heard_while_the_price_is_not_answered(
     asked = len([r for r in sandbox.requests if r.path == "/v1/evaluations/job-classes"])
     prompt_id = server.post(loop(prompt))
     sandbox.wait_for_requests("GET", "/v1/evaluations/job-classes", asked + 1)
-    took, history = cancelled_after(server, prompt_id)
-    assert history.interrupted
-    assert took < CANCEL_WITHIN_S
+    cancel(server, prompt_id)
     assert since.generated == []
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from support.loops import Since, failed, loop, passed, record, refusal, repairing, summary, verdicts
-from support.prompts import node
+from support.loops import Since, failed, generate, loop, passed, record, refusal, repairing, summary, verdicts
+from support.prompts import evaluate, node
 from support.server import ComfyUI
 
 from runflow_api.sandbox.app import Sandbox
@@ -192,6 +192,19 @@ def test_a_repair_that_changes_nothing_is_no_second_pass(
     history = server.run(graph)
     assert since.bills == 1 and since.recorded["passed_images"]["shape"] == [1, 64, 64, 3]
     assert "1 of 2 wanted passed" in summary(history)["reason"]
+
+
+def test_batches_that_passed_come_out_whole_and_that_they_were_resized_is_said(
+    server: ComfyUI, sandbox: Sandbox, since: Since
+) -> None:
+    verdicts(sandbox, passed(0.8), passed(0.8), passed(0.9), passed(0.9))
+    judge = evaluate("3", ["2", 0], generation_prompt=["1", 1])
+    body = {**generate(width=["1", 2], batch=2), **judge}  # the seed is the size
+    graph = {**loop("batches", seed=71, passes_wanted=2), **body, **record("9", ["4", 9], "passed_images")}
+    history = server.run(graph)
+    assert since.bills == 4 and since.recorded["passed_images"]["shape"] == [4, 72, 72, 3]
+    resized = "passed_images have different sizes and were resized to 72×72, that of the best"
+    assert summary(history)["warnings"] == [resized] and resized in history.texts["4"][-1]
 
 
 def test_fewer_passes_than_wanted_come_out_and_that_is_said(

@@ -133,8 +133,12 @@ def test_a_node_that_blocks_in_a_later_attempt_is_said_on_end_and_the_best_one_i
     with Image.open(kept(server, said)) as image:
         assert image.size == (64, 64)
     assert since.recorded == {}
+    again = server.run(interfered(prompt, "TestBlock", 2))
+    assert (again.texts["4"][-1], again.status, since.bills) == (said, "success", 1)  # queued again, it is said again
     first = server.run(interfered(f"{prompt}, the first", "TestBlock", 1))
     assert first.texts["4"][-1].startswith("attempt 1 did not reach End")
+    first_again = server.run(interfered(f"{prompt}, the first", "TestBlock", 1))
+    assert first_again.texts["4"][-1] == first.texts["4"][-1]
 
 
 def test_a_loop_that_ends_saves_nothing_of_its_own(
