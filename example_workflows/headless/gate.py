@@ -145,10 +145,12 @@ def image_nodes(workflow: dict[str, Any], named: list[str]) -> list[str]:
     Only Load Image is known to load what was uploaded. Any other node that brings in a picture would bring the old one,
     and the verdict would be about that. References stay as they are.
     """
+    verdicts = [name for name, node in workflow.items() if _is_verdict(node)]
+    if not verdicts:
+        raise UsageError("there is no Show Verdict: put one behind what is to be judged")
     if named:
-        if wrong := [node for node in named if "image" not in workflow.get(node, {}).get("inputs", {})]:
-            raise UsageError(f"there is no node {', '.join(wrong)} with an input `image`")
-        return named
+        _check_named(workflow, named)
+        return _each_verdict_has_one(workflow, verdicts, named)
     needed = _behind_the_verdict(workflow)
     chosen = [name for name in needed if workflow[name]["class_type"] == "LoadImage"]
     others = [f"{workflow[name]['class_type']} ({name})" for name in needed if _brings_an_image(workflow[name])]
@@ -160,7 +162,47 @@ def image_nodes(workflow: dict[str, Any], named: list[str]) -> list[str]:
         raise UsageError("the `image` of Load Image is connected to another node, which would choose the picture")
     if len({workflow[name]["inputs"].get("image") for name in chosen}) > 1:
         raise UsageError(f"there are several Load Image ({', '.join(chosen)}): name the one to use with --node")
-    return chosen
+    return _each_verdict_has_one(workflow, verdicts, chosen)
+
+
+def _check_named(workflow: dict[str, Any], named: list[str]) -> None:
+    if wrong := [name for name in named if "image" not in workflow.get(name, {}).get("inputs", {})]:
+        raise UsageError(f"there is no node {', '.join(wrong)} with an input `image`")
+    for name in named:
+        if workflow[name]["class_type"] != "LoadImage" and isinstance(workflow[name]["inputs"]["image"], list):
+            raise UsageError(f"the `image` of {_called(workflow, [name])} is connected to another node: name that one")
+    judged = _judged_images(workflow, [name for name, node in workflow.items() if _is_verdict(node)])
+    if apart := [name for name in named if name not in judged]:
+        raise UsageError(
+            f"{_called(workflow, apart)} does not lead to what Show Verdict judges, so that the old picture would be "
+            f"judged under the new name; {_leading(workflow, judged)}"
+        )
+
+
+def _each_verdict_has_one(workflow: dict[str, Any], verdicts: list[str], nodes: list[str]) -> list[str]:
+    """The nodes, if each Show Verdict is about one of them: what it says is printed as the given image's verdict."""
+    for verdict in verdicts:
+        judged = _judged_images(workflow, [verdict])
+        if not judged & set(nodes):
+            raise UsageError(
+                f"{_called(workflow, [verdict])} is not about {_called(workflow, nodes)}, and would judge another "
+                f"picture under the new name; {_leading(workflow, judged)}"
+            )
+    return nodes
+
+
+def _leading(workflow: dict[str, Any], judged: set[str]) -> str:
+    loaders = [name for name in workflow if name in judged and "image" in workflow[name]["inputs"]]
+    loaders = [name for name in loaders if not isinstance(workflow[name]["inputs"]["image"], list)]
+    return f"what leads to it: {_called(workflow, loaders) or 'no node with an `image` of its own'}"
+
+
+def _called(workflow: dict[str, Any], names: list[str]) -> str:
+    return ", ".join(f"{workflow[name]['class_type']} ({name})" for name in names)
+
+
+def _is_verdict(node: dict[str, Any]) -> bool:
+    return bool(node["class_type"] == "RunflowShowVerdict")
 
 
 def _would_be_judged(others: list[str]) -> str:
@@ -202,14 +244,25 @@ def _links(node: dict[str, Any]) -> list[tuple[str, int]]:
 
 def _behind_the_verdict(workflow: dict[str, Any]) -> list[str]:
     """Every node that what is judged depends on, without the references that it is compared with."""
-    waiting = [name for name, node in workflow.items() if node["class_type"] == "RunflowShowVerdict"]
+    return _behind(workflow, [name for name, node in workflow.items() if _is_verdict(node)], {})
+
+
+def _judged_images(workflow: dict[str, Any], verdicts: list[str]) -> set[str]:
+    """What leads to the very pixels that are judged: not what only gives Evaluate a prompt, for example."""
+    return set(_behind(workflow, verdicts, {"RunflowEvaluateImage": "image"}))
+
+
+def _behind(workflow: dict[str, Any], waiting: list[str], only: dict[str, str]) -> list[str]:
+    """Those nodes and what they depend on; of the classes in ``only``, what this one input depends on."""
     found: dict[str, None] = {}
     while waiting:
         name = waiting.pop()
         if name in found or name not in workflow or workflow[name]["class_type"] == "RunflowReferenceImage":
             continue
         found[name] = None
-        waiting += [str(value[0]) for value in workflow[name]["inputs"].values() if isinstance(value, list) and value]
+        inputs, kind = workflow[name]["inputs"], workflow[name]["class_type"]
+        read = [inputs.get(only[kind])] if kind in only else inputs.values()
+        waiting += [str(value[0]) for value in read if isinstance(value, list) and value]
     return list(found)
 
 

@@ -148,8 +148,15 @@ def _read_all(work: EvaluateRun, prompts_from_files: bool) -> None:
 
 def _take_saved(work: EvaluateRun) -> None:
     """The verdicts that files say of themselves: taken where the person wants that, otherwise said before it costs."""
-    known = [(item, item.saved) for item in work.items if item.saved is not None and _says_as_much(work, item)]
+    judged_by, is_loopback = work.judged_by, work.evaluator.config.is_loopback
+    said_of = [
+        (each, each.saved) for each in work.items if each.saved and reading.says_as_much(each, judged_by, is_loopback)
+    ]
+    known = [(item, saved) for item, saved in said_of if reading.answers(item, saved)]
     if work.takes_saved:
+        if len(known) < len(said_of):
+            other = f"{len(said_of) - len(known)} of {len(work.items)} files say a verdict about something else"
+            work.terminal.say(f"{other}: another prompt, or no such instructions. It is not taken for this question.")
         for item, saved in known:
             if work.has_report:
                 _image(work, item)
@@ -159,14 +166,6 @@ def _take_saved(work: EvaluateRun) -> None:
         work.terminal.say(
             f"{len(known)} of {len(work.items)} files say how they were judged ({said}). To take that, add --take-saved"
         )
-
-
-def _says_as_much(work: EvaluateRun, item: Item) -> bool:
-    """Whether what a file says is of the very pixels that it has now, and by the judge that would be asked."""
-    saved = item.saved
-    if saved is None or item.verdict is not None or saved.outcome == UNKNOWN or saved.judge != work.judged_by:
-        return False
-    return saved.judged_hash == item.pixel_hash and (work.evaluator.config.is_loopback or not saved.is_practice)
 
 
 def _is_passed_over(work: EvaluateRun, item: Item) -> bool:

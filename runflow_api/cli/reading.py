@@ -13,6 +13,8 @@ from ..background import Workers
 from ..evaluation.evaluator import Evaluator
 from ..evaluation.job import Job
 from ..evaluation.question import ImageUrl, Question
+from ..evaluation.saved_verdict import SavedVerdict
+from ..evaluation.verdict import UNKNOWN
 from ..journal.journal import JournalError
 from ..settings import locations
 from ..settings.load_image import Decoder, noted_decoder
@@ -62,6 +64,19 @@ def read(item: Item, take_prompt: bool) -> None:
         item.question = replace(item.question, generation_prompt=picture.prompt)
     elif take_prompt:
         item.no_prompt = picture.no_prompt
+
+
+def says_as_much(item: Item, judged_by: str, is_loopback: bool) -> bool:
+    """Whether what a file says is of the very pixels that it has now, and by the judge that would be asked."""
+    saved = item.saved
+    if saved is None or item.verdict is not None or saved.outcome == UNKNOWN or saved.judge != judged_by:
+        return False
+    return saved.judged_hash == item.pixel_hash and (is_loopback or not saved.is_practice)
+
+
+def answers(item: Item, saved: SavedVerdict) -> bool:
+    """Whether what a file says is about what is asked of it."""
+    return saved.answers(item.question, item.options, has_prompt=not item.no_prompt)
 
 
 async def take_known(

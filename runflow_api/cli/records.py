@@ -15,6 +15,7 @@ from ..evaluation import lookup
 from ..evaluation.evaluator import Evaluator
 from ..evaluation.question import require_choices
 from ..evaluation.verdict import UNKNOWN, Policy, Verdict
+from ..journal import views
 from ..journal.journal import Row
 from ..settings import locations
 from .exit_codes import JUDGED_FAILED, NOT_JUDGED, OK
@@ -68,7 +69,8 @@ def _verdict(verdict: Verdict) -> list[str | Painted]:
     evaluation = verdict.evaluation
     score = f" · {verdict.score:.2f}" if evaluation.weighted_pass_rate is not None else ""
     cost = f" · {plain(evaluation.cost)} credits" if evaluation.cost else ""
-    lines = [f" {evaluation.id}{score}{cost}", *verdict.issues, *verdict.notes]
+    practice = " · sandbox: practice, not Runflow" if verdict.is_practice else ""
+    lines = [f" {evaluation.id}{score}{cost}{practice}", *verdict.issues, *verdict.notes]
     if evaluation.action and evaluation.action.improved_prompt:
         lines.append(f"improved prompt: {' '.join(evaluation.action.improved_prompt.split())}")
     said = "\n          ".join(on_one_line(line) for line in lines)
@@ -154,8 +156,10 @@ def _row(row: Row) -> list[str | Painted]:
         "    " if row.score is None else f"{row.score:.2f}",
         f"{'' if amount is None else plain(amount):>8}",
         row.evaluation_id or row.failure_code or "",
+        "practice" if views.line(row)["practice"] else "",
         on_one_line(" ".join(row.generation_prompt.split())[:60]),
     ]
+    rest = [*rest[:3], *(part for part in rest[3:] if part)]
     outcome = Painted(f"{row.outcome:<9}", COLOURS.get(row.outcome, DIM))
     return [f"{row.id:>6}  {when}  ", outcome, f"  {'  '.join(rest)}".rstrip()]
 
@@ -173,6 +177,7 @@ def _row_record(row: Row) -> dict[str, Any]:
         "job_class": row.job_class,
         "seconds": row.duration_s,
         "generation_prompt": row.generation_prompt,
+        "practice": views.line(row)["practice"],
     }
 
 

@@ -15,6 +15,10 @@ from .verdict import BatchVerdict, Policy, Verdict, credits_text
 OUTAGES = (errors.NetworkError, errors.ServerError, errors.RateLimitError, errors.InvalidResponseError)
 """While waiting for a verdict these are waited out until ``timeout_s``."""
 
+WHERE_TO_SET_A_MODEL = (
+    "Connect Judge with My Model to judge_model, or set RUNFLOW_MODEL_URL and RUNFLOW_MODEL_NAME to a server you run."
+)
+
 
 # --- who paid -----------------------------------------------------------------------------------------
 
@@ -128,6 +132,15 @@ def needs_key() -> RunflowError:
         f"({WHERE_TO_SET_THE_KEY}) or a vision model (Judge with My Model, or RUNFLOW_MODEL_URL); set judge to local "
         "for pixel checks only.",
         cost="Nothing was sent or paid.",
+    )
+
+
+def needs_model() -> RunflowError:
+    return errors.ConfigurationError(
+        "There is no vision model to ask.",
+        code="MODEL_NOT_CONFIGURED",
+        cost="Nothing was paid.",
+        advice=WHERE_TO_SET_A_MODEL,
     )
 
 

@@ -27,14 +27,11 @@ from ..journal.budget import FREE
 from ..journal.journal import Journal, JournalError, Limits, Request, Row
 from ..model_judge.judge import VisionModel, judge, question_hash
 from ..settings.config import Config
-from .failures import Scope, scope_of
+from .failures import Scope, needs_model, scope_of
 from .job import AskedImage, BatchItem, Job, PersonAnswer
 from .polling import Progress, Report, report_progress, time_left
 from .verdict import MODEL, OFF, PERSON, UNKNOWN, Verdict, from_evaluation, not_judged
 
-WHERE_TO_SET_A_MODEL = (
-    "Connect Judge with My Model to judge_model, or set RUNFLOW_MODEL_URL and RUNFLOW_MODEL_NAME to a server you run."
-)
 REFERENCES_NOT_COMPARED = "references were not compared: a vision model is shown one image"
 NO_LIMITS = Limits(per_prompt=sys.maxsize, per_day=sys.maxsize)
 LONGEST_REASON = 2_000
@@ -107,12 +104,7 @@ class FreeJudges:
             return job.model
         config = self._config
         if config.model_url is None or not config.model_name:
-            raise errors.ConfigurationError(
-                "There is no vision model to ask.",
-                code="MODEL_NOT_CONFIGURED",
-                cost="Nothing was paid.",
-                advice=WHERE_TO_SET_A_MODEL,
-            )
+            raise needs_model()
         from ..model_judge.endpoint import ChatEndpoint  # not needed where nobody configured one
 
         key = config.model_key.get_secret_value() if config.model_key else ""

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
 from ..api.models import Evaluation, EvaluationStatus
+from .question import LONGEST, Options, Question
 from .verdict import RUNFLOW, Outcome, Policy, Subject, Verdict, from_evaluation
 
 CHUNK = "runflow_verdict"
@@ -45,7 +46,18 @@ class SavedVerdict:
         score = "" if self.score is None else f" {self.score:.2f}"
         named = f" (evaluation {self.evaluation_id})" if self.evaluation_id else ""
         other = "" if self.judged_hash in ("", self.pixel_hash) else ", other pixels than these were judged"
-        return f"{self.outcome}{score} by {self.judge}{named}{other}"
+        practice = ", practice in the sandbox" if self.is_practice else ""
+        return f"{self.outcome}{score} by {self.judge}{named}{practice}{other}"
+
+    def answers(self, question: Question, options: Options, has_prompt: bool) -> bool:
+        """Whether this is the verdict of that question, as far as a file tells what was asked: the prompt.
+
+        Without ``has_prompt`` nobody knows another prompt than the file's. What it does not tell, nobody may have asked
+        for: instructions, references, another kind of task.
+        """
+        is_prompt = not has_prompt or self.prompt.strip() == question.generation_prompt.strip()
+        is_plain = replace(question, generation_prompt="") == Question()
+        return is_prompt and is_plain and not options.input_attributes and options.job_class == Options.job_class
 
     def verdict(self, policy: Policy, prompt: str) -> Verdict:
         """The same as a verdict by the rules of ``policy``; nothing is paid for it."""
@@ -57,6 +69,8 @@ class SavedVerdict:
             top_issues=list(self.issues),
             cost=Decimal(0),
         )
+        if self.is_practice:
+            said = said.model_copy(update={"sandbox": True})
         subject = Subject(self.prompt or prompt, self.pixel_hash)
         return from_evaluation(said, policy, subject, judge=self.judge, reused=True, notes=[AS_SAVED])
 
@@ -94,7 +108,7 @@ def parse(text: Any) -> SavedVerdict | None:
         outcome=Outcome(said["verdict"]),
         score=float(score) if is_score and score is not None else None,
         judge=_text(said, "judge") or RUNFLOW,
-        prompt=_text(said, "prompt"),
+        prompt=_text(said, "prompt", LONGEST["generation_prompt"]),
         issues=tuple(
             each[:MAX_TEXT]
             for each in (issues if isinstance(issues, list) else [])[:MAX_ISSUES]
@@ -106,6 +120,6 @@ def parse(text: Any) -> SavedVerdict | None:
     )
 
 
-def _text(said: Mapping[str, Any], name: str) -> str:
+def _text(said: Mapping[str, Any], name: str, longest: int = MAX_TEXT) -> str:
     value = said.get(name)
-    return value[:MAX_TEXT] if isinstance(value, str) else ""
+    return value[:longest] if isinstance(value, str) else ""

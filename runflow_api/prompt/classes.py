@@ -6,6 +6,8 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from .sockets import KNOWN
+
 EVALUATE, OPTIONS, REFERENCE = "RunflowEvaluateImage", "RunflowEvaluationOptions", "RunflowReferenceImage"
 END, SWITCH, REPAIR_SWITCH = "RunflowRegenerateEnd", "RunflowVerdictSwitch", "RunflowRepairSwitch"
 
@@ -88,8 +90,8 @@ def listed(name: str) -> NodeClass:
     """What is known of a class where ComfyUI is not there to be asked."""
     if name in _OURS:
         return _OURS[name]
-    if name.startswith("Runflow") or name in HOLDS_VALUE or name in _PLAIN:
-        return NodeClass()
     if name in _OUTPUTS:
         return NodeClass(is_output=True)
+    if name in KNOWN or name in HOLDS_VALUE or name in _PLAIN:
+        return NodeClass()
     return UNKNOWN_CLASS

@@ -22,17 +22,22 @@ from ..evaluation.job import Batch, BatchItem, Job
 from ..evaluation.local import preflight
 from ..evaluation.polling import Progress
 from ..evaluation.question import JUDGES, JudgeChoice, Options, Question, require_choice, resolve
-from ..evaluation.verdict import LOCAL, OFF, RUNFLOW, Policy, Subject, credits_text
+from ..evaluation.verdict import LOCAL, MODEL, OFF, RUNFLOW, Policy, Subject, credits_text
 from ..images import Picture
-from .classes import EVALUATE, OPTIONS, Classes, listed
-from .graph import link
+from .classes import EVALUATE, OPTIONS, UNKNOWN_CLASS, Classes, listed
+from .graph import link, upstream
 from .reading import PromptReader, ReadImage, check_prompt, valid_outputs
+from .sockets import certain_outputs, circles, wrong_inputs
 
 PRICE_WITHIN_S = 5.0
 NOBODY_READS_IT = "Nothing reads this Evaluate: add a Show Verdict."
 NO_OUTPUT = "There is no output node, so ComfyUI refuses it."
 EQUAL_ATTEMPTS = "next_prompt keep with next_seed keep makes the same attempt again."
 SAME_IMAGE = "Its image is the same at every attempt: it does not come after this loop's Start."
+UNKNOWN_HERE = "Only ComfyUI can say whether it has these classes of nodes, and it refuses all if it lacks one: {}."
+MAX_NAMED = 5
+RUNFLOW_DECIDES = "Node {}: whether Runflow knows its {} is told only by asking; what it refuses is not paid."
+NO_SUCH_CLASS = "Node {}: Runflow has no job class “{}” now."
 
 log = logging.getLogger("runflow_evaluate")
 T = TypeVar("T", Question, Options, Policy)
@@ -156,21 +161,30 @@ def price(
     ``outputs`` are the output nodes that ComfyUI would run and ``problems`` why it would not run others; with
     ``None`` both are worked out from ``classes``. Raises ``InvalidInputError`` for what is no API prompt.
     """
-    graph, found = check_prompt(prompt), list(problems)
+    graph, found, certain = check_prompt(prompt), list(problems), outputs
+    notes: list[str] = []
     if outputs is None:
         outputs, lacking = valid_outputs(graph, classes)
         found += [Problem(name, WillNotRunError(why)) for name, why in lacking.items()]
         found += [] if outputs or lacking else [Problem("", WillNotRunError(NO_OUTPUT))]
-    return _Pricing(PromptReader(graph, classes, outputs, read_image), evaluator, found).price()
+        wrong, needed = {**wrong_inputs(graph), **circles(graph)}, upstream(graph, outputs)
+        found += [Problem(name, WillNotRunError(why)) for name, why in wrong.items() if name in needed]
+        kinds = sorted({str(node["class_type"]) for node in graph.values()})
+        unknown = [kind for kind in kinds if classes(kind) == UNKNOWN_CLASS]
+        notes = [UNKNOWN_HERE.format(", ".join(unknown[:MAX_NAMED]))] if unknown else []
+        # An unknown class, or a circle, may make ComfyUI refuse or stop all of it.
+        certain = set() if unknown or needed & circles(graph).keys() else certain_outputs(graph, outputs)
+    reader = PromptReader(graph, classes, outputs, read_image, certain)
+    return _Pricing(reader, evaluator, found, notes).price()
 
 
 class _Pricing:
-    def __init__(self, reader: PromptReader, evaluator: Evaluator, problems: list[Problem]) -> None:
+    def __init__(self, reader: PromptReader, evaluator: Evaluator, problems: list[Problem], notes: list[str]) -> None:
         self.reader = reader
         self.evaluator = evaluator
         self.config = evaluator.config
         self.problems = problems
-        self.notes: list[str] = []
+        self.notes = notes
 
     def price(self) -> PromptPrice:
         nodes = []
@@ -194,12 +208,19 @@ class _Pricing:
                 raise WillNotRunError(NOBODY_READS_IT)
             return NodePrice(name, runs=False)
         question, are_texts_known = self._literals(name, Question)
+        if any(inputs.get(each) and not link(inputs[each]) for each in ("references", "options", "judge_model")):
+            are_texts_known = False  # the node stops at what is no such thing
         policy, _ = self._literals(name, Policy)
         options, are_options_known = self._options(inputs)
         asked, judge = self._judge(name)
         if judge != RUNFLOW:
             if judge != OFF:
                 policy.check()
+            has_address = self.config.model_url is not None and self.config.model_name
+            if judge == MODEL and not link(inputs.get("judge_model")) and not has_address:
+                if policy.if_not_judged == "stop":
+                    raise failures.needs_model()
+                self.notes.append(f"Node {name}: {failures.needs_model().text}")
             if judge == LOCAL and asked == "auto" and policy.if_not_judged == "stop":
                 self._refuse_content(inputs, question)
             return NodePrice(name, judge)
@@ -218,7 +239,9 @@ class _Pricing:
             pictures = reader.pictures(link(inputs.get("image")))
             if pictures is not None:
                 wanted = tuple(self._worth_paying(pictures, question, options))
-                return replace(found, images=len(pictures), evaluations=len(wanted), wanted=wanted)
+                named = self._named_at_runflow(question, options)
+                self.notes += [RUNFLOW_DECIDES.format(name, " and its ".join(named))] if named and wanted else []
+                return replace(found, images=len(pictures), evaluations=len(wanted), at_most=bool(named), wanted=wanted)
         images, limit = reader.count(link(inputs.get("image"))), self.config.max_evaluations_per_prompt
         most = limit if is_open or images is None else min(images * attempts, limit)
         if not is_open and images is not None and images * attempts > limit:
@@ -232,7 +255,7 @@ class _Pricing:
             return None, RUNFLOW
         require_choice("judge", asked, JUDGES)
         chosen = cast("JudgeChoice", asked)
-        return chosen, resolve(chosen, self.config, has_model="judge_model" in self.reader.inputs(name))
+        return chosen, resolve(chosen, self.config, has_model=bool(link(self.reader.inputs(name).get("judge_model"))))
 
     def _refuse_content(self, inputs: Mapping[str, Any], question: Question) -> None:
         linked = any(link(inputs.get(each)) for each in ("evaluation_instructions", "references"))
@@ -268,6 +291,12 @@ class _Pricing:
         named = self.reader.plain(source[0], "job_class", Options.job_class)
         return None if named is None else str(named)
 
+    def _named_at_runflow(self, question: Question, options: Options) -> list[str]:
+        """What the question names that only Runflow has, so that it may refuse it."""
+        has_asset = any(each.url.startswith("runflow://") for each in question.references)
+        named = {"run_id": bool(options.run_id.strip()), "asset": has_asset}
+        return [what for what, is_named in named.items() if is_named]
+
     def _worth_paying(self, pictures: Sequence[Picture], question: Question, options: Options) -> Iterator[Wanted]:
         """What preflight lets through."""
         batch = Batch(Job(pictures, question, options=options), Deadline.after(PRICE_WITHIN_S), Progress(len(pictures)))
@@ -295,6 +324,9 @@ class _Pricing:
             return nodes
         prices = self.evaluator.prices.all(Deadline.after(PRICE_WITHIN_S))
         highest = max(prices.values(), default=None)
+        lacking = [node for node in nodes if prices and node.evaluations and node.job_class not in (None, *prices)]
+        self.notes += [NO_SUCH_CLASS.format(node.node, node.job_class) for node in lacking]
+        nodes = [replace(node, at_most=True) if node in lacking else node for node in nodes]
         return [
             replace(node, price=highest if node.job_class is None else prices.get(node.job_class)) for node in nodes
         ]
@@ -329,9 +361,12 @@ class _Pricing:
             sum(is_new for at, is_new in zip(asked, new, strict=True) if at == index) for index in range(len(nodes))
         ]
         return [
-            node if node.wanted is None or is_racing else replace(node, evaluations=count)
+            node if node.wanted is None or is_racing else self._only(node, count)
             for node, count in zip((map(self._at_most, nodes) if is_racing else nodes), counts, strict=True)
         ]
+
+    def _only(self, node: NodePrice, count: int) -> NodePrice:
+        return replace(node, evaluations=count, at_most=node.at_most and count > 0)
 
     def _at_most(self, node: NodePrice) -> NodePrice:
         return replace(node, at_most=node.evaluations > 0)
@@ -359,5 +394,5 @@ def _like(default: Any, value: Any, name: str) -> Any:
     kind = type(default)
     try:
         return kind(value) if kind in (bool, int, float) else str(value)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise InvalidInputError(name, f"“{str(value)[:60]}” is not a number.") from error

@@ -80,11 +80,22 @@ def _is_connected(graph: Graph, value: Any) -> bool:
 
 
 class PromptReader:
-    """One look at one prompt, of which ``outputs`` are the output nodes that ComfyUI would run."""
+    """One look at one prompt, of which ``outputs`` are the output nodes that ComfyUI would run.
 
-    def __init__(self, graph: Graph, classes: Classes, outputs: Collection[str], read_image: ReadImage) -> None:
+    ``certain_outputs`` are those that it would run for certain; ``None``: all of them.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        classes: Classes,
+        outputs: Collection[str],
+        read_image: ReadImage,
+        certain_outputs: Collection[str] | None = None,
+    ) -> None:
         self.graph = graph
         self.outputs = frozenset(outputs)
+        self._certain_outputs = self.outputs if certain_outputs is None else frozenset(certain_outputs)
         self.running = upstream(graph, self.outputs)
         self._classes = classes
         self._read_image = read_image
@@ -122,7 +133,7 @@ class PromptReader:
     def certain(self) -> set[str]:
         """What runs whatever the others give: no lazy input stands between it and an output node."""
         found: set[str] = set()
-        waiting = list(self.outputs)
+        waiting = list(self._certain_outputs)
         while waiting:
             name = waiting.pop()
             if name in found or name not in self.graph:

@@ -156,6 +156,58 @@ def proxy() -> Iterator[Proxy]:
     server.server_close()
 
 
+NOT_JUDGED = {
+    "beside it": ({"6": LOAD_IMAGE}, "6", "LoadImage (6)"),
+    "only a reference": (REFERENCE, "5", "LoadImage (5)"),
+    "only the prompt": (
+        {
+            "2": {"class_type": "RunflowEvaluateImage", "inputs": {"image": ["1", 0], "generation_prompt": ["7", 0]}},
+            "6": LOAD_IMAGE,
+            "7": {"class_type": "Describe", "inputs": {"picture": ["6", 0]}},
+        },
+        "6",
+        "LoadImage (6)",
+    ),
+    "of one verdict of two": (
+        {
+            "6": LOAD_IMAGE,
+            "7": {"class_type": "RunflowEvaluateImage", "inputs": {"image": ["6", 0]}},
+            "8": {"class_type": "RunflowShowVerdict", "inputs": {"evaluation": ["7", 4]}},
+        },
+        "6",
+        "RunflowShowVerdict (3)",
+    ),
+    "a verdict of before": (
+        {
+            "2": {"class_type": "RunflowGetEvaluation", "inputs": {"evaluation_ids": "e"}},
+        },
+        "1",
+        "LoadImage (1)",
+    ),
+}
+
+
+@pytest.mark.parametrize(("more", "named", "said"), NOT_JUDGED.values(), ids=NOT_JUDGED)
+def test_a_named_node_that_is_not_what_is_judged_is_refused_before_anything_is_sent(
+    proxy: Proxy, tmp_path: Path, more: dict[str, Any], named: str, said: str
+) -> None:
+    (tmp_path / "mine_api.json").write_text(json.dumps(workflow(LOAD_IMAGE, **more)))
+    Image.new("RGB", (8, 8)).save(tmp_path / "new.png")
+    command = [sys.executable, str(GATE), "--server", f"http://127.0.0.1:{proxy.server_port}", "--workflow"]
+    command += [str(tmp_path / "mine_api.json"), str(tmp_path / "new.png"), "--node", named]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, proxy.seen) == (2, []), done.stdout + done.stderr
+    leading = "no node" if "GetEvaluation" in str(more) else "LoadImage (1)"
+    assert said in done.stderr and f"what leads to it: {leading}" in done.stderr
+
+
+def test_a_named_node_that_gets_its_image_from_another_is_no_loader() -> None:
+    scaled = workflow({"class_type": "ImageScale", "inputs": {"image": ["6", 0]}}, **{"6": LOAD_IMAGE})
+    with pytest.raises(gate.UsageError, match=r"ImageScale \(1\) is connected"):
+        gate.image_nodes(scaled, ["1"])
+    assert gate.image_nodes(scaled, ["6"]) == ["6"]
+
+
 @pytest.mark.parametrize(("token", "code"), [("secret", 0), ("wrong", 3)])
 def test_a_proxy_gets_its_path_its_headers_and_its_token(proxy: Proxy, tmp_path: Path, token: str, code: int) -> None:
     (tmp_path / "mine_api.json").write_text(json.dumps(workflow(LOAD_IMAGE)))

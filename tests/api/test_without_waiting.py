@@ -61,11 +61,14 @@ def test_what_has_ended_meanwhile_is_collected_and_paid_once(sandbox: Sandbox, e
 # --- what a file says of itself -----------------------------------------------------------------------
 
 
-def saved(file: Path, seed: int, *, changed: bool = False, score: float = 0.91) -> str:
+def saved(
+    file: Path, seed: int, *, changed: bool = False, score: float = 0.91, practice: bool = False, prompt: str = "a cat"
+) -> str:
     """A picture as Save Judged Images writes it; the id of its evaluation. ``changed``: the pixels, afterwards."""
     pixels = images.to_pixels(picture(seed))
     said = Evaluation(id=f"evaluation-{seed}", status_code="completed", overall_passed=True, weighted_pass_rate=score)
-    verdict = from_evaluation(said, Policy(), Subject("a cat", images.pixel_hash(pixels)), judge="runflow")
+    said = said.model_copy(update={"sandbox": True}) if practice else said
+    verdict = from_evaluation(said, Policy(), Subject(prompt, images.pixel_hash(pixels)), judge="runflow")
     metadata = PngInfo()
     metadata.add_text(saved_verdict.CHUNK, json.dumps(saved_verdict.record(verdict, images.pixel_hash(pixels))))
     if changed:
@@ -101,6 +104,52 @@ def test_pixels_that_were_changed_since_are_not_what_was_judged(sandbox: Sandbox
     saved(tmp_path / "changed.png", 4, changed=True)
     assert main(["evaluate", str(tmp_path / "changed.png"), "--take-saved", "--yes"]) == 0
     assert submissions(sandbox) == 1
+
+
+ASKED = {
+    "the same prompt": (["--prompt", "a cat"], 0),
+    "no prompt": ([], 0),
+    "another prompt": (["--prompt", "a dog"], 1),
+    "no prompt on purpose": (["--prompt", ""], 1),
+    "instructions": (["--prompt", "a cat", "--instructions", "five fingers"], 1),
+    "another task": (["--prompt", "a cat", "--task-type", "headshot"], 1),
+}
+
+
+@pytest.mark.usefixtures("key")
+@pytest.mark.parametrize(("asked", "paid"), ASKED.values(), ids=ASKED)
+def test_a_saved_verdict_is_taken_only_for_what_was_asked(
+    sandbox: Sandbox, tmp_path: Path, capsys: pytest.CaptureFixture[str], asked: list[str], paid: int
+) -> None:
+    saved(tmp_path / "judged.png", 8)
+    main(["evaluate", str(tmp_path / "judged.png"), "--take-saved", "--yes", *asked])
+    assert submissions(sandbox) == paid
+    assert ("say a verdict about something else" in capsys.readouterr().err) == bool(paid)
+
+
+@pytest.mark.usefixtures("key")
+def test_a_saved_long_prompt_is_compared_as_a_whole(sandbox: Sandbox, tmp_path: Path) -> None:
+    saved(tmp_path / "judged.png", 8, prompt="cat " * 2_000 + "end")
+    main(["evaluate", str(tmp_path / "judged.png"), "--take-saved", "--yes", "--prompt", "cat " * 2_000 + "end"])
+    assert submissions(sandbox) == 0
+
+
+@pytest.mark.usefixtures("key")
+def test_practice_is_told_wherever_its_verdict_is(
+    sandbox: Sandbox, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, page = tmp_path / "judged.png", tmp_path / "report.html"
+    saved(file, 9, practice=True)
+    main(["evaluate", str(file), "--take-saved", "--json", "--report", str(page)])
+    assert json.loads(capsys.readouterr().out)["practice"] is True
+    assert "Judged by the sandbox" in page.read_text("utf-8")
+    main(["evaluate", str(file), "--yes", "--json"])
+    name = json.loads(capsys.readouterr().out)["id"]
+    for command in (["history"], ["get", name]):
+        main(command)
+        assert "practice" in capsys.readouterr().out
+        main([*command, "--json"])
+        assert json.loads(capsys.readouterr().out)["practice"] is True
 
 
 @pytest.mark.usefixtures("key")
