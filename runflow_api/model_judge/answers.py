@@ -64,7 +64,8 @@ _SEPARATES = re.compile(rf"[\s{_SENTENCE_MARKS}/|\-\u2013\u2014\u2022]+")
 _TOKEN = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\u0e00-\u0e7f]|[^\W_]+")
 """A word; of scripts without spaces, a character."""
 _SAYS_IT_AGAIN = re.compile(
-    rf"(?<!\w)(?:{'|'.join(_WORDS['labels'])})\s*(?:[:\uff1a=]|(?:{'|'.join(_WORDS['is'])})(?!\w)|[是为為は은는])"
+    rf"(?<!\w)(?:{'|'.join(_WORDS['labels'])})\s*(?:[:\uff1a=]|(?:{'|'.join(_WORDS['is'])})(?!\w)"
+    r"|[\u662f\u4e3a\u70ba\u306f\uc740\ub294])"
     rf"[\s{re.escape(_DECORATION)}:\uff1a]*",
     re.IGNORECASE,
 )

@@ -156,6 +156,7 @@ EXPLAINED = {
     ("http.client", "runflow_api/api/failed_attempts.py"),
     ("urllib.request", "runflow_api/api/failed_attempts.py"),
     ("socket", "runflow_api/api/upload_address.py"),
+    ("socket", "runflow_api/model_judge/connection.py"),
     ("importlib", "runflow_api/__init__.py"),
     ("importlib", "runflow_api/bulk/extras.py"),
     ("zlib", "runflow_api/journal/schema.py"),

@@ -90,8 +90,8 @@ class Browser:
         **more: Any,
     ) -> Any:
         """What the scenario returned; ``fresh=True`` gives it a new page, ``fresh="browser"`` one in a browser
-        that never saw the server, ``palette="light"`` the light theme. ``judge`` is called when the scenario wants
-        what waits to be judged."""
+        that never saw the server, ``goes_on=True`` the page as the scenario before left it, ``palette="light"`` the
+        light theme. ``judge`` is called when the scenario wants what waits to be judged."""
         self._count += 1
         picture = str(self._pictures / f"{scenario}-{renderer}-{self._count}.png")
         asked = {"scenario": scenario, "url": url, "renderer": renderer, "given": given or {}, **more}

@@ -95,9 +95,9 @@ export class Editor {
    */
   async tidy() {
     const isClear = async () => {
+      await this.closeToasts()
       await this.in(async () => {
-        const { sidebarTab, toast } = window.app.extensionManager
-        toast.removeAll()
+        const { sidebarTab } = window.app.extensionManager
         if (sidebarTab.activeSidebarTabId) sidebarTab.toggleSidebarTab(sidebarTab.activeSidebarTabId)
         const inspector = document.querySelector('.rf-inspector:not([hidden]) [data-focus="close"]')
         inspector?.click()
@@ -113,6 +113,14 @@ export class Editor {
     } catch {
       return false
     }
+  }
+
+  /** What ComfyUI says in its corner; only older frontends give extensions a way to do that. */
+  closeToasts() {
+    return this.in(() => {
+      window.app.extensionManager.toast.removeAll?.()
+      for (const button of document.querySelectorAll('.p-toast-close-button')) button.click()
+    })
   }
 
   /** What the console may say in this scenario, also when it says it late. */

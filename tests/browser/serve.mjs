@@ -30,7 +30,7 @@ const nameOf = ({ url, renderer, palette = 'dark' }) => `${url} ${renderer} ${pa
  * (`fresh`) finds nothing that an earlier one kept, but the editor's files in the cache; `"browser"` not even these.
  * Only the pages used last stay open: each one that is open draws, and takes the processor from the others.
  */
-async function editorOf({ url, renderer, fresh, palette = 'dark' }) {
+async function editorOf({ url, renderer, fresh, goes_on, palette = 'dark' }) {
   const name = nameOf({ url, renderer, palette })
   const before = editors.get(name)
   editors.delete(name)
@@ -38,7 +38,7 @@ async function editorOf({ url, renderer, fresh, palette = 'dark' }) {
     editors.delete(other)
     await editor.close()
   }
-  if (before && !fresh && (await before.tidy())) {
+  if (before && !fresh && (goes_on || (await before.tidy()))) {
     editors.set(name, before) // as the one used last
     return before
   }

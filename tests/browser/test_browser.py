@@ -119,7 +119,7 @@ def test_a_verdict_is_there_in_another_browser_and_after_a_restart(
     wait_until(lambda: len(sandbox.evaluations) == submitted)
     own.stop()
     own.start()
-    play("panel.says_that_the_server_was_restarted", on=own)
+    play("panel.says_that_the_server_was_restarted", on=own, goes_on=True)
     assert len(sandbox.evaluations) == submitted, "what was under way is picked up"
     play("panel.shows_what_another_browser_saw", on=own, given=given, fresh="browser")
 

@@ -17,11 +17,15 @@ export async function inAppMode(editor) {
 }
 
 /** The tour that App mode may offer at first, and what ComfyUI says in its corner: they are not what is looked at. */
-export async function closeGreetings(page) {
+export async function closeGreetings(editor) {
+  const { page } = editor
   const skip = page.getByRole('button', { name: 'Skip', exact: true })
   await skip.click({ timeout: 5000 }).catch(() => {})
-  await page.evaluate(() => window.app.extensionManager.toast.removeAll())
-  await page.locator('.p-toast-message').first().waitFor({ state: 'detached' })
+  const countToasts = async () => {
+    await editor.closeToasts()
+    return page.locator('.p-toast-message:visible').count()
+  }
+  await until(countToasts, (count) => count === 0, 'no toast is left')
 }
 
 export async function shows_its_verdict(editor) {
@@ -29,6 +33,6 @@ export async function shows_its_verdict(editor) {
   const fields = editor.page.locator('[data-testid=linear-widgets]').first()
   await until(() => fields.innerText(), (asked) => /what must be right/i.test(asked), 'what must be right is asked for')
   await until(() => editor.page.locator('img[src*="verdict-"]').first().evaluate((image) => image.naturalWidth), (width) => width > 0, 'the card can be seen')
-  await closeGreetings(editor.page)
+  await closeGreetings(editor)
   await editor.command(LEAVE)
 }

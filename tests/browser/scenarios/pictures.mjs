@@ -190,7 +190,7 @@ const states = {
   },
   async app(editor) {
     await inAppMode(editor)
-    await closeGreetings(editor.page)
+    await closeGreetings(editor)
     return undefined
   },
   async templates(editor) {
