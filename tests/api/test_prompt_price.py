@@ -84,6 +84,26 @@ CASES: dict[str, tuple[Prompt, str, str]] = {
     "a choice that only ComfyUI knows": (
         {**gate(), **node("3", "RunflowSendFeedback", evaluation=["2", 4], rating="splendid")}, MOST, ""
     ),
+    "choices that nobody refuses": (
+        {
+            **gate(),
+            **node("3", "RunflowSaveJudged", image=LINK, evaluation=["2", 4], folders="by_verdict", what="all"),
+            **node("4", "RunflowEvaluationDetails", evaluation=["2", 4], index=0),
+            **show("5", ["2", 4]),
+        },
+        EXACT,
+        "",
+    ),
+    "links that are null": (gate(options=None, judge_model=None, references=None), EXACT, ""),
+    "a reference without an image": (
+        {**gate(references=["r", 0]), **reference("r", image=None, url="https://images.example/a.png")}, EXACT, ""
+    ),
+    # what may stop the run
+    "an input that it does not have": (gate(hello=["1", 0]), MOST, "has no input hello"),
+    "an input that it does not have, linked to nothing": (gate(hello=["88", 0]), MOST, "has no input hello"),
+    "another evaluation beside it": (
+        {**gate(), **node("5", "RunflowGetEvaluation", evaluation_ids=UUID), **show("6", ["5", 4])}, MOST, "Get"
+    ),
     # who is not there
     "no model": (gate(judge="model"), NOTHING, "There is no vision model to ask."),
     "no model, which may pass": (gate(judge="model", if_not_judged="pass"), NOTHING, "There is no vision model"),
