@@ -71,6 +71,8 @@ CHOICES: dict[str, dict[str, tuple[Any, ...]]] = {
     "RunflowVerdictCard": {"audience": ("internal", "client"), "language": ("auto", "en", "zh", "ja")},
 }
 """Values that neither ComfyUI nor the node ever refuses."""
+OUTPUTS_VARY = {"PreviewImage", "SaveImage", "PreviewAny"}
+"""Which have outputs in newer versions of ComfyUI, and none in older ones."""
 ASKS_RUNFLOW = {"RunflowGetEvaluation", "RunflowGetRun"}
 """Who stops the run if Runflow does not have what they ask for."""
 
@@ -140,7 +142,7 @@ def certain_outputs(graph: Graph, outputs: Iterable[str]) -> set[str]:
 
 def _is_doubtful(graph: Graph, name: str) -> bool:
     kind, inputs = str(graph[name]["class_type"]), graph[name]["inputs"]
-    if kind not in KNOWN or _wrong_inputs(graph, name):
+    if kind not in KNOWN or _wrong_inputs(graph, name) or any(_varies(graph, each) for each in _sources(graph, name)):
         return True
     if kind in CHECKED_ELSEWHERE:
         return False
@@ -211,7 +213,7 @@ def _wrong_link(graph: Graph, wanted: str, value: list[Any]) -> str:
     if source[0] not in graph:
         return f"is linked to node {source[0]}, which is not there"
     known = KNOWN.get(str(graph[source[0]]["class_type"]))
-    if known is None:
+    if known is None or _varies(graph, source[0]):
         return ""
     if not 0 <= source[1] < len(known.outputs):
         return f"is linked to output {source[1]} of {_called(graph, source[0])}, which has {len(known.outputs)}"
@@ -226,6 +228,10 @@ def _sources(graph: Graph, name: str) -> Iterator[str]:
         source = link(value)
         if source is not None:
             yield source[0]
+
+
+def _varies(graph: Graph, name: str) -> bool:
+    return name in graph and graph[name]["class_type"] in OUTPUTS_VARY
 
 
 def _called(graph: Graph, name: str) -> str:

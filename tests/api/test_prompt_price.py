@@ -47,6 +47,9 @@ CASES: dict[str, tuple[Prompt, str, str]] = {
     "a class that we do not have": ({**gate(), **node("9", "RunflowNobody", a=1)}, MOST, "RunflowNobody"),
     "an output that is not there": ({**gate(), **show("3", ["2", 99])}, MOST, "output 99"),
     "an output below zero": ({**gate(), **show("3", ["2", -1])}, MOST, "output -1"),
+    "an output that only newer versions have": (
+        {**gate(), **node("6", "PreviewImage", images=LINK), **evaluate("2", ["6", 0])}, MANY, ""
+    ),
     "an output of another type": ({**gate(), **show("3", ["2", 0])}, MOST, "gets BOOLEAN"),
     "a mask as image": ({**gate(), **evaluate("2", ["1", 1])}, MANY, "gets MASK"),
     "a list as text": ({**gate(), **show("3", "['2', 4]")}, NOTHING, "Nothing reads"),
