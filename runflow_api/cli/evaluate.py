@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
+import itertools
 import os
 import queue
 import uuid
@@ -33,6 +34,8 @@ from .terminal import Tally, Terminal, duration, plain, run_cancellable
 
 IN_FLIGHT_PER_REQUEST = 3
 """Evaluations under way for each HTTP request that may be: most of its life an evaluation only waits."""
+FROZEN_TOGETHER = 200
+"""After so many verdicts the search for garbage leaves them out."""
 PIXELS_IN_FLIGHT = 128_000_000
 """384 MB as RGB; an image that is larger is judged alone."""
 OWN_OF_A_FILE = OWN_FIELDS | {"generation_prompt", "run_id"}
@@ -290,6 +293,7 @@ async def _judge_each(work: EvaluateRun) -> None:
     slots = asyncio.Semaphore(IN_FLIGHT_PER_REQUEST * work.evaluator.config.concurrency)
     budget = PixelBudget(PIXELS_IN_FLIGHT)
     copies: defaultdict[tuple[str, str], asyncio.Lock] = defaultdict(asyncio.Lock)
+    ended = itertools.count(1)
 
     async def judge(item: Item) -> None:
         # Copies of an image go one after the other: the first is paid, and the others reuse its verdict.
@@ -297,6 +301,8 @@ async def _judge_each(work: EvaluateRun) -> None:
         async with one_at_a_time, slots, budget.for_pixels(item.pixels):
             if work.stopped is None:
                 _end(work, item, await _verdict(work, item))
+                if next(ended) % FROZEN_TOGETHER == 0:
+                    _freeze()
 
     await _all(judge(item) for item in work.items if item.verdict is None)
 
@@ -333,6 +339,13 @@ def _image(work: EvaluateRun, item: Item) -> image_files.Pixels | ImageUrl:
     if work.has_report:
         item.thumbnail = report.thumbnail(images.to_pil(pixels), report.thumbnail_side(len(work.items)))
     return pixels
+
+
+def _freeze() -> None:
+    """Leave what is there out of the next search for garbage: one among the verdicts of many thousands of files stops
+    everything for a third of a second, also the thread that has the journal's lock."""
+    gc.collect()
+    gc.freeze()
 
 
 def _end(work: EvaluateRun, item: Item, verdict: Verdict) -> None:
@@ -377,7 +390,7 @@ class _Share:
 async def _all(work: Iterable[Coroutine[Any, Any, None]]) -> None:
     """Await all; if one raises or this is cancelled, the others are cancelled."""
     tasks = [asyncio.ensure_future(each) for each in work]
-    gc.freeze()  # looking for garbage among many thousands of them stops all, also whoever has the journal's lock
+    _freeze()
     try:
         await asyncio.gather(*tasks)
     finally:
