@@ -36,8 +36,6 @@ IN_FLIGHT_PER_REQUEST = 3
 """Evaluations under way for each HTTP request that may be: most of its life an evaluation only waits."""
 FROZEN_TOGETHER = 200
 """After so many verdicts the search for garbage leaves them out."""
-PIXELS_IN_FLIGHT = 128_000_000
-"""384 MB as RGB; an image that is larger is judged alone."""
 OWN_OF_A_FILE = OWN_FIELDS | {"generation_prompt", "run_id"}
 """What each file has for itself: the prompt saved in it, and the run that an output is of."""
 NEVER_PASSES = Policy()
@@ -291,7 +289,7 @@ def _count(tally: Tally, item: Item) -> None:
 
 async def _judge_each(work: EvaluateRun) -> None:
     slots = asyncio.Semaphore(IN_FLIGHT_PER_REQUEST * work.evaluator.config.concurrency)
-    budget = PixelBudget(PIXELS_IN_FLIGHT)
+    budget = reading.PixelBudget(reading.PIXELS_IN_FLIGHT)
     copies: defaultdict[tuple[str, str], asyncio.Lock] = defaultdict(asyncio.Lock)
     ended = itertools.count(1)
 
@@ -351,40 +349,6 @@ def _freeze() -> None:
 def _end(work: EvaluateRun, item: Item, verdict: Verdict) -> None:
     item.verdict = verdict
     work.ended.put(item)
-
-
-class PixelBudget:
-    """Lets images in while there is room for their pixels; one that is larger than all room goes alone."""
-
-    def __init__(self, pixels: int) -> None:
-        self._all = self._free = pixels
-        self._changed = asyncio.Condition()
-
-    def for_pixels(self, pixels: int) -> _Share:
-        return _Share(self, min(pixels, self._all))
-
-    async def take(self, pixels: int) -> None:
-        async with self._changed:
-            while self._free < pixels:
-                await self._changed.wait()
-            self._free -= pixels
-
-    async def give(self, pixels: int) -> None:
-        async with self._changed:
-            self._free += pixels
-            self._changed.notify_all()
-
-
-@dataclass(frozen=True)
-class _Share:
-    budget: PixelBudget
-    pixels: int
-
-    async def __aenter__(self) -> None:
-        await self.budget.take(self.pixels)
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.budget.give(self.pixels)
 
 
 async def _all(work: Iterable[Coroutine[Any, Any, None]]) -> None:

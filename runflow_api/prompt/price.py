@@ -27,7 +27,7 @@ from ..images import Picture
 from .classes import EVALUATE, OPTIONS, UNKNOWN_CLASS, Classes, listed
 from .graph import link, upstream
 from .reading import PromptReader, ReadImage, check_prompt, valid_outputs
-from .sockets import certain_outputs, circles, wrong_inputs
+from .sockets import MAX_NAMED, certain_outputs, circles, may_stop, wrong_inputs
 
 PRICE_WITHIN_S = 5.0
 NOBODY_READS_IT = "Nothing reads this Evaluate: add a Show Verdict."
@@ -35,7 +35,6 @@ NO_OUTPUT = "There is no output node, so ComfyUI refuses it."
 EQUAL_ATTEMPTS = "next_prompt keep with next_seed keep makes the same attempt again."
 SAME_IMAGE = "Its image is the same at every attempt: it does not come after this loop's Start."
 UNKNOWN_HERE = "Only ComfyUI can say whether it has these classes of nodes, and it refuses all if it lacks one: {}."
-MAX_NAMED = 5
 RUNFLOW_DECIDES = "Node {}: whether Runflow knows its {} is told only by asking; what it refuses is not paid."
 NO_SUCH_CLASS = "Node {}: Runflow has no job class “{}” now."
 
@@ -174,6 +173,10 @@ def price(
         notes = [UNKNOWN_HERE.format(", ".join(unknown[:MAX_NAMED]))] if unknown else []
         # An unknown class, or a circle, may make ComfyUI refuse or stop all of it.
         certain = set() if unknown or needed & circles(graph).keys() else certain_outputs(graph, outputs)
+    stops = may_stop(graph, upstream(graph, outputs))
+    if stops:
+        certain = set()
+        notes += list(stops.values())[:MAX_NAMED]
     reader = PromptReader(graph, classes, outputs, read_image, certain)
     return _Pricing(reader, evaluator, found, notes).price()
 

@@ -194,13 +194,14 @@ class PromptReader:
             own = self.inputs(name)
             url, kind = self.plain(name, "url", ""), self.plain(name, "kind", "identity")
             description = self.plain(name, "description", "")
-            if url is not None and ("image" in own) == bool(str(url).strip()):
+            has_image = own.get("image") is not None
+            if url is not None and has_image == bool(str(url).strip()):
                 raise InvalidInputError("references", "give Reference Image either an image or a URL.")
-            pictures = self.pictures(link(own.get("image"))) if "image" in own else []
+            pictures = self.pictures(link(own.get("image"))) if has_image else []
             if url is None or kind is None or description is None or pictures is None:
                 return None
             given = [Reference(each.array, "", str(kind), str(description)) for each in pictures]
-            given = given if "image" in own else [Reference(None, str(url).strip(), str(kind), str(description))]
+            given = given if has_image else [Reference(None, str(url).strip(), str(kind), str(description))]
             found = (*given, *found)
             source = link(own.get("references"))
         return found

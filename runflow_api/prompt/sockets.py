@@ -55,6 +55,7 @@ PrimitiveBoolean value!:BOOLEAN > BOOLEAN
 """Each class with its inputs ("!": required) and, behind ">", its outputs."""
 _WIDGETS = {"STRING": str, "INT": int, "FLOAT": float, "BOOLEAN": bool, "COMBO": str}
 ANY = "*"
+MAX_NAMED = 5
 CHOSEN = ("INT", "FLOAT", "COMBO")
 """Types with a range or choices, which this table does not have."""
 CHECKED_ELSEWHERE = {
@@ -62,6 +63,18 @@ CHECKED_ELSEWHERE = {
     "PrimitiveFloat",
 }  # fmt: skip
 """Whose ranges and choices the question itself checks, or that have none."""
+CHOICES: dict[str, dict[str, tuple[Any, ...]]] = {
+    "RunflowEvaluationDetails": {"index": (0,)},
+    "RunflowRegenerateEnd": {"next_prompt": ("improved", "keep"), "next_seed": ("increment", "random", "keep")},
+    "RunflowSaveJudged": {"folders": ("together", "by_verdict"), "what": ("all", "passed", "failed")},
+    "RunflowSendFeedback": {"rating": ("none", "good", "bad", "clear")},
+    "RunflowVerdictCard": {"audience": ("internal", "client"), "language": ("auto", "en", "zh", "ja")},
+}
+"""Values that neither ComfyUI nor the node ever refuses."""
+OUTPUTS_VARY = {"PreviewImage", "SaveImage", "PreviewAny"}
+"""Which have outputs in newer versions of ComfyUI, and none in older ones."""
+ASKS_RUNFLOW = {"RunflowGetEvaluation", "RunflowGetRun"}
+"""Who stops the run if Runflow does not have what they ask for."""
 
 
 @dataclass(frozen=True)
@@ -129,11 +142,37 @@ def certain_outputs(graph: Graph, outputs: Iterable[str]) -> set[str]:
 
 def _is_doubtful(graph: Graph, name: str) -> bool:
     kind, inputs = str(graph[name]["class_type"]), graph[name]["inputs"]
-    if kind not in KNOWN or _wrong_inputs(graph, name):
+    if kind not in KNOWN or _wrong_inputs(graph, name) or any(_varies(graph, each) for each in _sources(graph, name)):
         return True
-    types = KNOWN[kind].inputs
-    literal = [each for each, value in inputs.items() if not isinstance(value, list)]
-    return kind not in CHECKED_ELSEWHERE and any(types.get(each) in CHOSEN for each in literal)
+    if kind in CHECKED_ELSEWHERE:
+        return False
+    types, choices = KNOWN[kind].inputs, CHOICES.get(kind, {})
+    literal = {each: value for each, value in inputs.items() if not isinstance(value, list)}
+    return any(types.get(each) in CHOSEN and value not in choices.get(each, ()) for each, value in literal.items())
+
+
+def may_stop(graph: Graph, names: Iterable[str]) -> dict[str, str]:
+    """Which of these nodes may fail in the run, and so keep others from being paid: a sentence for each.
+
+    ComfyUI hands on a link to an input that a class does not have, and the node then fails.
+    """
+    found = {}
+    for name in names:
+        if name not in graph:
+            continue
+        kind, inputs = str(graph[name]["class_type"]), graph[name]["inputs"]
+        extra = (
+            [each for each, value in inputs.items() if link(value) and each not in KNOWN[kind].inputs]
+            if kind in KNOWN
+            else []
+        )
+        if extra:
+            found[name] = (
+                f"{_called(graph, name)} has no input {' and '.join(extra[:MAX_NAMED])}, and may stop the run."
+            )
+        elif kind in ASKS_RUNFLOW:
+            found[name] = f"{_called(graph, name)} stops the run if Runflow does not have what it asks for."
+    return found
 
 
 def _wrong_inputs(graph: Graph, name: str) -> str:
@@ -154,7 +193,7 @@ def _wrong(graph: Graph, wanted: str, value: Any) -> str:
     """What is the matter with a value of an input; "" if nothing is."""
     if isinstance(value, list):
         return _wrong_link(graph, wanted, value)
-    if wanted == ANY:
+    if wanted == ANY or (value is None and wanted not in _WIDGETS):
         return ""
     if wanted not in _WIDGETS:
         return f"is {type(value).__name__} instead of a link"
@@ -174,7 +213,7 @@ def _wrong_link(graph: Graph, wanted: str, value: list[Any]) -> str:
     if source[0] not in graph:
         return f"is linked to node {source[0]}, which is not there"
     known = KNOWN.get(str(graph[source[0]]["class_type"]))
-    if known is None:
+    if known is None or _varies(graph, source[0]):
         return ""
     if not 0 <= source[1] < len(known.outputs):
         return f"is linked to output {source[1]} of {_called(graph, source[0])}, which has {len(known.outputs)}"
@@ -189,6 +228,10 @@ def _sources(graph: Graph, name: str) -> Iterator[str]:
         source = link(value)
         if source is not None:
             yield source[0]
+
+
+def _varies(graph: Graph, name: str) -> bool:
+    return name in graph and graph[name]["class_type"] in OUTPUTS_VARY
 
 
 def _called(graph: Graph, name: str) -> str:

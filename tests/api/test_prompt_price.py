@@ -47,6 +47,9 @@ CASES: dict[str, tuple[Prompt, str, str]] = {
     "a class that we do not have": ({**gate(), **node("9", "RunflowNobody", a=1)}, MOST, "RunflowNobody"),
     "an output that is not there": ({**gate(), **show("3", ["2", 99])}, MOST, "output 99"),
     "an output below zero": ({**gate(), **show("3", ["2", -1])}, MOST, "output -1"),
+    "an output that only newer versions have": (
+        {**gate(), **node("6", "PreviewImage", images=LINK), **evaluate("2", ["6", 0])}, MANY, ""
+    ),
     "an output of another type": ({**gate(), **show("3", ["2", 0])}, MOST, "gets BOOLEAN"),
     "a mask as image": ({**gate(), **evaluate("2", ["1", 1])}, MANY, "gets MASK"),
     "a list as text": ({**gate(), **show("3", "['2', 4]")}, NOTHING, "Nothing reads"),
@@ -83,6 +86,26 @@ CASES: dict[str, tuple[Prompt, str, str]] = {
     "its own reference": ({**gate(references=["r", 0]), **reference("r", references=["r", 0])}, NOTHING, "either"),
     "a choice that only ComfyUI knows": (
         {**gate(), **node("3", "RunflowSendFeedback", evaluation=["2", 4], rating="splendid")}, MOST, ""
+    ),
+    "choices that nobody refuses": (
+        {
+            **gate(),
+            **node("3", "RunflowSaveJudged", image=LINK, evaluation=["2", 4], folders="by_verdict", what="all"),
+            **node("4", "RunflowEvaluationDetails", evaluation=["2", 4], index=0),
+            **show("5", ["2", 4]),
+        },
+        EXACT,
+        "",
+    ),
+    "links that are null": (gate(options=None, judge_model=None, references=None), EXACT, ""),
+    "a reference without an image": (
+        {**gate(references=["r", 0]), **reference("r", image=None, url="https://images.example/a.png")}, EXACT, ""
+    ),
+    # what may stop the run
+    "an input that it does not have": (gate(hello=["1", 0]), MOST, "has no input hello"),
+    "an input that it does not have, linked to nothing": (gate(hello=["88", 0]), MOST, "has no input hello"),
+    "another evaluation beside it": (
+        {**gate(), **node("5", "RunflowGetEvaluation", evaluation_ids=UUID), **show("6", ["5", 4])}, MOST, "Get"
     ),
     # who is not there
     "no model": (gate(judge="model"), NOTHING, "There is no vision model to ask."),

@@ -13,6 +13,9 @@ from typing import Any
 
 import pytest
 from driver import HERE, Play
+from support.waiting import judge_now
+
+from runflow_api.sandbox.app import Sandbox, ScriptedVerdict
 
 SAVED = HERE.parent / "graph" / "workflows_0_1" / "subgraphs"
 ALIKE = {"evaluation_instructions": "", "judge": "auto", "if_not_judged": "fail", "task_description": "inside"}
@@ -68,3 +71,14 @@ def test_links_into_and_within_a_group_node_end_at_the_inputs_they_were_saved_fo
         assert asked["generation_prompt"][0].split(":")[0] == node.split(":")[0], "another node of the group"
         assert (asked["image"], asked["min_score"]) == (["1", 0], ["9", 0])
         assert "judge_model" not in asked and asked["task_type"] == "image_generation"
+
+
+def test_a_saved_image_or_workflow_that_is_dropped_brings_its_verdict_back(play: Play, sandbox: Sandbox) -> None:
+    judged = ScriptedVerdict(passed=False, score=0.41, issues=["six fingers"])
+    before = len(sandbox.bills)
+    judge_now(sandbox)
+    found = play("saved.comes_back_when_it_is_dropped", judged)
+    assert found["ended"] == "execution_success" and found["name"].startswith("dropped")
+    assert found["image"] == found["workflow"]
+    assert all("0.41" in said for said in found["image"]["says"]), found
+    assert len(sandbox.bills) == before + 1, "looking at it is free"

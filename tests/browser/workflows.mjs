@@ -29,6 +29,16 @@ export function judged(prompt, { judge = 'auto', shows = true, image = 'example.
   return shows ? workflow(nodes, links) : workflow(nodes.slice(0, 2), links.slice(0, 1))
 }
 
+/** The same with Save Judged Images, which writes the image to the output folder, with the workflow in it. */
+export function saving(prompt) {
+  const made = judged(prompt)
+  made.nodes.push({ id: 4, type: 'RunflowSaveJudged', pos: [1180, 0], size: [300, 300], flags: {}, order: 3, mode: 0, properties: {}, inputs: [slot('image', 'IMAGE', 3), slot('evaluation', 'RUNFLOW_EVALUATION', 4)], outputs: [], widgets_values: ['dropped', 'together', 'all', false] })
+  made.links.push([3, 1, 0, 4, 0, 'IMAGE'], [4, 2, 4, 4, 1, 'RUNFLOW_EVALUATION'])
+  made.nodes[0].outputs[0].links.push(3)
+  made.nodes[1].outputs.at(-1).links.push(4)
+  return { ...made, last_node_id: 4, last_link_id: 4 }
+}
+
 /** Encode → sample → decode → save, without a judge; node 5 evaluates where asked. */
 export function generated(prompt, { seed = 7, batch = 1, evaluate = false } = {}) {
   const nodes = [

@@ -20,11 +20,19 @@ from support.server import ComfyUI, PromptFailed
 from support.waiting import wait_until
 
 from runflow_api import images
+from runflow_api.cli.commands import main
+from runflow_api.prompt.sockets import CHOICES, KNOWN, OUTPUTS_VARY
 from runflow_api.sandbox.app import Sandbox
 
 ROOT = Path(__file__).resolve().parents[2]
 PRICE = "0.10"
 _seeds = itertools.count(70_000)
+
+
+def environment(sandbox: Sandbox, home: Path) -> dict[str, str]:
+    """Of the command, as the server has it."""
+    own = {"RUNFLOW_BASE_URL": sandbox.url, "RUNFLOW_API_KEY": sandbox.api_key, "HOME": str(home)}
+    return {**own, "RUNFLOW_MAX_EVALUATIONS_PER_PROMPT": "100", "RUNFLOW_MAX_EVALUATIONS_PER_DAY": "100000"}
 
 
 def photo(server: ComfyUI, flat: bool = False) -> str:
@@ -170,6 +178,22 @@ def fetched_again(server: ComfyUI) -> Prompt:
     return {**node("2", "RunflowGetEvaluation", evaluation_ids=verdict["id"]), **show("3", ["2", 4])}
 
 
+def beside_another(server: ComfyUI) -> Prompt:
+    """Get Evaluation stops the run before the image is judged, or after."""
+    unknown = node("5", "RunflowGetEvaluation", evaluation_ids="00000000-0000-4000-8000-000000000000")
+    return {**gate(photo(server)), **unknown, **show("6", ["5", 4])}
+
+
+def first_image(server: ComfyUI) -> Prompt:
+    first = node("3", "RunflowEvaluationDetails", evaluation=["2", 4], index=0)
+    return {**gate(photo(server)), **first, **node("4", "PreviewAny", source=["3", 0])}
+
+
+def null_inputs(server: ComfyUI) -> Prompt:
+    by_address = reference("r", image=None, url="https://images.example/face.png")
+    return {**gate(photo(server), references=["r", 0], options=None, judge_model=None), **by_address}
+
+
 def best_of(_: ComfyUI) -> Prompt:
     picked = node("4", "RunflowPickBest", image=["1", 0], evaluation=["2", 4])
     return {**flat_images(4), **picked, **node("5", "PreviewImage", images=["4", 0])}
@@ -260,12 +284,26 @@ CASES: dict[str, tuple[Callable[[ComfyUI], Prompt], str, str]] = {
     "a file with transparency": (lambda s: gate(see_through(s)), "1", ""),
     "an evaluation that was made before": (fetched_again, "0", ""),
     "the best of a batch": (best_of, "at most 4", ""),
+    "beside an evaluation that nobody knows": (beside_another, "at most 1", ""),
+    "an input that Evaluate does not have": (lambda s: gate(photo(s), hello=["1", 0]), "at most 1", ""),
+    "details of the first image": (first_image, "1", ""),
+    "inputs that are null": (null_inputs, "1", ""),
+    "a muted node of two": (
+        lambda s: {**gate(photo(s)), **evaluate("5", ["77", 0]), **show("6", ["5", 4])}, "1", "WILL_NOT_RUN"
+    ),
 }  # fmt: skip
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
-def test_what_is_said_is_what_is_billed(server: ComfyUI, sandbox: Sandbox, case: str) -> None:
+def test_what_is_said_is_what_is_billed(
+    server: ComfyUI,
+    sandbox: Sandbox,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    case: str,
+) -> None:
     make, said, code = CASES[case]
     if "loop" in case:
         for number in range(12):
@@ -274,6 +312,11 @@ def test_what_is_said_is_what_is_billed(server: ComfyUI, sandbox: Sandbox, case:
     price = server.request("POST", "/runflow-evaluate/price", {"prompt": prompt})
     most = "at most " if price["at_most"] else ""
     assert (f"{most}{price['evaluations']}", code) == (said, next((p["code"] for p in price["problems"]), "")), price
+    for name, value in environment(sandbox, tmp_path).items():
+        monkeypatch.setenv(name, value)
+    (tmp_path / "prompt.json").write_text(json.dumps(prompt))
+    main(["price", str(tmp_path / "prompt.json"), "--json", "--comfyui", str(server.base)])
+    without_comfyui = json.loads(capsys.readouterr().out)
     before, there = len(sandbox.bills), set(sandbox.evaluations)
     try:
         server.run(prompt, check=False)
@@ -283,9 +326,37 @@ def test_what_is_said_is_what_is_billed(server: ComfyUI, sandbox: Sandbox, case:
     # Charged is what is judged, and a prompt need not have waited for that; looking at the bills judges what is due.
     wait_until(lambda: len(sandbox.bills) >= before and all(each.outcome for each in asked))
     billed = len(sandbox.bills) - before
-    assert billed <= price["evaluations"] if price["at_most"] else billed == price["evaluations"]
+    for told in (price, without_comfyui):
+        assert billed <= told["evaluations"] if told["at_most"] else billed == told["evaluations"], told
     if not price["at_most"]:
         assert float(price["credits"]) == pytest.approx(billed * float(PRICE))
+
+
+def test_the_table_of_sockets_is_what_comfyui_has(server: ComfyUI) -> None:
+    """The command line checks links by this table, where no ComfyUI is there to be asked."""
+    there = server.object_info()
+    assert KNOWN.keys() <= there.keys()
+    made_inside = {"RunflowRegenerateAttempt"}
+    assert {name for name in there if name.startswith("Runflow")} - made_inside <= KNOWN.keys()
+    for name, sockets in KNOWN.items():
+        given = there[name]["input"]
+        required = {each: _type(spec[0]) for each, spec in given.get("required", {}).items()}
+        optional = {each: _type(spec[0]) for each, spec in given.get("optional", {}).items()}
+        assert (name, sockets.inputs) == (name, required | optional)
+        assert (name, sockets.required) == (name, required.keys())
+        assert name in OUTPUTS_VARY or (name, sockets.outputs) == (name, tuple(there[name]["output"]))
+        for each, choices in CHOICES.get(name, {}).items():
+            assert set(choices) <= _taken({**given["required"], **given.get("optional", {})}[each])
+
+
+def _type(given: Any) -> str:
+    """A list of choices is how older nodes write COMBO."""
+    return "COMBO" if isinstance(given, list) else str(given)
+
+
+def _taken(spec: Any) -> set[Any]:
+    """The choices of an input, or the least number."""
+    return set(spec[1]["options"] if spec[0] == "COMBO" else [spec[1]["min"]] if spec[0] == "INT" else spec[0])
 
 
 def test_without_comfyui_the_same_is_said(server: ComfyUI, sandbox: Sandbox, tmp_path: Path) -> None:
@@ -301,7 +372,7 @@ def test_without_comfyui_the_same_is_said(server: ComfyUI, sandbox: Sandbox, tmp
     for name, prompt in cases.items():
         file = tmp_path / f"{name}.json"
         file.write_text(json.dumps(prompt))
-        env = {"RUNFLOW_BASE_URL": sandbox.url, "RUNFLOW_API_KEY": sandbox.api_key, "HOME": str(tmp_path)}
+        env = environment(sandbox, tmp_path)
         command = [sys.executable, "runflow_api", "price", str(file), "--json", "--comfyui", str(server.base)]
         done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
         assert done.returncode == (2 if name == "missing" else 0), done.stderr
