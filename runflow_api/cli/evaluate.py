@@ -29,6 +29,7 @@ from ..evaluation.verdict import FAILED, OFF, RUNFLOW, UNKNOWN, Policy, Subject,
 from ..report import html as report
 from . import insight, keeping, reading, results
 from .exit_codes import CONFIGURATION, INTERRUPTED, JUDGED_FAILED, NOT_JUDGED, OK, USAGE, exit_code
+from .pixel_budget import PixelBudget
 from .sources import Item, find_items, options_of, question_of
 from .terminal import Tally, Terminal, duration, plain, run_cancellable
 
@@ -351,40 +352,6 @@ def _freeze() -> None:
 def _end(work: EvaluateRun, item: Item, verdict: Verdict) -> None:
     item.verdict = verdict
     work.ended.put(item)
-
-
-class PixelBudget:
-    """Lets images in while there is room for their pixels; one that is larger than all room goes alone."""
-
-    def __init__(self, pixels: int) -> None:
-        self._all = self._free = pixels
-        self._changed = asyncio.Condition()
-
-    def for_pixels(self, pixels: int) -> _Share:
-        return _Share(self, min(pixels, self._all))
-
-    async def take(self, pixels: int) -> None:
-        async with self._changed:
-            while self._free < pixels:
-                await self._changed.wait()
-            self._free -= pixels
-
-    async def give(self, pixels: int) -> None:
-        async with self._changed:
-            self._free += pixels
-            self._changed.notify_all()
-
-
-@dataclass(frozen=True)
-class _Share:
-    budget: PixelBudget
-    pixels: int
-
-    async def __aenter__(self) -> None:
-        await self.budget.take(self.pixels)
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.budget.give(self.pixels)
 
 
 async def _all(work: Iterable[Coroutine[Any, Any, None]]) -> None:
