@@ -29,6 +29,7 @@ from ..evaluation.verdict import FAILED, OFF, RUNFLOW, UNKNOWN, Policy, Subject,
 from ..report import html as report
 from . import insight, keeping, reading, results
 from .exit_codes import CONFIGURATION, INTERRUPTED, JUDGED_FAILED, NOT_JUDGED, OK, USAGE, exit_code
+from .pixel_budget import PixelBudget
 from .sources import Item, find_items, options_of, question_of
 from .terminal import Tally, Terminal, duration, plain, run_cancellable
 
@@ -36,6 +37,8 @@ IN_FLIGHT_PER_REQUEST = 3
 """Evaluations under way for each HTTP request that may be: most of its life an evaluation only waits."""
 FROZEN_TOGETHER = 200
 """After so many verdicts the search for garbage leaves them out."""
+PIXELS_IN_FLIGHT = 128_000_000
+"""384 MB as RGB; an image that is larger is judged alone."""
 OWN_OF_A_FILE = OWN_FIELDS | {"generation_prompt", "run_id"}
 """What each file has for itself: the prompt saved in it, and the run that an output is of."""
 NEVER_PASSES = Policy()
@@ -289,7 +292,7 @@ def _count(tally: Tally, item: Item) -> None:
 
 async def _judge_each(work: EvaluateRun) -> None:
     slots = asyncio.Semaphore(IN_FLIGHT_PER_REQUEST * work.evaluator.config.concurrency)
-    budget = reading.PixelBudget(reading.PIXELS_IN_FLIGHT)
+    budget = PixelBudget(PIXELS_IN_FLIGHT)
     copies: defaultdict[tuple[str, str], asyncio.Lock] = defaultdict(asyncio.Lock)
     ended = itertools.count(1)
 

@@ -21,8 +21,6 @@ from ..settings.load_image import Decoder, noted_decoder
 from .sources import Item
 
 LOOKED_UP_AT_ONCE = 200
-PIXELS_IN_FLIGHT = 128_000_000
-"""384 MB as RGB; an image that is larger is judged alone."""
 
 
 @dataclass(frozen=True)
@@ -123,37 +121,3 @@ def _are_paid(items: Sequence[Item], evaluator: Evaluator) -> list[bool]:
         return evaluator.bookkeeper.paid(requests) if requests else []
     except JournalError:
         return [False] * len(requests)
-
-
-class PixelBudget:
-    """Lets images in while there is room for their pixels; one that is larger than all room goes alone."""
-
-    def __init__(self, pixels: int) -> None:
-        self._all = self._free = pixels
-        self._changed = asyncio.Condition()
-
-    def for_pixels(self, pixels: int) -> _Share:
-        return _Share(self, min(pixels, self._all))
-
-    async def take(self, pixels: int) -> None:
-        async with self._changed:
-            while self._free < pixels:
-                await self._changed.wait()
-            self._free -= pixels
-
-    async def give(self, pixels: int) -> None:
-        async with self._changed:
-            self._free += pixels
-            self._changed.notify_all()
-
-
-@dataclass(frozen=True)
-class _Share:
-    budget: PixelBudget
-    pixels: int
-
-    async def __aenter__(self) -> None:
-        await self.budget.take(self.pixels)
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.budget.give(self.pixels)

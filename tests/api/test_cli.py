@@ -25,7 +25,6 @@ from support.pictures import picture
 from runflow_api import image_files, images
 from runflow_api.api.models import Evaluation
 from runflow_api.cli import commands as cli
-from runflow_api.cli import reading
 from runflow_api.cli import terminal as _terminal
 from runflow_api.cli.exit_codes import (
     CLOSED_PIPE,
@@ -37,6 +36,7 @@ from runflow_api.cli.exit_codes import (
     OK,
     USAGE,
 )
+from runflow_api.cli.pixel_budget import PixelBudget
 from runflow_api.errors import InvalidInputError
 from runflow_api.journal.journal import Journal
 from runflow_api.report import html as report
@@ -756,7 +756,7 @@ def test_images_in_memory_are_bounded_by_their_pixels() -> None:
     inside: list[int] = []
     most: list[int] = []
 
-    async def one(budget: reading.PixelBudget, pixels: int) -> None:
+    async def one(budget: PixelBudget, pixels: int) -> None:
         async with budget.for_pixels(pixels):
             inside.append(pixels)
             most.append(sum(min(each, 100) for each in inside))
@@ -764,7 +764,7 @@ def test_images_in_memory_are_bounded_by_their_pixels() -> None:
             inside.remove(pixels)
 
     async def all_of_them() -> None:
-        budget = reading.PixelBudget(100)
+        budget = PixelBudget(100)
         await asyncio.gather(*(one(budget, pixels) for pixels in (60, 50, 40, 1_000, 10, 90)))
 
     asyncio.run(all_of_them())
