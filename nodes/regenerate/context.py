@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Any
@@ -46,8 +46,8 @@ from .saved_metadata import END
 HANDOVER = "_handover"
 """No input of End's schema: ComfyUI passes it to no node, and finds no node that has it in its cache."""
 PREVIEW_SIDE = 512
-_ended_early: Counter[str] = Counter()
-"""How often a loop ended without its End, by what End depends on."""
+_ended_early: OrderedDict[str, int] = OrderedDict()
+"""How often a loop ended without its End, by what End depends on; of the last ``saved_metadata.MAX_REMEMBERED``."""
 
 
 class LoopContext:
@@ -302,13 +302,14 @@ class LoopContext:
         And after a loop that ended early: what a node blocks comes from ComfyUI's cache too, and nobody would be told.
         """
         body = self.body_inside(self.node_id)
-        early = _ended_early[self._inputs_of(self.node_id)]
+        early = _ended_early.get(self._inputs_of(self.node_id), 0)
         return " ".join([*(sorted(self.output_nodes(body)) if body else ()), *([str(early)] if early else ())])
 
     def let_end_run_again(self) -> None:
         """At the next queue, although nothing has changed: this loop ended without its End."""
         if self._first_end in self.dynprompt.original_prompt:
-            _ended_early[self._inputs_of(self._first_end)] += 1
+            inputs = self._inputs_of(self._first_end)
+            saved_metadata.keep(_ended_early, inputs, _ended_early.get(inputs, 0) + 1)
 
     def _inputs_of(self, end: str) -> str:
         return f"{end}:{identity(self.everything, end)}"

@@ -126,15 +126,16 @@ def metadata_of(prompt: Mapping[str, Any], extra_pnginfo: Any) -> PromptMetadata
 
 def remember(identity: str, entries: Entries) -> None:
     """Keep the entries of a loop and of those inside it, by the identity of the loop's end."""
-    _keep(_remembered, identity, entries)
+    keep(_remembered, identity, entries)
 
 
 def remember_first_attempt(identity: str, entry: dict[str, Any]) -> None:
     """Keep the entry of a loop's first attempt, by the identity of the loop's start."""
-    _keep(_first_attempts, identity, entry)
+    keep(_first_attempts, identity, entry)
 
 
-def _keep(kept: OrderedDict[str, Any], identity: str, value: Any) -> None:
+def keep(kept: OrderedDict[str, Any], identity: str, value: Any) -> None:
+    """Put it into ``kept``, which holds the last ``MAX_REMEMBERED``."""
     kept[identity] = value
     kept.move_to_end(identity)
     while len(kept) > MAX_REMEMBERED:

@@ -167,6 +167,15 @@ def _json(body: Json, status: int = 200) -> web.Response:
     return web.json_response(body, status=status, headers=headers)
 
 
+def _other_copy(table: web.RouteTableDef) -> str | None:
+    """The folder of the copy of the pack that has added its routes already, ``None`` if there is none."""
+    for route in table:
+        if isinstance(route, web.RouteDef) and route.path.startswith(f"{PREFIX}/"):
+            file = Path(route.handler.__code__.co_filename)
+            return str(next((folder for folder in file.parents if (folder / "pyproject.toml").is_file()), file))
+    return None
+
+
 def editor_settings(request: web.Request) -> Path:
     """The settings file of the user whose page asks, as ComfyUI tells users apart with ``--multi-user``."""
     try:
@@ -177,7 +186,16 @@ def editor_settings(request: web.Request) -> Path:
 
 
 def register() -> None:
-    """Add the routes to ComfyUI's server, which also serves them under ``/api``."""
+    """Add the routes to ComfyUI's server, which also serves them under ``/api``.
+
+    Raises ``ConfigurationError`` in a second copy of the pack: ComfyUI would take the nodes of this one and the routes
+    of the other, and what a person answers in the editor would reach no node.
+    """
+    if other := _other_copy(PromptServer.instance.routes):
+        raise ConfigurationError(
+            f"ComfyUI-Runflow-Evaluate is installed twice. {other} is used and {PACK} is not: remove one of the two "
+            "folders from custom_nodes and restart ComfyUI."
+        )
     if quote(PACK.name) != PACK.name:  # aiohttp does not find them: its issue 13433
         log.warning("ComfyUI does not serve scripts from a folder named %r. Rename it to runflow-evaluate.", PACK.name)
     handlers = Handlers(evaluator, settings, private_directory, _shown.states_of, _shown.note_queued)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import shutil
 import subprocess
 import time
@@ -14,14 +15,16 @@ from typing import Any
 import pytest
 from support.evaluators import judge, make_evaluator
 from support.pictures import picture
-from support.process import free_port
+from support.process import PACK_FOLDER, copy_pack, free_port
 from support.server import ComfyUI
 
 from runflow_api.evaluation.question import Options
 from runflow_api.sandbox.app import Sandbox
 from runflow_api.settings import key_file
 
+ROOT = Path(__file__).parents[2]
 NGINX = shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/bin:/opt/homebrew/bin")
+SECOND_COPY = f"{PACK_FOLDER}-main"
 HOSTS = "my.box, *.proxy.example"
 COLLECTED_WITHIN_S = 60
 """It takes a moment; only a collector that does nothing takes so long."""
@@ -37,7 +40,7 @@ def sandbox() -> Iterator[Sandbox]:
 def server(
     comfyui_factory: Callable[..., ComfyUI], sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory
 ) -> ComfyUI:
-    """What was submitted before it started is to be collected."""
+    """What was submitted before it started is to be collected; and somebody has unpacked the pack a second time."""
     base = tmp_path_factory.mktemp("comfyui")
     private = base / "user" / "__runflow_evaluate"
     private.mkdir(parents=True)
@@ -46,6 +49,7 @@ def server(
     judge(evaluator, picture(90), options=Options(wait=False))
     evaluator.close()
     key_file.store(private, sandbox.api_key)
+    copy_pack(ROOT, base / "custom_nodes" / SECOND_COPY)
     env = {"RUNFLOW_WEB_HOSTS": HOSTS, "RUNFLOW_BASE_URL": sandbox.url}
     return comfyui_factory(base=base, env=env, args=("--listen", "0.0.0.0", "--multi-user"))
 
@@ -56,6 +60,16 @@ def test_what_was_under_way_is_collected_when_comfyui_starts(server: ComfyUI, sa
         assert time.monotonic() < give_up, server.tail()
         time.sleep(0.1)
     assert (row["outcome"], len(sandbox.bills), len(sandbox.evaluations)) == ("passed", 1, 1)
+
+
+def test_of_two_copies_of_the_pack_one_is_used_whole_and_the_other_is_named(server: ComfyUI) -> None:
+    """Which of them is loaded first depends on the disk."""
+    (said,) = [line for line in server.log.splitlines() if "is installed twice" in line]
+    used = server.object_info()["RunflowEvaluateImage"]["python_module"].removeprefix("custom_nodes.")
+    (other,) = {PACK_FOLDER, SECOND_COPY} - {used}
+    folders = server.base / "custom_nodes"
+    assert f"{folders / used} is used and {folders / other} is not: remove one of the two" in said
+    assert re.search(rf"\(IMPORT FAILED\): {re.escape(str(folders / other))}$", server.log, re.MULTILINE)
 
 
 def test_users_share_key_and_history_and_only_its_owner_can_import_a_deploy_key(server: ComfyUI) -> None:
