@@ -47,13 +47,15 @@ class InsightHandlers:
         return export.as_csv(await in_thread(self._overview, params))
 
     async def to_rate(self, params: Json, visitor: Visitor) -> Json:
-        """Judged images that nobody has rated and whose picture is kept: what was said of them is not told."""
-        return {"images": await in_thread(self._to_rate)}
+        """Judged images that nobody has rated for this judge and task and whose picture is kept: no verdict is told."""
+        return {"images": await in_thread(self._to_rate, params)}
 
-    def _to_rate(self) -> list[Json]:
+    def _to_rate(self, params: Json) -> list[Json]:
         from ...runflow_api.insight import page
+        from ...runflow_api.insight.value import Filter
 
-        waiting = self._evaluator().journal().query(page.to_rate, limit=MAX_LOOKED_AT)
+        wanted = Filter(judge=str(params.get("judge", ""))[:MAX_NAME], task=str(params.get("task", ""))[:MAX_NAME])
+        waiting = self._evaluator().journal().query(page.to_rate, wanted, limit=MAX_LOOKED_AT)
         kept = [each for each in waiting if _thumbnails.find(self._directory(), each["image"], large=True)]
         return kept[: page.TO_RATE]
 

@@ -13,7 +13,7 @@ _FORMULAS = tuple("=+-@\t\r")
 COLUMNS = (
     "evaluations", "judged", "passed", "pass_rate", "pass_rate_low", "pass_rate_high", "mean_score", "mean_score_low",
     "mean_score_high", "attempts_per_kept", "attempts_per_kept_low", "attempts_per_kept_high", "credits",
-    "credits_per_kept", "unpriced", "enough",
+    "credits_per_kept", "unpriced", "enough", "images",
 )  # fmt: skip
 
 

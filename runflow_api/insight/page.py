@@ -10,8 +10,8 @@ import sqlalchemy as sa
 from ..journal.schema import ROWS, TERMINAL, VERDICTS, R
 from ..journal.store import Store
 from . import agreement, settings, value
-from .agreement import Costs
-from .value import Filter
+from .agreement import EVERYTHING, Costs
+from .value import IN_ORDER, Filter
 
 V = VERDICTS.c
 MAX_DAYS = 400
@@ -25,14 +25,14 @@ def overview(store: Store, by: Sequence[str], wanted: Filter, costs: Costs) -> d
     """
     names = settings.require_names(list(by))
     costs.check()
-    found = value.groups(store, names, wanted)
+    found, whole = value.groups(store, names, wanted)
     days = value.by_day(store, wanted)
     return {
         "by": names,
         "settings": list(settings.NAMES),
         "enough": value.ENOUGH,
         "groups": [group.to_json() for group in found],
-        "whole": value.whole(days).to_json(),
+        "whole": whole.to_json(),
         "days": [_day(day) for day in days[-MAX_DAYS:]],
         "saved": value.saved(store, wanted).to_json(),
         "agreement": [each.to_json(costs) for each in agreement.agreements(store, wanted)],
@@ -50,24 +50,26 @@ def _day(day: value.Group) -> dict[str, Any]:
     }
 
 
-def to_rate(store: Store, limit: int = TO_RATE) -> list[dict[str, Any]]:
-    """Judged images that the person has not rated, newest first, each image and question once: no verdict is told.
+def to_rate(store: Store, wanted: Filter = EVERYTHING, limit: int = TO_RATE) -> list[dict[str, Any]]:
+    """Judged images that lack the person's rating for a judge and task among those wanted, each image once.
 
-    Of those whose pixels are known; ``image`` is their hash.
+    However many questions were asked about it: one rated question is the image's label for that judge and task, as
+    :func:`agreement.agreements` counts. Those that have no rating at all come first, then the newest. No verdict is
+    told. Of those whose pixels are known; ``image`` is their hash.
     """
-    columns = (sa.func.max(V.row_id).label("row_id"), V.subject)
-    newest = (
-        sa.select(*columns)
-        .where(V.is_good.is_(None), V.subject.is_not(None), V.passed.is_not(None), V.judge != "preflight")
-        .group_by(V.subject)
-        .order_by(sa.desc("row_id"))
-        .limit(max(1, min(limit, value.MAX_GROUPS)))
-        .subquery()
-    )
-    wanted = sa.select(R.id, R.pixel_hash, R.generation_prompt, V.task).where(R.pixel_hash != "", TERMINAL)
-    wanted = wanted.join_from(newest, ROWS, R.id == newest.c.row_id).join(VERDICTS, V.row_id == R.id)
+    is_asked = sa.and_(wanted.condition(), V.passed.is_not(None), V.judge != "preflight")
+    asked_last = sa.func.max(sa.case((is_asked, V.row_id))).label("asked_last")
+    labels = sa.select(R.pixel_hash, asked_last, sa.func.count(V.is_good).label("ratings"))
+    labels = labels.join_from(VERDICTS, ROWS, R.id == V.row_id).where(R.pixel_hash != "", IN_ORDER)
+    label = labels.group_by(R.pixel_hash, V.judge, V.judge_name, V.task).subquery().c
+    row_id = sa.func.max(sa.case((label.ratings == 0, label.asked_last)))
+    each = sa.select(row_id.label("row_id"), sa.func.sum(label.ratings).label("ratings")).group_by(label.pixel_hash)
+    each = each.having(row_id.is_not(None)).order_by(sa.func.sum(label.ratings) > 0, row_id.desc())
+    first = each.limit(max(1, min(limit, value.MAX_GROUPS))).subquery()
+    shown = sa.select(R.id, R.pixel_hash, R.generation_prompt, V.task).where(TERMINAL)
+    shown = shown.join_from(first, ROWS, R.id == first.c.row_id).join(VERDICTS, V.row_id == R.id)
     with store.reading() as connection:
-        rows = connection.execute(wanted.order_by(R.id.desc())).all()
+        rows = connection.execute(shown.order_by(first.c.ratings > 0, R.id.desc())).all()
     return [
         {"row": row.id, "image": row.pixel_hash, "prompt": str(row.generation_prompt or "")[:2_000], "task": row.task}
         for row in rows

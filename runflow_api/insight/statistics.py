@@ -25,10 +25,14 @@ _T = (
 
 @dataclass(frozen=True)
 class Share:
-    """``count`` of ``of``, and where the true share is, with 95 % confidence. Of nothing there is no share."""
+    """``count`` of ``of``, and where the true share is, with 95 % confidence. Of nothing there is no share.
+
+    ``sample``: how many of them are independent of each other, if not all: the interval is that of so many.
+    """
 
     count: int
     of: int
+    sample: int | None = None
 
     @property
     def value(self) -> float | None:
@@ -36,11 +40,17 @@ class Share:
 
     @property
     def low(self) -> float:
-        return wilson(self.count, self.of)[0]
+        return self._interval[0]
 
     @property
     def high(self) -> float:
-        return wilson(self.count, self.of)[1]
+        return self._interval[1]
+
+    @property
+    def _interval(self) -> tuple[float, float]:
+        if self.sample is None or self.sample >= self.of:
+            return wilson(self.count, self.of)
+        return wilson(self.count / self.of * self.sample, self.sample)
 
     def to_json(self) -> dict[str, Any]:
         return {"count": self.count, "of": self.of, "share": self.value, "low": self.low, "high": self.high}
@@ -59,7 +69,7 @@ class Mean:
         return {"mean": self.value, "of": self.of, "low": self.low, "high": self.high}
 
 
-def wilson(count: int, of: int) -> tuple[float, float]:
+def wilson(count: float, of: int) -> tuple[float, float]:
     """The score interval of a share; (0, 1) where nothing was counted."""
     if of <= 0:
         return 0.0, 1.0

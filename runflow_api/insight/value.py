@@ -21,7 +21,7 @@ from .statistics import Mean, Share, mean
 
 V = VERDICTS.c
 ENOUGH = 20
-"""Below so many verdicts a figure is no finding."""
+"""Below so many different images a figure is no finding, however often each was judged."""
 MAX_GROUPS = 200
 INDEXED = {"checkpoint", "day", "week"}
 """Settings whose figures stand in an index."""
@@ -56,7 +56,9 @@ class Filter:
 class Group:
     """The verdicts that share ``values``, one text for each setting asked for; ``None`` is unknown.
 
-    ``evaluations`` counts those without a verdict too, whose credits are in ``credits``.
+    ``evaluations`` counts those without a verdict too, whose credits are in ``credits``. ``images`` counts the
+    different images among ``judged``, ``None`` where they were not counted: one image asked 20 questions says as much
+    about a setting as one image does, so that the interval of the pass rate is that of so many images.
     """
 
     values: tuple[str | None, ...]
@@ -68,6 +70,7 @@ class Group:
     total_square: float = 0.0
     amounts: list[tuple[Decimal, int]] = field(default_factory=list)
     unpriced: int = 0
+    images: int | None = None
 
     @property
     def credits(self) -> Decimal:
@@ -76,7 +79,7 @@ class Group:
 
     @property
     def pass_rate(self) -> Share:
-        return Share(self.passed, self.judged)
+        return Share(self.passed, self.judged, self.images)
 
     @property
     def score(self) -> Mean:
@@ -84,7 +87,7 @@ class Group:
 
     @property
     def is_enough(self) -> bool:
-        return self.judged >= ENOUGH
+        return (self.judged if self.images is None else self.images) >= ENOUGH
 
     def to_json(self) -> dict[str, Any]:
         rate, kept = self.pass_rate, self.passed
@@ -94,6 +97,7 @@ class Group:
             "values": list(self.values),
             "evaluations": self.evaluations,
             "judged": self.judged,
+            "images": self.images,
             "passed": kept,
             "pass_rate": rate.to_json(),
             "score": self.score.to_json(),
@@ -119,8 +123,10 @@ _COUNTED = (
 )
 
 
-def groups(store: Store, by: Sequence[str], wanted: Filter) -> list[Group]:
-    """The verdicts by one or two settings, those with the most first; at most ``MAX_GROUPS``, the rest left out.
+def groups(store: Store, by: Sequence[str], wanted: Filter) -> tuple[list[Group], Group]:
+    """The verdicts by one or two settings, those with the most first, and all of them together.
+
+    At most ``MAX_GROUPS``; the rest is only in what is together.
 
     Raises ``InvalidInputError`` for a setting that is none, ``JournalError`` where the journal cannot be read.
     """
@@ -131,8 +137,9 @@ def groups(store: Store, by: Sequence[str], wanted: Filter) -> list[Group]:
         columns, amount = [_by_no_index(column) for column in columns], _by_no_index(amount)
     widths = [len(settings.COLUMNS[name]) for name in names]
     source: Any = VERDICTS
+    with_rows = VERDICTS.join(ROWS, R.id == V.row_id)
     if settings.needs_rows(names):
-        source = VERDICTS.join(ROWS, R.id == V.row_id).outerjoin(IMAGE_PROMPTS, IMAGE_PROMPTS.c.row_id == V.row_id)
+        source = with_rows = with_rows.outerjoin(IMAGE_PROMPTS, IMAGE_PROMPTS.c.row_id == V.row_id)
     query = sa.select(*columns, amount, *_COUNTED).select_from(source).where(wanted.condition())
     query = query.where(IN_ORDER) if source is not VERDICTS else query
     query = query.group_by(*columns, amount)
@@ -141,7 +148,26 @@ def groups(store: Store, by: Sequence[str], wanted: Filter) -> list[Group]:
         for row in connection.execute(query):
             key = tuple(_values(names, widths, row))
             _add(found.setdefault(key, Group(key)), row[len(columns) :])
-    return sorted(found.values(), key=_most_first)[:MAX_GROUPS]
+        all_together = whole(list(found.values()))
+        for is_whole, *values, images in connection.execute(_images(columns, with_rows, wanted)):
+            group = all_together if is_whole else found[tuple(_values(names, widths, values))]
+            group.images = (group.images or 0) + images
+    return sorted(found.values(), key=_most_first)[:MAX_GROUPS], all_together
+
+
+def _images(columns: Sequence[sa.ColumnElement[Any]], source: Any, wanted: Filter) -> sa.CompoundSelect[Any]:
+    """How many different images were judged, for each value of the columns (``is_whole`` 0) and of all values (1).
+
+    An image is told from another by its pixels; where they are not known, each verdict is on an image of its own.
+    """
+    image = sa.func.coalesce(sa.func.nullif(R.pixel_hash, ""), sa.cast(V.row_id, sa.String(20))).label("image")
+    named = [_by_no_index(column).label(f"value_{number}") for number, column in enumerate(columns)]
+    each = sa.select(*named, image).distinct().select_from(source)
+    different = each.where(wanted.condition(), V.passed.is_not(None), IN_ORDER).cte("different")
+    values = [different.c[column.name] for column in named]
+    of_values = sa.select(sa.literal_column("0").label("is_whole"), *values, sa.func.count()).group_by(*values)
+    nothing = [sa.null() for _ in values]
+    return of_values.union_all(sa.select(sa.literal_column("1"), *nothing, sa.func.count(different.c.image.distinct())))
 
 
 def _by_no_index(column: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:

@@ -218,12 +218,16 @@ def test_figures_by_setting_are_those_of_an_independent_count(known: Any, by: li
         is_of_judge = row["judge"] == wanted.judge if wanted.judge else row["judge"] != "preflight"
         if row["is_final"] and is_of_judge and row["day"] >= wanted.since_day and wanted.task in ("", row["task"]):
             counted[tuple(text_of(row, name) for name in by)].append(row)
-    found = {group.values: group for group in value.groups(book.store, by, wanted)}
+    groups, whole = value.groups(book.store, by, wanted)
+    found = {group.values: group for group in groups}
+    all_judged = [row for mine in counted.values() for row in mine if row["passed"] is not None]
+    assert (whole.judged, whole.images) == (len(all_judged), len({pixels_of(r) or r["row_id"] for r in all_judged}))
     assert set(found) == set(counted) and counted
     for values, mine in counted.items():
         group, judged = found[values], [row for row in mine if row["passed"] is not None]
         assert (group.evaluations, group.judged) == (len(mine), len(judged))
         assert group.passed == sum(row["passed"] for row in judged)
+        assert group.images == len({pixels_of(row) or row["row_id"] for row in judged}) <= group.judged
         scores = [row["score"] for row in mine if row["score"] is not None]
         assert group.score.of == len(scores)
         assert group.score.value == pytest.approx(sum(scores) / len(scores))
@@ -398,7 +402,7 @@ def test_a_verdict_remembers_what_made_its_image(book: Journal) -> None:
     assert (kept["sampler"], kept["scheduler"], kept["steps"], kept["cfg"]) == ("euler", "karras", 20, 7.0)
     assert (kept["width"], kept["height"], kept["seed"]) == (512, 768, str(2**64 - 1))
     assert (kept["is_final"], kept["passed"], kept["score"], kept["amount"]) == (True, True, 0.9, "0.5")
-    (group,) = value.groups(book.store, ["prompt"], Filter())
+    (group,), _ = value.groups(book.store, ["prompt"], Filter())
     assert group.values == ("fox",)
 
 
@@ -406,7 +410,7 @@ def test_prompts_are_not_kept_where_the_person_does_not_want_them(tmp_path: Path
     with Journal.open(None, tmp_path, now=Clock(), keep_prompts=False) as book:
         complete(book, begin(book, asked())[0])
         book.record_free([asked("l", "local")], [{**VERDICT, "generation_prompt": "a fox"}])
-        assert [group.values for group in value.groups(book.store, ["prompt"], Filter())] == [(None,)]
+        assert [group.values for group in value.groups(book.store, ["prompt"], Filter())[0]] == [(None,)]
     assert b"fox" not in b"".join(file.read_bytes() for file in tmp_path.glob("journal*"))
 
 
@@ -447,6 +451,46 @@ def test_images_wait_to_be_rated_each_once_and_no_verdict_is_told(book: Journal)
     assert said == [("runflow", True), ("local", False)]
 
 
+def test_one_image_asked_twenty_questions_is_no_finding(book: Journal) -> None:
+    def keep_asked(number: int, pixels: str) -> None:
+        about = VerdictContext("local", "", "headshot", f"question {number}", MADE)
+        request = ask(f"{pixels} {number}", account="free:local", pixel_hash=pixels, context=about)
+        book.record_free([request], [VERDICT])
+
+    for number in range(value.ENOUGH):
+        keep_asked(number, "pixels")
+    shown = page.overview(book.store, ["checkpoint"], Filter(), Costs())
+    (group,) = shown["groups"]
+    assert (group["judged"], group["images"], group["enough"]) == (20, 1, False)
+    assert shown["whole"]["images"] == 1
+    assert (group["pass_rate"]["low"], group["pass_rate"]["high"]) == pytest.approx((0.2065, 1.0), abs=5e-5)  # 1 of 1
+    for number in range(1, value.ENOUGH):
+        keep_asked(0, f"pixels {number}")
+    (group,), whole = value.groups(book.store, ["checkpoint"], Filter())
+    assert (group.judged, group.images, group.is_enough, whole.images) == (39, 20, True, 20)
+    assert group.pass_rate.low == pytest.approx(statistics.wilson(20, 20)[0])
+
+
+def test_an_image_waits_once_for_each_judge_and_task_and_what_nobody_rated_comes_first(book: Journal) -> None:
+    def kept(pixels: str, question: str, judge: str = "local", task: str = "headshot") -> None:
+        about = VerdictContext(judge, "", task, question, MADE)
+        request = ask(f"{pixels} {question} {judge} {task}", account=f"free:{judge}", pixel_hash=pixels, context=about)
+        book.record_free([request], [VERDICT])
+
+    for question in ("hands", "eyes"):
+        kept("first", question)
+    kept("second", "hands")
+    waiting = page.to_rate(book.store)
+    assert [each["image"] for each in waiting] == ["second", "first"]
+    book.rate(waiting[1]["row"], True)  # one question: a label for the judge and task
+    assert [each["image"] for each in page.to_rate(book.store)] == ["second"]
+    kept("first", "light", "model")
+    assert [each["image"] for each in page.to_rate(book.store)] == ["second", "first"]
+    assert [each["image"] for each in page.to_rate(book.store, Filter(judge="local"))] == ["second"]
+    assert [each["image"] for each in page.to_rate(book.store, Filter(judge="model"))] == ["first"]
+    assert page.to_rate(book.store, Filter(task="image_generation")) == []
+
+
 def test_a_thumb_down_on_a_rejection_says_that_the_image_is_good(book: Journal) -> None:
     done = complete(book, begin(book, asked())[0], overall_passed=False)
     book.record_feedback(str(done.evaluation_id), False, "it is fine")
@@ -457,7 +501,7 @@ def test_a_thumb_down_on_a_rejection_says_that_the_image_is_good(book: Journal) 
 
 def test_a_failed_evaluation_has_its_cost_and_no_verdict(book: Journal) -> None:
     fail(book, begin(book, asked())[0])
-    (group,) = value.groups(book.store, ["checkpoint"], Filter())
+    (group,), _ = value.groups(book.store, ["checkpoint"], Filter())
     assert (group.evaluations, group.judged, group.credits) == (1, 0, Decimal("0.5"))
 
 
@@ -479,7 +523,7 @@ def test_rows_kept_in_memory_bring_their_settings_home(tmp_path: Path) -> None:
         home.take_over(away.rows_by_key({row.idempotency_key}), "org:1")
         (kept,) = beside(home)
         assert (kept["checkpoint"], kept["passed"], kept["is_final"]) == ("a.safetensors", True, True)
-        (group,) = value.groups(home.store, ["prompt"], Filter())
+        (group,), _ = value.groups(home.store, ["prompt"], Filter())
         assert group.values == ("fox",)
 
 

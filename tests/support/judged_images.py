@@ -49,7 +49,7 @@ def keep_judged(folder: Path, count: int, rated: int = 0, judges: Sequence[tuple
                 asked = [_asked(number, judge, name, images[number][0]) for number in range(first, count)[:at_once]]
                 answers = [_answer(number, judge, images[number][1], dice) for number in range(first, count)[:at_once]]
                 _keep(book, judge, asked, answers)
-        waiting = page.to_rate(book.store, count)[::-1]
+        waiting = page.to_rate(book.store, limit=count)[::-1]
         for each, (_, is_good) in zip(waiting[:rated], images[:rated], strict=True):
             book.rate(each["row"], is_good)
     _keep_pictures(folder, range(max(0, count - 60), count))
