@@ -109,5 +109,8 @@ def test_whoever_is_not_runflow_costs_nothing(evaluator: Evaluator, judge: str) 
         "2": node("RunflowEvaluateImage", image=["1", 0], judge=judge),
         "3": node("RunflowShowVerdict", evaluation=["2", 4]),
     }
+    if judge == "model":
+        prompt |= {"4": node("CLIPLoader"), "5": node("RunflowJudgeModel", clip=["4", 0])}
+        prompt["2"]["inputs"]["judge_model"] = ["5", 0]
     found = said(evaluator, prompt)
     assert (found.evaluations, found.at_most, found.nodes[0].judge, found.problems) == (0, False, judge, ())

@@ -19,6 +19,7 @@ export function open(theApp, theApi) {
 export function note(detail, severity = 'success', summary = 'Runflow Evaluate') {
   const life = severity === 'error' ? 8000 : 4000
   app.extensionManager.toast.add({ severity, summary, detail, life })
+  return detail
 }
 
 /** Ask yes or no. @param {string} title @param {string} message @returns {Promise<boolean>} */

@@ -40,6 +40,7 @@ export function attemptOffer(end, loop, attempt, graph = rootGraph()) {
 /**
  * Write the attempt's prompt and seed to where Start's come from. One that did not win becomes the only one.
  * @param {GraphNode} end @param {OfLoop} loop @param {OfAttempt} attempt
+ * @returns {string} what the person is told
  */
 export function takeAttempt(end, loop, attempt) {
   const wins = attempt.number === loop.winner?.number
@@ -53,7 +54,7 @@ export function takeAttempt(end, loop, attempt) {
     end.properties.runflow_picked = wins ? '' : attempt.image // the server notes it in what is saved
   })
   const cost = anew ? t('take.anew', { node: anew }) : t(wins ? 'take.begins' : 'take.known')
-  note(`${t(wins ? 'take.used' : 'take.picked')} ${cost}`, anew ? 'warn' : 'success')
+  return note(`${t(wins ? 'take.used' : 'take.picked')} ${cost}`, anew ? 'warn' : 'success')
 }
 
 /**
@@ -118,6 +119,7 @@ function dependsOn(start, survey) {
  * Write an improved prompt to where the prompt comes from that made the image.
  * @param {GraphNode} node Evaluate, or what shows its evaluation
  * @param {string} text
+ * @returns {string} what the person is told
  */
 export function usePrompt(node, text) {
   const { writes, not } = promptWrites(node, text, rootGraph())
@@ -126,7 +128,7 @@ export function usePrompt(node, text) {
     for (const each of writes) setWidget(each.node, each.widget, each.value)
   })
   const { node: written } = writes[writes.length - 1]
-  note(t('take.written', { node: written.title || kind(written) }))
+  return note(t('take.written', { node: written.title || kind(written) }))
 }
 
 /**

@@ -28,8 +28,8 @@ import { changedPrompt } from './word_diff.mjs'
  * @property {More} more what the journal has; null while it is read
  * @property {string} prompt what the image was judged against, "" where that is not known
  * @property {import('../types').Offer | null} offer to take this attempt
- * @property {{asks: boolean, trouble: string, copied: string, large: boolean, pair: [number, number] | null,
- *   share: number}} ui what a person opened
+ * @property {{asks: boolean, trouble: string, said: string, copied: string, large: boolean,
+ *   pair: [number, number] | null, share: number}} ui what a person opened, and what was said of what they did
  *
  * @typedef {object} Acts
  * @property {() => void} close
@@ -44,10 +44,12 @@ import { changedPrompt } from './word_diff.mjs'
 
 /** @param {Given} given @param {Acts} acts @returns {import('../dom.mjs').Description[]} */
 export function inspectorView(given, acts) {
-  const { items, index, loop } = given
+  const { items, index, loop, ui } = given
   const item = items[index]
   return [
     header(given, item, acts),
+    // ComfyUI's own note may be below this, which is in the top layer.
+    ...(ui.said ? [element('p.rf-said', { key: 'said', role: 'status' }, ui.said)] : []),
     element(
       'div.rf-inside',
       { key: 'inside', 'data-capture-wheel': 'true', tabindex: -1 },

@@ -298,12 +298,14 @@ async function openDetails(panel) {
     },
     take: (/** @type {any} */ item) => {
       const own = loop()
-      if (own) gestures.takeAttempt(node, own, item)
+      const said = own ? gestures.takeAttempt(node, own, item) : ''
       draw()
+      return said
     },
     usePrompt: (/** @type {string} */ text) => {
-      gestures.usePrompt(node, text)
+      const said = gestures.usePrompt(node, text)
       draw()
+      return said
     },
     opener: () =>
       /** @type {HTMLElement | null} */ (panel.element.querySelector('[data-focus="action"]')),

@@ -16,8 +16,8 @@ const COPIED_MS = 2000
  * @typedef {object} Subject what is looked at; asked for anew whenever something changed
  * @property {() => Found | null} read
  * @property {(item: any) => import('../types').Offer | null} [offer]
- * @property {(item: any) => void} [take]
- * @property {((text: string) => void) | null} usePrompt
+ * @property {(item: any) => string} [take] gives what was said of it, as `usePrompt` does
+ * @property {((text: string) => string) | null} usePrompt
  * @property {() => HTMLElement | null} opener where the focus goes back to
  * @property {(index: number) => void} [chosen]
  */
@@ -38,7 +38,15 @@ let shown = null
 /** @type {import('./inspector.mjs').Given['ui']} */
 let ui
 
-const closed = () => ({ asks: false, trouble: '', copied: '', large: false, pair: null, share: 50 })
+const closed = () => ({
+  asks: false,
+  trouble: '',
+  said: '',
+  copied: '',
+  large: false,
+  pair: null,
+  share: 50
+})
 
 /** Look at an image of a subject. @param {Subject} wanted @param {number} at @param {DOMRect} beside */
 export function inspect(wanted, at, beside) {
@@ -106,6 +114,7 @@ function held(now) {
 /** @param {any[]} items @returns {import('./inspector.mjs').Acts} */
 function acts(items) {
   const item = items[index]
+  const { take, usePrompt } = subject ?? {}
   return {
     close,
     choose: (to) => {
@@ -114,11 +123,8 @@ function acts(items) {
       subject?.chosen?.(to)
       refresh()
     },
-    usePrompt: subject?.usePrompt ?? null,
-    take: (one) => {
-      subject?.take?.(one)
-      refresh()
-    },
+    usePrompt: usePrompt ? (text) => show({ said: usePrompt(text) }) : null,
+    take: (one) => show({ said: take?.(one) ?? '' }),
     rate: (rating, reason) => send(item, rating, reason),
     copy: async (text, name, beside) => {
       await copy(text, beside)

@@ -194,7 +194,7 @@ export async function shows_templates(editor, { names }) {
     }, await card.elementHandle())
     await until(() => asked(name), Boolean, `the picture of ${name} is asked for`) // the one found may be another card's
   }
-  await editor.page.keyboard.press('Escape')
+  editor.spent = true // the template browser stays open
 }
 
 /** Of these nodes, after a run, in the middle of a picture of that ratio of width and height. */

@@ -96,6 +96,7 @@ export async function uses_the_improved_prompt(editor) {
   await editor.page.waitForFunction(() => window.app.graph.getNodeById(1).widgets[0].value === 'a hand with five fingers')
   const panel = await editor.panelThat(6, 'failed')
   await panel.getByText('out of date', { exact: true }).waitFor()
+  await inspector.locator('.rf-said').waitFor() // ComfyUI's own note may be below the inspector
   await inspector.getByRole('button', { name: 'Close' }).click()
   await editor.note()
   await editor.undo()
