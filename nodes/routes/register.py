@@ -6,6 +6,7 @@ and key and limits change from this machine only, unless ``web_remote_settings``
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -171,7 +172,7 @@ def _other_copy(table: web.RouteTableDef) -> str | None:
     """The folder of the copy of the pack that has added its routes already, ``None`` if there is none."""
     for route in table:
         if isinstance(route, web.RouteDef) and route.path.startswith(f"{PREFIX}/"):
-            file = Path(route.handler.__code__.co_filename)
+            file = Path(inspect.getfile(route.handler))
             return str(next((folder for folder in file.parents if (folder / "pyproject.toml").is_file()), file))
     return None
 

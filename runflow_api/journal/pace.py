@@ -32,6 +32,10 @@ QUICKLY, CAREFULLY = (5.0, 1.05), (10.0, 1.01)
 AHEAD_S = 0.5
 """Places in the queue are given so long before their time: a process that dies takes few with it."""
 
+MOST_AHEAD_S = 120.0
+"""No pause and no place in the queue is further ahead: a time that is was written before the database's clock was set
+back."""
+
 
 @dataclass(frozen=True)
 class Pace:
@@ -46,6 +50,13 @@ class Pace:
     next_at: float = 0.0
     paused_until: float = 0.0
     changed_at: float = 0.0
+
+    def by_clock(self, now: float) -> Pace:
+        """The same without times that lie further ahead than any that was given: nobody waits until they come."""
+        latest = now + MOST_AHEAD_S
+        if max(self.next_at, self.paused_until, self.changed_at) <= latest:
+            return self
+        return replace(self, next_at=0.0, paused_until=0.0, changed_at=min(self.changed_at, now))
 
     def after_refusal(self, now: float, pause_s: float, most: float | None) -> Pace:
         """After a 429 that asks for a pause. ``most`` is the rate that the person has set, if any."""
@@ -146,7 +157,8 @@ class SharedPace:
         now = now_of(connection)
         if found is None:
             return now, Pace()
-        return now, Pace(found.rate, found.ceiling, found.next_at, found.paused_until, found.changed_at)
+        pace = Pace(found.rate, found.ceiling, found.next_at, found.paused_until, found.changed_at)
+        return now, pace.by_clock(now)
 
     def _insert(self, connection: sa.Connection) -> None:
         """Another process may be faster: then its row is there."""

@@ -96,3 +96,14 @@ def test_a_rate_of_the_persons_own_is_never_passed() -> None:
     for minute in range(60):
         pace = pace.raised(100.0 + 60 * minute, 3.0)
         assert pace.rate is not None and pace.rate <= 3.0
+
+
+@pytest.mark.parametrize("jump", [-3 * 3600.0, 3 * 3600.0])
+def test_a_clock_that_is_set_back_or_ahead_makes_nobody_wait_and_keeps_the_rate(jump: float) -> None:
+    now = 1_000_000.0
+    paused, _ = Pace().after_refusal(now, 30.0, None).leased(now, 1)
+    assert paused.by_clock(now) == paused  # it is the pause that Runflow asked for
+    later = paused.by_clock(now + jump)
+    assert max(later.next_at, later.paused_until) <= now + jump
+    assert later.rate == FIRST_RATE
+    assert later.raised(now + jump + 60, None).rate == pytest.approx(1.05 * FIRST_RATE)
