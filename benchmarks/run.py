@@ -34,6 +34,7 @@ PARTS = {
     "pending": "A hundred pending evaluations",
     "write_lock": "The journal's write lock, beside the command line",
     "bookkeeping": "A journal of 100,000 rows",
+    "insight": "The insight page over 100,000 verdicts",
     "growth": "Growth from 10 to 10,000 images",
     "loops": "Growth from one attempt of a loop to ten",
 }

@@ -11,11 +11,13 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import sqlalchemy as sa
 from PIL import Image
 
 from runflow_api.insight import page
 from runflow_api.journal.image_settings import ImageSettings, Lora, VerdictContext
 from runflow_api.journal.journal import Journal, Limits, Request
+from runflow_api.journal.schema import ROWS, VERDICTS
 
 ROOT = Path(__file__).resolve().parents[2]
 PHOTOS = ("chelsea", "coffee", "rocket", "astronaut", "coffee_blurred")
@@ -53,6 +55,25 @@ def keep_judged(folder: Path, count: int, rated: int = 0, judges: Sequence[tuple
         for each, (_, is_good) in zip(waiting[:rated], images[:rated], strict=True):
             book.rate(each["row"], is_good)
     _keep_pictures(folder, range(max(0, count - 60), count))
+
+
+def multiply(book: Journal, times: int) -> None:
+    """Put every row into the journal so many times in all, each time as one about another image."""
+    with book.store.writing() as connection:
+        count = connection.scalar(sa.select(sa.func.count()).select_from(ROWS))
+        for number in range(1, times):
+            for table in (ROWS, VERDICTS):
+                copied = []
+                for column in table.columns:
+                    if column.name in ("id", "row_id"):
+                        copied.append(column + number * count)
+                    elif column.name in ("request_hash", "idempotency_key", "pixel_hash", "subject"):
+                        copied.append(column + f" {number}")
+                    else:
+                        copied.append(column)
+                original = table.columns[0] <= count
+                copies = sa.select(*copied).where(original)
+                connection.execute(table.insert().from_select(list(table.columns.keys()), copies))
 
 
 def _made(number: int, dice: random.Random) -> tuple[ImageSettings, bool]:
