@@ -22,6 +22,8 @@ from .statistics import Mean, Share, mean
 V = VERDICTS.c
 ENOUGH = 20
 """Below so many different images a figure is no finding, however often each was judged."""
+IMAGES_COUNTED_UP_TO = 30_000
+"""Different images are counted among so many verdicts: among more it takes longer than a page may take to open."""
 MAX_GROUPS = 200
 INDEXED = {"checkpoint", "day", "week"}
 """Settings whose figures stand in an index."""
@@ -149,7 +151,9 @@ def groups(store: Store, by: Sequence[str], wanted: Filter) -> tuple[list[Group]
             key = tuple(_values(names, widths, row))
             _add(found.setdefault(key, Group(key)), row[len(columns) :])
         all_together = whole(list(found.values()))
-        for is_whole, *values, images in connection.execute(_images(columns, with_rows, wanted)):
+        is_counted = all_together.judged <= IMAGES_COUNTED_UP_TO
+        counts = connection.execute(_images(columns, with_rows, wanted)) if is_counted else ()
+        for is_whole, *values, images in counts:
             group = all_together if is_whole else found[tuple(_values(names, widths, values))]
             group.images = (group.images or 0) + images
     return sorted(found.values(), key=_most_first)[:MAX_GROUPS], all_together

@@ -58,7 +58,7 @@ def keep_judged(folder: Path, count: int, rated: int = 0, judges: Sequence[tuple
 
 
 def multiply(book: Journal, times: int) -> None:
-    """Put every row into the journal so many times in all, each time as one about another image."""
+    """Put every row into the journal so many times in all, each copy about another image, which nobody has rated."""
     with book.store.writing() as connection:
         count = connection.scalar(sa.select(sa.func.count()).select_from(ROWS))
         for number in range(1, times):
@@ -68,7 +68,9 @@ def multiply(book: Journal, times: int) -> None:
                     if column.name in ("id", "row_id"):
                         copied.append(column + number * count)
                     elif column.name in ("request_hash", "idempotency_key", "pixel_hash", "subject"):
-                        copied.append(column + f" {number}")
+                        copied.append(sa.literal(f"{number} ") + column)
+                    elif column.name == "is_good":
+                        copied.append(sa.null())
                     else:
                         copied.append(column)
                 original = table.columns[0] <= count
