@@ -76,12 +76,21 @@ def _ask_while(process: int, settings: Path) -> list[float]:
     while _runs(process):
         time.sleep(EVERY_S)
         for file in settings.rglob("journal.sqlite3"):
-            with closing(sqlite3.connect(file, isolation_level=None, timeout=60)) as journal:
+            with closing(sqlite3.connect(file, isolation_level=None, timeout=0)) as journal:
                 asked = time.monotonic()
-                journal.execute("BEGIN IMMEDIATE")
+                while not _takes_lock(journal):
+                    time.sleep(0.001)  # SQLite itself looks again only after up to 100 ms
                 waits.append(time.monotonic() - asked)
                 journal.execute("ROLLBACK")
     return waits
+
+
+def _takes_lock(journal: sqlite3.Connection) -> bool:
+    try:
+        journal.execute("BEGIN IMMEDIATE")
+    except sqlite3.OperationalError:
+        return False
+    return True
 
 
 def _runs(process: int) -> bool:

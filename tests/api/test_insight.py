@@ -527,6 +527,7 @@ def test_a_journal_from_before_tells_its_verdicts_and_thumbs(tmp_path: Path) -> 
 # --- the journal of somebody who has used it for years ------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_page_over_100_000_rows_needs_no_lock(tmp_path: Path) -> None:
     """How long it takes is measured in `benchmarks/insight.py`."""
     with Journal.open(None, tmp_path, now=Clock()) as book:
