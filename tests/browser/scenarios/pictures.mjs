@@ -129,7 +129,7 @@ const states = {
     })
     const [start] = await editor.nodesOf('RunflowRegenerateStart')
     const [end] = await editor.nodesOf('RunflowRegenerateEnd')
-    await editor.fit(start, BELOW)
+    await editor.fit(null, BELOW) // Start stands lower than the nodes that it feeds
     await scaled(editor, 0.6)
     return around(editor, [start, 6, 7, 3, 5, 8, end])
   },
