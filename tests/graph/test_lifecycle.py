@@ -83,11 +83,6 @@ def gate(server: ComfyUI, seed: int | None = None, count: int = 1) -> dict[str, 
     return prompt
 
 
-def cancel(server: ComfyUI, prompt_id: str) -> None:
-    server.interrupt()
-    assert server.wait(prompt_id, timeout=LESS_THAN_ANY_HANG_S, check=False).interrupted
-
-
 def test_cancel_takes_effect_in_every_state_of_the_wait_and_the_next_queue_pays_once(
     server: ComfyUI, sandbox: Sandbox, since: Since
 ) -> None:
@@ -111,7 +106,7 @@ def test_cancel_takes_effect_in_every_state_of_the_wait_and_the_next_queue_pays_
             fresh = [each for each in sandbox.requests[:before] if each.method == fault.method]
             wanted = [each for each in fresh if fault.matches(fault.method, each.path)]
             sandbox.wait_for_requests(fault.method, fault.path, len(wanted) + 1 + skipped)
-        cancel(server, prompt_id)
+        server.interrupt_at_once(prompt_id)
         sandbox.clear_faults()
         before_again = since.evaluations
         server.run(prompt)
@@ -205,6 +200,6 @@ def test_images_that_were_cancelled_before_their_verdict_are_kept(server: ComfyU
     asked = len(sandbox.wait_for_requests("GET", READ, 0))
     prompt_id = server.post(gate(server))
     sandbox.wait_for_requests("GET", READ, asked + 1)
-    cancel(server, prompt_id)
+    server.interrupt_at_once(prompt_id)
     wait_until(lambda: set(folder.glob("*.png")) - before)
     assert len(set(folder.glob("*.png")) - before) == 1

@@ -20,6 +20,7 @@ import _environment
 
 from support.events import Event, EventLog, History
 from support.process import STOP_TIMEOUT, Server, ServerError
+from support.waiting import LESS_THAN_ANY_HANG_S
 
 RUN_TIMEOUT = 180  # seconds, as all of these; only a hung prompt takes so long, also on a busy machine
 LAST_EVENT_TIMEOUT = 5  # from a prompt's entry in /history to the event that closes it
@@ -129,6 +130,13 @@ class ComfyUI(Server):
     def interrupt(self) -> None:
         """What Cancel does in the browser."""
         self.request("POST", "/interrupt")
+
+    def interrupt_at_once(self, prompt_id: str) -> History:
+        """Press Cancel, and wait for the end of that prompt: it comes although what the prompt waits for hangs."""
+        self.interrupt()
+        history = self.wait(prompt_id, timeout=LESS_THAN_ANY_HANG_S, check=False)
+        assert history.interrupted
+        return history
 
     def cancel(self, prompt_id: str) -> None:
         """Take that prompt out of the queue, or interrupt it if it is running; others go on."""

@@ -10,17 +10,11 @@ import pytest
 from support.loops import Since, failed, loop, nested, passed, verdicts
 from support.prompts import evaluate, node
 from support.server import ComfyUI
-from support.waiting import LESS_THAN_ANY_HANG_S, judge_now
+from support.waiting import judge_now
 
 from runflow_api.sandbox.app import Fault, Sandbox, ScriptedVerdict
 
 _others = itertools.count()
-
-
-def cancel(server: ComfyUI, prompt_id: str) -> None:
-    """Press Cancel; the prompt stops, whatever it waits for."""
-    server.interrupt()
-    assert server.wait(prompt_id, timeout=LESS_THAN_ANY_HANG_S, check=False).interrupted
 
 
 def test_cancel_while_attempt_2_is_judged_stops_at_once_and_its_verdict_is_not_paid_again(
@@ -31,7 +25,7 @@ def test_cancel_while_attempt_2_is_judged_stops_at_once_and_its_verdict_is_not_p
     before = len([r for r in sandbox.requests if r.method == "POST"])
     prompt_id = server.post(loop(prompt))
     sandbox.wait_for_requests("POST", "/v1/evaluations", before + 2)
-    cancel(server, prompt_id)
+    server.interrupt_at_once(prompt_id)
     judge_now(sandbox)
     server.run(loop(prompt))
     assert since.bills == 2
@@ -52,7 +46,7 @@ def test_cancel_while_attempt_2_is_made_stops_at_once(
     }
     prompt_id = server.post(graph)
     server.wait_for("executing", prompt_id, "4.0.0.5")
-    cancel(server, prompt_id)
+    server.interrupt_at_once(prompt_id)
     assert since.bills == 1
 
 
@@ -72,7 +66,7 @@ def test_cancel_is_heard_while_the_price_is_not_answered(
     asked = len([r for r in sandbox.requests if r.path == "/v1/evaluations/job-classes"])
     prompt_id = server.post(loop(prompt))
     sandbox.wait_for_requests("GET", "/v1/evaluations/job-classes", asked + 1)
-    cancel(server, prompt_id)
+    server.interrupt_at_once(prompt_id)
     assert since.generated == []
 
 
