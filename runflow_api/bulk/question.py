@@ -72,7 +72,7 @@ class RowReader:
             raise InvalidInputError("manifest", f"{values[BROKEN]}.")
         given: dict[str, Any] = _texts(values, OF_THE_QUESTION)
         question = replace(self.question, **given)
-        depends = self.otherwise is not None and _differ(self.question, self.otherwise.question)
+        depends = self.otherwise is not None and not self.question.has_same_references(self.otherwise.question)
         if _is_given(values.get("references")):
             references, depends = self._references_of(values["references"])
             question = replace(question, references=references)
@@ -143,11 +143,6 @@ class RowReader:
             return Reference(url=url), False
         found = self._read_image(url)
         return Reference(pixels=found.pixels), found.depends_on_decoder
-
-
-def _differ(one: Question, other: Question) -> bool:
-    """Whether the references of two questions are not the same."""
-    return [each.hash_fields() for each in one.references] != [each.hash_fields() for each in other.references]
 
 
 def _texts(values: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:

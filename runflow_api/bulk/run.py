@@ -21,6 +21,7 @@ from .. import errors
 from ..background import Workers
 from ..evaluation.evaluator import Evaluator, Job
 from ..evaluation.failures import OUTAGES, OWN_FIELDS, Scope, scope_of
+from ..evaluation.job import requests_for
 from ..evaluation.question import ImageUrl, JudgeChoice
 from ..evaluation.verdict import RUNFLOW, UNKNOWN, Policy, Subject, Verdict, not_judged
 from ..journal.journal import JournalError
@@ -342,13 +343,8 @@ class BulkRun:
         return read_otherwise if self._is_paid(read_otherwise) else row_job
 
     def _is_paid(self, row_job: RowJob) -> bool:
-        """A journal that cannot be asked knows nothing; what that means for money is said where it is paid."""
-        job = Job((), row_job.question, options=row_job.options)
-        request = job.request(row_job.image.hash, None, self.evaluator.config.base_url)
-        try:
-            return self.evaluator.bookkeeper.paid([request])[0]
-        except JournalError:
-            return False
+        asked = row_job.image.hash, row_job.question, row_job.options
+        return self.evaluator.bookkeeper.paid(requests_for([asked], self.evaluator.config.base_url))[0]
 
 
 def _write(parts: Parts, part: _Part) -> None:

@@ -18,7 +18,7 @@ from ..evaluation.question import JUDGES
 from ..evaluation.verdict import RUNFLOW, UNKNOWN, Policy, Verdict
 from . import arguments
 from .exit_codes import INTERRUPTED, NOT_JUDGED, OK, USAGE, exit_code
-from .reading import how_to_read
+from .reading import PAID_FOR_AGAIN, how_to_read
 from .sources import options_of, question_of
 from .terminal import Terminal, duration, plain, run_cancellable
 
@@ -163,8 +163,7 @@ def _judge_on_ray(args: argparse.Namespace, terminal: Terminal, work: BulkRun, t
 
 LACKS_PYAV = (
     "This ComfyUI's Load Image reads files with PyAV, which is not installed here: JPEG, WebP, AVIF and some PNG files "
-    "are other pixels there. What is judged here is paid for again in a workflow, and the other way round. To pay "
-    "once, use ComfyUI's own Python, or: pip install av"
+    f"are other pixels there. {PAID_FOR_AGAIN}"
 )
 GO_ON = "Run the same command again to go on: what is judged is not judged again, and nothing is paid for twice."
 

@@ -156,7 +156,11 @@ def _take_saved(work: EvaluateRun) -> None:
     said_of = [
         (each, each.saved) for each in work.items if each.saved and reading.says_as_much(each, judged_by, is_loopback)
     ]
-    known = [(item, saved) for item, saved in said_of if reading.answers(item, saved)]
+    known = [
+        (item, saved)
+        for item, saved in said_of
+        if saved.answers(item.question, item.options, has_prompt=not item.no_prompt)
+    ]
     if work.takes_saved:
         if len(known) < len(said_of):
             other = f"{len(said_of) - len(known)} of {len(work.items)} files say a verdict about something else"
@@ -193,8 +197,7 @@ def _take_known_reading(work: EvaluateRun, args: argparse.Namespace) -> None:
     if work.how.lacks_pyav and depending:
         work.terminal.say(
             f"{len(depending)} of {len(work.items)} files ({depending[0].name}, ...) are other pixels in this ComfyUI: "
-            "its Load Image reads them with PyAV, which is not installed here. What is judged here is paid for again "
-            "in a workflow, and the other way round. To pay once, use ComfyUI's own Python, or: pip install av"
+            f"its Load Image reads them with PyAV, which is not installed here. {reading.PAID_FOR_AGAIN}"
         )
     if work.how.other is None or not items:
         return

@@ -11,16 +11,19 @@ from dataclasses import dataclass, replace
 from .. import errors, image_files, images
 from ..background import Workers
 from ..evaluation.evaluator import Evaluator
-from ..evaluation.job import Job
+from ..evaluation.job import requests_for
 from ..evaluation.question import ImageUrl, Question
-from ..evaluation.saved_verdict import SavedVerdict
 from ..evaluation.verdict import UNKNOWN
-from ..journal.journal import JournalError
 from ..settings import locations
 from ..settings.load_image import Decoder, noted_decoder
 from .sources import Item
 
 LOOKED_UP_AT_ONCE = 200
+PAID_FOR_AGAIN = (
+    "What is judged here is paid for again in a workflow, and the other way round. To pay once, use ComfyUI's own "
+    "Python, or: pip install av"
+)
+"""Where ComfyUI reads files with PyAV, and this Python has none."""
 
 
 @dataclass(frozen=True)
@@ -74,11 +77,6 @@ def says_as_much(item: Item, judged_by: str, is_loopback: bool) -> bool:
     return saved.judged_hash == item.pixel_hash and (is_loopback or not saved.is_practice)
 
 
-def answers(item: Item, saved: SavedVerdict) -> bool:
-    """Whether what a file says is about what is asked of it."""
-    return saved.answers(item.question, item.options, has_prompt=not item.no_prompt)
-
-
 async def take_known(
     items: Sequence[Item], evaluator: Evaluator, other: Decoder, question: Question, looked_up: list[Item]
 ) -> None:
@@ -91,18 +89,13 @@ async def take_known(
         chunk = items[start : start + LOOKED_UP_AT_ONCE]
         paid = await workers.run(_are_paid, chunk, evaluator)
         unpaid = [item for item, is_paid in zip(chunk, paid, strict=True) if not is_paid]
-        unpaid = [item for item in unpaid if item.depends_on_decoder or _references_differ(item.question, question)]
+        unpaid = [item for item in unpaid if item.depends_on_decoder or not item.question.has_same_references(question)]
         otherwise = await asyncio.gather(*(workers.run(_otherwise, item, other, question) for item in unpaid))
         paid = await workers.run(_are_paid, otherwise, evaluator)
         for item, read_otherwise, is_paid in zip(unpaid, otherwise, paid, strict=True):
             if is_paid:
                 item.decoder, item.pixel_hash, item.question = other, read_otherwise.pixel_hash, read_otherwise.question
         looked_up += chunk
-
-
-def _references_differ(one: Question, other: Question) -> bool:
-    pairs = zip(one.references, other.references, strict=True)
-    return any(mine.hash_fields() != others.hash_fields() for mine, others in pairs)
 
 
 def _otherwise(item: Item, decoder: Decoder, question: Question) -> Item:
@@ -113,11 +106,5 @@ def _otherwise(item: Item, decoder: Decoder, question: Question) -> Item:
 
 
 def _are_paid(items: Sequence[Item], evaluator: Evaluator) -> list[bool]:
-    """A journal that cannot be asked knows nothing; what that means for money is said where it is paid."""
-    jobs = [Job((), item.question, options=item.options) for item in items]
-    base_url = evaluator.config.base_url
-    requests = [job.request(item.pixel_hash, None, base_url) for job, item in zip(jobs, items, strict=True)]
-    try:
-        return evaluator.bookkeeper.paid(requests) if requests else []
-    except JournalError:
-        return [False] * len(requests)
+    asked = [(item.pixel_hash, item.question, item.options) for item in items]
+    return evaluator.bookkeeper.paid(requests_for(asked, evaluator.config.base_url)) if asked else []

@@ -156,10 +156,9 @@ def _row(row: Row) -> list[str | Painted]:
         "    " if row.score is None else f"{row.score:.2f}",
         f"{'' if amount is None else plain(amount):>8}",
         row.evaluation_id or row.failure_code or "",
-        "practice" if views.line(row)["practice"] else "",
+        *(["practice"] if views.line(row)["practice"] else []),
         on_one_line(" ".join(row.generation_prompt.split())[:60]),
     ]
-    rest = [*rest[:3], *(part for part in rest[3:] if part)]
     outcome = Painted(f"{row.outcome:<9}", COLOURS.get(row.outcome, DIM))
     return [f"{row.id:>6}  {when}  ", outcome, f"  {'  '.join(rest)}".rstrip()]
 

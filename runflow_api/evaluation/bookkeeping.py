@@ -132,9 +132,15 @@ class Bookkeeper:
                 return journal.estimate(self._with_account(journal, requests), self._limits())
 
     def paid(self, requests: Sequence[Request]) -> list[bool]:
-        """Which of these have their verdict, or are under way. Nothing is written. Raises ``JournalError``."""
-        journal = self.journal()
-        rows = journal.known(self._with_account(journal, requests))
+        """Which of these have their verdict, or are under way. Nothing is written.
+
+        A journal that cannot be asked knows nothing; what that means for money is said where it is paid.
+        """
+        try:
+            journal = self.journal()
+            rows = journal.known(self._with_account(journal, requests))
+        except JournalError:
+            return [False] * len(requests)
         sent = {row.request_hash for row in rows if row.state == RowState.OPEN and (row.evaluation_id or row.spooled)}
         there = sent | {row.request_hash for row in rows if row.state == RowState.COMPLETED}
         return [request.request_hash in there for request in requests]

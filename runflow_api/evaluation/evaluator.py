@@ -38,7 +38,7 @@ from .bookkeeping import Bookkeeper
 from .failures import Acceptance, Scope, classify, raise_or_batch, scope_of
 from .fleet import FleetLimiter
 from .free_judges import FreeJudges
-from .job import Batch, BatchItem, CostEstimate, Job
+from .job import Batch, BatchItem, CostEstimate, Job, requests_for
 from .local import judge_locally, preflight
 from .polling import Progress, Report, report_nothing, report_progress, time_left, with_deadline
 from .question import ImageUrl, JudgeChoice, Options, Question, resolve, validate
@@ -143,14 +143,7 @@ class Evaluator:
     def _would_be_new(
         self, wanted: Sequence[tuple[str, Question, Options]], prompt_token: str, price: Decimal | None
     ) -> list[bool]:
-        return self.bookkeeper.estimate(
-            [
-                Job((), question, options=options, prompt_token=prompt_token).request(
-                    pixel_hash, price, self.config.base_url
-                )
-                for pixel_hash, question, options in wanted
-            ]
-        )
+        return self.bookkeeper.estimate(requests_for(wanted, self.config.base_url, prompt_token, price))
 
     async def _limiting_price(self, job_class: str, deadline: Deadline | None = None) -> Decimal | None:
         """The price of one evaluation, looked up only if the person has a limit in credits."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any, Protocol
@@ -93,6 +93,16 @@ class Job:
             generation_prompt=self.question.generation_prompt,
             pixel_hash=pixel_hash,
         )
+
+
+def requests_for(
+    asked: Iterable[tuple[str, Question, Options]], base_url: str, prompt_token: str = "", price: Decimal | None = None
+) -> list[Request]:
+    """Each (pixel hash, question, options) as the journal knows it."""
+    return [
+        Job((), question, options=options, prompt_token=prompt_token).request(pixel_hash, price, base_url)
+        for pixel_hash, question, options in asked
+    ]
 
 
 @dataclass(frozen=True)

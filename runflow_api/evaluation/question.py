@@ -115,6 +115,10 @@ class Question:
         for number, reference in enumerate(self.references, 1):
             _check_reference(f"references[{number}]", reference)
 
+    def has_same_references(self, other: Question) -> bool:
+        """Whether the references of both are the same, whatever else is asked."""
+        return [each.hash_fields() for each in self.references] == [each.hash_fields() for each in other.references]
+
     def prepared(self) -> Question:
         """The same with references whose pixels are hashed, for one job: whoever gave them may change them later.
 

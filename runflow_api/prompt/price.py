@@ -166,13 +166,14 @@ def price(
         outputs, lacking = valid_outputs(graph, classes)
         found += [Problem(name, WillNotRunError(why)) for name, why in lacking.items()]
         found += [] if outputs or lacking else [Problem("", WillNotRunError(NO_OUTPUT))]
-        wrong, needed = {**wrong_inputs(graph), **circles(graph)}, upstream(graph, outputs)
+        needed, in_circles = upstream(graph, outputs), circles(graph)
+        wrong = wrong_inputs(graph) | in_circles
         found += [Problem(name, WillNotRunError(why)) for name, why in wrong.items() if name in needed]
         kinds = sorted({str(node["class_type"]) for node in graph.values()})
         unknown = [kind for kind in kinds if classes(kind) == UNKNOWN_CLASS]
         notes = [UNKNOWN_HERE.format(", ".join(unknown[:MAX_NAMED]))] if unknown else []
         # An unknown class, or a circle, may make ComfyUI refuse or stop all of it.
-        certain = set() if unknown or needed & circles(graph).keys() else certain_outputs(graph, outputs)
+        certain = set() if unknown or needed & in_circles.keys() else certain_outputs(graph, outputs)
     stops = may_stop(graph, upstream(graph, outputs))
     if stops:
         certain = set()
