@@ -13,18 +13,24 @@ import threading
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
-from typing import Any, ParamSpec, TypeVar
+from queue import Empty, SimpleQueue
+from typing import Any, ParamSpec, TypeAlias, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
+Work: TypeAlias = tuple[Future[Any], Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 
 WORKER = "runflow-worker"
+IDLE_S = 5.0
+"""How long a thread waits for more to do before it ends."""
 EXIT_WAIT_S = 30.0
 """How long a process that ends waits at most for a native call that was told to end: mostly 0.1 s. Only a machine that
 is busy with something else reaches this, and then the process is aborted."""
 
 _loops: list[asyncio.AbstractEventLoop] = []
 _starting = threading.Lock()
+_idle: list[SimpleQueue[Work]] = []
+"""Where each thread that has nothing to do is given its next call."""
 
 
 def loop() -> asyncio.AbstractEventLoop:
@@ -42,26 +48,48 @@ def start(work: Coroutine[Any, Any, T]) -> Future[T]:
 
 
 def call(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-    """Run a blocking function in a daemon thread of its own."""
+    """Run a blocking function in a daemon thread that does nothing else meanwhile."""
     future: Future[T] = Future()
-    threading.Thread(target=_run, args=(future, function, args, kwargs), name=WORKER, daemon=True).start()
+    try:
+        calls = _idle.pop()
+    except IndexError:
+        calls = SimpleQueue()
+        threading.Thread(target=_work, args=(calls,), name=WORKER, daemon=True).start()
+    calls.put((future, function, args, kwargs))
     return future
 
 
 def is_busy() -> bool:
     """Whether a call is under way in some thread."""
-    return any(thread.name == WORKER for thread in threading.enumerate())
+    return sum(thread.name == WORKER for thread in threading.enumerate()) > len(_idle)
 
 
-def _run(future: Future[T], function: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    if not future.set_running_or_notify_cancel():
-        return
+def _work(calls: SimpleQueue[Work]) -> None:
+    """What a thread does: the call that it was started for, and those that come soon after. To start one for each call
+    would take longer than most of the calls.
+    """
+    work: Work | None = calls.get()
+    while work:
+        future, function, args, kwargs = work
+        if future.set_running_or_notify_cancel():
+            try:
+                future.set_result(function(*args, **kwargs))
+            except BaseException as error:  # handed to whoever waits
+                future.set_exception(error)
+        del work, future, function, args, kwargs  # an idle thread keeps no pixels
+        work = _next(calls)
+
+
+def _next(calls: SimpleQueue[Work]) -> Work | None:
+    _idle.append(calls)
     try:
-        result = function(*args, **kwargs)
-    except BaseException as error:  # handed to whoever waits
-        future.set_exception(error)
-    else:
-        future.set_result(result)
+        return calls.get(timeout=IDLE_S)
+    except Empty:
+        try:
+            _idle.remove(calls)
+        except ValueError:  # at this very moment it was given one
+            return calls.get()
+        return None
 
 
 class Workers:

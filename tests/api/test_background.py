@@ -5,10 +5,13 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from concurrent.futures import CancelledError
 from pathlib import Path
 
+import numpy as np
 import pytest
+from support.waiting import wait_until
 
 from runflow_api import background
 from runflow_api.evaluation import polling
@@ -68,6 +71,53 @@ def test_threads_that_start_at_once_share_one_loop() -> None:
 def test_errors_reach_whoever_waits() -> None:
     with pytest.raises(ZeroDivisionError):
         background.call(lambda: 1 // 0).result(timeout=60)
+
+
+def test_calls_that_follow_each_other_use_one_thread_which_ends_when_no_more_come(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(background, "IDLE_S", 0.5)
+    used: set[int] = set()
+    for _ in range(100):
+        used.add(background.call(threading.get_ident).result(timeout=60))
+        wait_until(lambda: not background.is_busy())
+    assert len(used) < 10  # one, if this thread never had to wait for half a second between two calls
+    wait_until(lambda: not used & {thread.ident for thread in threading.enumerate()})
+    assert background.call(lambda: 7).result(timeout=60) == 7
+
+
+def test_a_thread_that_hangs_is_given_nothing_else_to_do() -> None:
+    release = threading.Event()
+    hung = background.call(release.wait)
+    assert [background.call(lambda n=n: n).result(timeout=60) for n in range(20)] == list(range(20))
+    assert background.is_busy()
+    release.set()
+    hung.result(timeout=60)
+    wait_until(lambda: not background.is_busy())
+
+
+def test_calls_from_everywhere_at_the_moment_idle_threads_end_are_all_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(background, "IDLE_S", 0.0001)
+    done: list[int] = []
+
+    def call_many() -> None:
+        for _ in range(500):
+            done.append(background.call(lambda: 1).result(timeout=60))
+
+    threads = [threading.Thread(target=call_many) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(done) == 2000
+
+
+def test_an_idle_thread_keeps_no_image() -> None:
+    image = np.zeros((8, 8, 3), np.float32)
+    alive = weakref.ref(image)
+    assert background.call(np.sum, image).result(timeout=60) == 0
+    del image
+    wait_until(lambda: alive() is None)
 
 
 @pytest.mark.slow
