@@ -18,7 +18,7 @@ from typing import Any, ParamSpec, TypeAlias, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
-Work: TypeAlias = tuple[Future[Any], Callable[..., Any], tuple[Any, ...], dict[str, Any]]
+Call: TypeAlias = tuple[Future[Any], Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 
 WORKER = "runflow-worker"
 IDLE_S = 5.0
@@ -29,7 +29,7 @@ is busy with something else reaches this, and then the process is aborted."""
 
 _loops: list[asyncio.AbstractEventLoop] = []
 _starting = threading.Lock()
-_idle: list[SimpleQueue[Work]] = []
+_idle: list[SimpleQueue[Call]] = []
 """Where each thread that has nothing to do is given its next call."""
 
 
@@ -64,23 +64,23 @@ def is_busy() -> bool:
     return sum(thread.name == WORKER for thread in threading.enumerate()) > len(_idle)
 
 
-def _work(calls: SimpleQueue[Work]) -> None:
+def _work(calls: SimpleQueue[Call]) -> None:
     """What a thread does: the call that it was started for, and those that come soon after. To start one for each call
     would take longer than most of the calls.
     """
-    work: Work | None = calls.get()
-    while work:
-        future, function, args, kwargs = work
+    call: Call | None = calls.get()
+    while call:
+        future, function, args, kwargs = call
         if future.set_running_or_notify_cancel():
             try:
                 future.set_result(function(*args, **kwargs))
             except BaseException as error:  # handed to whoever waits
                 future.set_exception(error)
-        del work, future, function, args, kwargs  # an idle thread keeps no pixels
-        work = _next(calls)
+        del call, future, function, args, kwargs  # an idle thread keeps no pixels
+        call = _next(calls)
 
 
-def _next(calls: SimpleQueue[Work]) -> Work | None:
+def _next(calls: SimpleQueue[Call]) -> Call | None:
     _idle.append(calls)
     try:
         return calls.get(timeout=IDLE_S)
