@@ -127,7 +127,10 @@ class Parts:
     def _packed(self, records: Sequence[Mapping[str, Any]]) -> bytes:
         sink = self._arrow.BufferOutputStream()
         self._parquet.write_table(self._table(records), sink)
-        return bytes(sink.getvalue())
+        packed = bytes(sink.getvalue())
+        del sink
+        self._arrow.default_memory_pool().release_unused()  # it keeps megabytes for each thread that ever wrote a part
+        return packed
 
     def _table(self, records: Sequence[Mapping[str, Any]]) -> Any:
         return self._arrow.Table.from_pylist(
