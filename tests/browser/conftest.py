@@ -24,7 +24,7 @@ from runflow_api.sandbox.app import Sandbox, ScriptedVerdict
 PHOTOS = HERE.parent.parent / "example_workflows" / "photos"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")  # not longer: a page that is open takes the processor from other tests
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     needed = missing()
     if needed:

@@ -28,7 +28,7 @@ const nameOf = ({ url, renderer, palette = 'dark' }) => `${url} ${renderer} ${pa
 /**
  * One page per server and renderer: a scenario loads its own workflow, or says that it needs a new page. A new page
  * (`fresh`) finds nothing that an earlier one kept, but the editor's files in the cache; `"browser"` not even these.
- * Only the pages used last stay open: each one that is open draws, and takes the processor from the others.
+ * Only the pages used last stay open, and only the one that is used draws: it takes the processor from the others.
  */
 async function editorOf({ url, renderer, fresh, goes_on, palette = 'dark' }) {
   const name = nameOf({ url, renderer, palette })
@@ -38,6 +38,8 @@ async function editorOf({ url, renderer, fresh, goes_on, palette = 'dark' }) {
     editors.delete(other)
     await editor.close()
   }
+  for (const other of editors.values()) await other.rest()
+  await before?.wake()
   if (before && !fresh && (goes_on || (await before.tidy()))) {
     editors.set(name, before) // as the one used last
     return before

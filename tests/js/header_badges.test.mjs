@@ -1,3 +1,4 @@
+// @vitest-environment happy-dom
 import { test } from 'vitest'
 import assert from 'node:assert/strict'
 import { showHeaderBadges } from '../../js/lib/view/header_badges.mjs'

@@ -1,3 +1,4 @@
+// @vitest-environment happy-dom
 import assert from 'node:assert/strict'
 import { afterEach, beforeEach, test, vi } from 'vitest'
 import { open } from '../../js/lib/comfy/app.mjs'

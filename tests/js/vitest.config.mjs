@@ -1,5 +1,5 @@
 import { defineConfig } from 'vitest/config'
 
 export default defineConfig({
-  test: { environment: 'happy-dom', include: ['*.test.mjs'], testTimeout: 10_000 }
+  test: { environment: 'node', include: ['*.test.mjs'], testTimeout: 10_000 }
 })
