@@ -40,7 +40,7 @@ SLOW = ("test_journal_processes", "test_paid_once", "test_text_in_pictures")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks by folder and fixture."""
+    """Marks by folder and fixture; on several workers, the order in which they take the tests."""
     for item in items:
         fixtures = set(getattr(item, "fixturenames", ()))
         in_browser = ROOT / "tests" / "browser" in item.path.parents
@@ -51,6 +51,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("comfyui")
         if "sandbox" in fixtures or item.path.stem in SLOW or "[server" in item.name:  # on a PostgreSQL of its own
             item.add_marker("slow")
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        from support.workers import place_in_line
+
+        items.sort(key=lambda item: place_in_line(item.nodeid))
 
 
 @pytest.hookimpl(optionalhook=True)  # of pytest-xdist

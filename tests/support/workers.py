@@ -1,6 +1,10 @@
-"""Which worker runs which test: the tests of one server stay together, so that it is started once."""
+"""Which worker runs which test, and in what order: the tests of one server stay together, so that it is started once,
+and what takes long begins first, so that no worker is still busy with it long after the others have ended."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
 
 from xdist.scheduler import LoadScopeScheduling
 
@@ -13,10 +17,24 @@ WITH_SERVERS = (
 )
 """What shares servers, a browser or the loaded nodes; the first that fits counts. Each part is worth servers of its
 own: together they would keep one worker busy long after the others have ended."""
+LONG = ("tests/api/test_paid_once.py", "tests/api/test_fuzz.py", "tests/api/test_ray.py", "tests/api/test_fleet.py")
+"""Tests of half a minute and more, most of which is waiting."""
+
+
+def place_in_line(nodeid: str) -> int:
+    """The parts with servers come first, then the long tests, then all others as they were collected."""
+    for place, part in enumerate(WITH_SERVERS + LONG):
+        if nodeid.startswith(part):
+            return place
+    return len(WITH_SERVERS + LONG)
 
 
 class ByServer(LoadScopeScheduling):
-    """All tests of one of these parts go to one worker; every other test goes to the next one that is free."""
+    """All tests of one part with servers go to one worker; every other test goes to the next one that is free."""
+
+    def __init__(self, config: Any, log: Callable[..., None] | None = None) -> None:
+        super().__init__(config, log)
+        config.option.loadscopereorder = False  # as they were put in line
 
     def _split_scope(self, nodeid: str) -> str:
         for part in WITH_SERVERS:
