@@ -34,6 +34,7 @@ from runflow_api.bulk.run import NO_LIMIT, BulkRun, Settings
 from runflow_api.bulk.verdicts import Parts
 from runflow_api.evaluation.bookkeeping import Bookkeeper
 from runflow_api.evaluation.evaluator import Evaluator
+from runflow_api.evaluation.polling import UsualDurations
 from runflow_api.journal.journal import Request, Row, RowState
 from runflow_api.settings import config
 
@@ -82,7 +83,9 @@ class NoBooks(Bookkeeper):
     def record_result(self, row: Row, evaluation: Evaluation, seconds: float | None = None) -> bool:
         return True
 
-    def usual_durations(self, job_class: str) -> None: ...
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.usual_durations = UsualDurations(lambda _: None)
 
 
 def at_once(*_: Any) -> float:

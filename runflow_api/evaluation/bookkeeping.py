@@ -21,17 +21,15 @@ from typing import Concatenate, ParamSpec, TypeVar
 from ..api.models import Evaluation, EvaluationStatus
 from ..errors import BudgetError
 from ..journal.begin import RESERVED_S
-from ..journal.errors import nothing_sent
+from ..journal.errors import nothing_sent, tried_again
 from ..journal.journal import Journal, JournalError, Limits, Request, Row, RowState
 from ..journal.spool import name_for
 from ..journal.stand_in import Remembered, StandIn
 from ..settings.config import Config
 from . import polling
-from .reservations import Bills, Reservations
+from .reservations import Bills, OneAtATime, Reservations
 
 NOTHING_NEW = Limits(per_prompt=0, per_day=0)
-DURATIONS_FOR_S = 5.0
-"""So long it is not asked again how long evaluations take: a run asks for every row."""
 RETRY_S = 5.0
 """So long after it failed the journal is left alone, except by an evaluation that begins."""
 
@@ -57,8 +55,9 @@ class Bookkeeper:
         self._stand_in: StandIn | None = None
         self._seen = Remembered()
         self._ids: dict[str, int] = {}
-        self._durations: dict[str, tuple[float, polling.Window | None]] = {}
+        self.usual_durations = polling.UsualDurations(lambda name: self._try_journal(Journal.durations, name))
         self._reservations = Reservations()
+        self._beginning = OneAtATime()
         self._bills = Bills()
         self._organization = ""
         self._expects_many = False
@@ -95,6 +94,7 @@ class Bookkeeper:
                 self._timer.cancel()
             if self._stand_in is not None:
                 with suppress(JournalError):
+                    self.journal().store.be_quick(False)  # it is the last time
                     self._recovered_journal()
             if self._journal is not None:
                 self._journal.close()
@@ -105,16 +105,17 @@ class Bookkeeper:
         Raises ``BudgetError`` if a limit would be exceeded, and ``JournalError`` if a limit that the person has
         set cannot be known. Nothing is reserved then.
         """
-        try:
-            journal, notice = self._recovered_journal()
-            rows = journal.begin(self._with_account(journal, requests), self._limits())
-            if not self._is_current(journal):  # deleted meanwhile, and these rows with it
+        with self._beginning.alone_with({request.request_hash for request in requests}):
+            try:
                 journal, notice = self._recovered_journal()
                 rows = journal.begin(self._with_account(journal, requests), self._limits())
-            self._note_recovery(rows, notice)
-        except JournalError as error:
-            self._fail(error)
-            rows = self._begin_without(requests, error)
+                if not self._is_current(journal):  # deleted meanwhile, and these rows with it
+                    journal, notice = self._recovered_journal()
+                    rows = journal.begin(self._with_account(journal, requests), self._limits())
+                self._note_recovery(rows, notice)
+            except JournalError as error:
+                self._fail(error)
+                rows = self._begin_without(requests, error)
         self._reservations.join(rows)
         return rows
 
@@ -173,8 +174,7 @@ class Bookkeeper:
         ``None`` if nothing is to be sent from here: look at ``current(row)`` until the owner's id is there. Raises
         ``JournalError`` if that cannot be recorded and the person has set a limit: nothing is to be sent then.
         """
-        if self._is_closed:
-            raise JournalError("The journal is closed. Nothing was sent and nothing was paid.")
+        self._require_open()
         if self._config.needs_journal or not self._use_stand_in(row):
             here = self._with_journal_id(row)
             try:
@@ -187,7 +187,12 @@ class Bookkeeper:
                 self._remember([replace(row, spool=name_for(row.id, fixed))] if fixed is not None else [])
                 return fixed
         with self._lock:
+            self._require_open()  # what memory takes after the end is kept by nobody
             return self._stand_in_with([row]).use(Journal.fix_body, row, body)
+
+    def _require_open(self) -> None:
+        if self._is_closed:
+            raise JournalError("The journal is closed. Nothing was sent and nothing was paid.")
 
     def body(self, row: Row) -> bytes | None:
         """The bytes that were fixed for ``row``; ``None`` if there are none, or if they are not here.
@@ -265,14 +270,6 @@ class Bookkeeper:
         """Keep the feedback that Runflow has taken, if that can be done: Runflow has it anyway."""
         self._try_journal(Journal.record_feedback, evaluation_id, is_positive, reason)
 
-    def usual_durations(self, job_class: str) -> polling.Window | None:
-        """When verdicts of this class came lately; ``None`` if too few are known."""
-        read_at, usual = self._durations.get(job_class, (0.0, None))
-        if usual is None or time.monotonic() - read_at > DURATIONS_FOR_S:
-            usual = polling.window(self._try_journal(Journal.durations, job_class) or [])
-            self._durations[job_class] = time.monotonic(), usual
-        return usual
-
     def _try_journal(self, method: Callable[Concatenate[Journal, P], T], *args: P.args, **kwargs: P.kwargs) -> T | None:
         try:
             return method(self.journal(), *args, **kwargs)
@@ -282,13 +279,8 @@ class Bookkeeper:
 
     def _fail(self, error: JournalError) -> None:
         """Say what is the matter, in the log once, and leave the journal alone for a moment."""
-        why = "other machines share it" if self._config.has_shared_journal else "you have set a limit"
-        meanwhile = (
-            f"{why}, so nothing new is paid until it can be used again"
-            if self._config.needs_journal
-            else "it is not known what was paid before; new verdicts are kept in memory until it can be used again"
-        )
-        trouble = f"{error} It is tried again at every evaluation; {meanwhile}."
+        config = self._config
+        trouble = tried_again(error, is_needed=config.needs_journal, is_shared=config.has_shared_journal)
         with self._lock:
             if trouble != self._trouble:
                 log.warning("%s", trouble)
@@ -300,8 +292,9 @@ class Bookkeeper:
     def _begin_without(self, requests: Sequence[Request], error: JournalError) -> list[Row]:
         """What is known is given; anything new only if no limit of the person's could be passed."""
         known: list[Row] = []
-        with suppress(JournalError):  # what cannot be written can often be read
-            known = self.journal().known(self._with_account(self.journal(), requests))
+        with suppress(JournalError):  # what cannot be written can often be read, and what was deleted be put back
+            journal, _ = self._journal_in_place()
+            known = journal.known(self._with_account(journal, requests))
         with self._lock:
             stand_in = self._stand_in_with(known)
             limits = NOTHING_NEW if self._config.needs_journal else self._limits()
@@ -363,15 +356,19 @@ class Bookkeeper:
         Raises ``JournalError``.
         """
         with self._lock:
-            journal, notice = self.journal(), ""
-            if not journal.store.is_in_place:
-                journal, notice = self._after_deletion(journal)
+            journal, notice = self._journal_in_place()
             if self._stand_in is not None:
                 self._carry_over(journal, self._stand_in)
             if not self._is_tidy:
                 journal.release_left_behind(RESERVED_S)
                 self._is_tidy = True
             return journal, notice
+
+    def _journal_in_place(self) -> tuple[Journal, str]:
+        """The journal where others would open it, and what had to be done for that, or ""."""
+        with self._lock:
+            journal = self.journal()
+            return (journal, "") if journal.store.is_in_place else self._after_deletion(journal)
 
     def _note_recovery(self, rows: Iterable[Row], notice: str) -> None:
         """The journal works (again)."""

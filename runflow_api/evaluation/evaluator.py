@@ -251,7 +251,7 @@ class Evaluator:
         base_url = self.config.base_url
         asked = [batch.job.request(item.subject.pixel_hash, batch.price, base_url) for item in items]
         rows = self.bookkeeper.begin([item.in_context(request) for item, request in zip(items, asked, strict=True)])
-        batch.usual = batch.progress.expected = self.bookkeeper.usual_durations(batch.job.options.job_class)
+        batch.usual = batch.progress.expected = self.bookkeeper.usual_durations.of(batch.job.options.job_class)
         return rows
 
     def _release_after_cancel(self, beginning: Future[list[Row]]) -> None:

@@ -21,6 +21,8 @@ from ..api.transport import Deadline
 from ..errors import RunflowError
 from .failures import OUTAGES
 
+KNOWN_FOR_S = 5.0
+"""So long it is not asked again how long evaluations take: a run asks for every row."""
 FIRST_LOOK_S = 1.0
 SHORTEST_INTERVAL_S = 0.8
 SHARE_OF_ELAPSED = 0.058
@@ -79,6 +81,23 @@ def window(durations: Sequence[float]) -> Window | None:
     outliers = int(OUTLIERS * len(sane))
     opens, closes = sane[outliers] * (1 - MARGIN), sane[-1 - outliers] * (1 + MARGIN)
     return Window(opens, closes, typical=sane[len(sane) // 2], slow=sane[len(sane) * 9 // 10])
+
+
+class UsualDurations:
+    """When verdicts of a class of jobs came lately, as ``look_up`` knows their durations in seconds."""
+
+    def __init__(self, look_up: Callable[[str], Sequence[float] | None]) -> None:
+        self._look_up = look_up
+        self._known: dict[str, tuple[float, Window]] = {}
+
+    def of(self, job_class: str) -> Window | None:
+        """``None`` if too few are known. Blocks."""
+        looked_at, usual = self._known.get(job_class, (0.0, None))
+        if usual is None or time.monotonic() - looked_at > KNOWN_FOR_S:
+            usual = window(self._look_up(job_class) or [])
+            if usual is not None:
+                self._known[job_class] = time.monotonic(), usual
+        return usual
 
 
 def share_done(elapsed_s: float, expected: Window | None) -> float:

@@ -1,10 +1,11 @@
-"""Who in this process waits for which rows: what somebody waits for is not given back."""
+"""Who in this process begins which rows and waits for them: what somebody waits for is not given back."""
 
 from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 
 from ..journal.journal import Row
 
@@ -39,6 +40,27 @@ class Reservations:
         """How many batches wait for this row."""
         with self._lock:
             return sum(count for (key, _), count in self._waiting.items() if key == row.idempotency_key)
+
+
+class OneAtATime:
+    """What has a name in common is done one after the other, everything else together."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._held: set[str] = set()
+
+    @contextmanager
+    def alone_with(self, names: Collection[str]) -> Iterator[None]:
+        """Waits until none of them is held. Not to be held by a thread that holds some already."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._held.isdisjoint(names))
+            self._held.update(names)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._held.difference_update(names)
+                self._changed.notify_all()
 
 
 class Bills:

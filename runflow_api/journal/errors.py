@@ -57,6 +57,17 @@ def nothing_sent(error: JournalError, *, is_shared: bool) -> JournalError:
     return JournalError(f"{error.message} {why} Nothing was sent and nothing was paid.")
 
 
+def tried_again(error: JournalError, *, is_needed: bool, is_shared: bool) -> str:
+    """What happens while the journal cannot be used: without one that is needed nothing new is paid."""
+    why = "other machines share it" if is_shared else "you have set a limit"
+    meanwhile = (
+        f"{why}, so nothing new is paid until it can be used again"
+        if is_needed
+        else "it is not known what was paid before; new verdicts are kept in memory until it can be used again"
+    )
+    return f"{error} It is tried again at every evaluation; {meanwhile}."
+
+
 LOCKED = f"another process has kept it locked for {BUSY_S:g} s. Close the other program, and run again."
 _RIGHTS = "it cannot be read or written. Check the rights of the file and of its folder."
 _FULL = "the disk is full. Make room, and run again."

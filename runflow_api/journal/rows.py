@@ -125,6 +125,11 @@ class Row:
         return self.state in (RowState.OPEN, RowState.COMPLETED)
 
     @property
+    def came_to_nothing(self) -> bool:
+        """Whether it was never taken, or nobody will wait for it any more."""
+        return self.state in (RowState.REJECTED, RowState.ABANDONED)
+
+    @property
     def answer(self) -> dict[str, Any] | None:
         """The API's whole answer, decoded anew each time; ``None`` before there is one."""
         return None if self.packed is None else unpack(self.packed)
@@ -196,11 +201,17 @@ _ASKED_WITH_ANSWERS = WHOLE_ROWS.where(_IS_ASKED).order_by(R.generation)
 def latest(
     connection: sa.Connection, account: str, hashes: Iterable[str], *, with_answers: bool = True
 ) -> dict[Key, Row]:
-    """The newest generation of each request of one account, if there is one."""
+    """The newest generation of each request of one account, if there is one.
+
+    One that came to nothing hides none before it that can be reused or waited for; the next one comes after both.
+    """
     found: dict[Key, Row] = {}
     wanted = _ASKED_WITH_ANSWERS if with_answers else _ASKED
     for chunk in chunks(sorted(set(hashes))):
         for row in map(row_of, connection.execute(wanted, {"whose": account, "hashes": chunk})):
+            before = found.get((account, row.request_hash))
+            if before is not None and before.is_useful and row.came_to_nothing:
+                row = replace(before, generation=row.generation)
             found[account, row.request_hash] = row
     return found
 

@@ -20,13 +20,13 @@ from support.evaluators import judge, make_evaluator
 from support.pictures import picture
 from support.waiting import wait_until
 
-from runflow_api import background, errors
+from runflow_api import background, errors, images
 from runflow_api.evaluation import bookkeeping, lookup
 from runflow_api.evaluation.bookkeeping import Bookkeeper
 from runflow_api.evaluation.evaluator import Evaluator, Job
 from runflow_api.evaluation.question import Options, Question
 from runflow_api.journal import store as journal_store
-from runflow_api.journal.journal import Journal, JournalError, Limits, Request, RowState
+from runflow_api.journal.journal import Journal, JournalError, Limits, Request, Row, RowState
 from runflow_api.sandbox.app import Fault, Sandbox
 
 SUBMIT = "/v1/evaluations"
@@ -137,6 +137,76 @@ def test_a_deleted_journal_is_noticed_and_what_was_known_is_kept(sandbox: Sandbo
     restarted.close()
 
 
+def test_a_journal_that_is_deleted_while_a_row_is_begun_is_put_back_and_read(
+    sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluator = make_evaluator(sandbox, tmp_path)
+    assert codes(evaluator, picture(1), prompt_token="one") == "paid"
+    evaluator.close()
+    restarted = after_restart(sandbox, tmp_path)
+
+    def delete(*_: Any) -> list[Row]:
+        for file in (tmp_path / "sandbox").glob("journal.sqlite3*"):
+            file.unlink()
+        restarted.journal().store.engine.dispose()  # whatever reads it next opens it
+        raise JournalError("It cannot be opened.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(restarted.journal(), "begin", delete)
+        assert codes(restarted, picture(1), prompt_token="two") == "reused"
+    assert codes(restarted, picture(1), prompt_token="three") == "reused"
+    assert len(sandbox.bills) == 1
+    restarted.close()
+
+
+def test_of_two_that_begin_the_same_none_begins_it_in_memory_while_the_journal_takes_the_other(
+    sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluator = make_evaluator(sandbox, tmp_path)
+    journal, both_came = evaluator.journal(), threading.Event()
+    really_begin, came = journal.begin, []
+
+    def begin(*asked: Any) -> list[Row]:
+        came.append(asked)
+        if len(came) == 1:
+            both_came.wait(1.0)  # unless the second one waits for this one
+            return really_begin(*asked)
+        both_came.set()
+        raise JournalError("It is busy.")
+
+    monkeypatch.setattr(journal, "begin", begin)
+    asked = [background.call(codes, evaluator, picture(1), prompt_token=token) for token in ("one", "two")]
+    assert {each.result(timeout=60) for each in asked} <= {"paid", "reused"}
+    assert len(came) == 2
+    assert len(sandbox.bills) == 1
+    evaluator.close()
+
+
+def test_what_was_never_sent_while_the_journal_could_not_be_read_hides_no_verdict(
+    sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluator = make_evaluator(sandbox, tmp_path)
+    assert codes(evaluator, picture(1), prompt_token="one") == "paid"
+    evaluator.close()
+    restarted = after_restart(sandbox, tmp_path)
+
+    def cannot_be_read(*_: Any) -> list[Row]:
+        raise JournalError("It cannot be read.")
+
+    def cannot_be_encoded(*_: Any) -> images.EncodedImage:
+        raise errors.InvalidInputError("image", "It cannot be encoded.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(restarted.journal(), "begin", cannot_be_read)
+        patched.setattr(restarted.journal(), "known", cannot_be_read)
+        patched.setattr(images, "encode_lossless", cannot_be_encoded)
+        with pytest.raises(errors.InvalidInputError):
+            judge(restarted, picture(1), prompt_token="two", judge="runflow")
+    assert codes(restarted, picture(1), prompt_token="three") == "reused"
+    assert len(sandbox.bills) == 1
+    restarted.close()
+
+
 def test_a_journal_replaced_by_another_takes_in_what_this_process_knows(sandbox: Sandbox, tmp_path: Path) -> None:
     evaluator = make_evaluator(sandbox, tmp_path)
     assert codes(evaluator, picture(1), prompt_token="one") == "paid"
@@ -190,6 +260,36 @@ def test_a_journal_that_is_closed_takes_what_was_kept_in_memory(sandbox: Sandbox
         assert codes(evaluator, picture(1)) == "paid"
     evaluator.close()
     assert states(tmp_path) == ["completed"]
+
+
+def test_a_journal_that_is_closed_while_it_is_locked_waits_for_what_was_kept_in_memory(
+    sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluator = make_evaluator(sandbox, tmp_path)
+    evaluator.journal()
+    with locked(tmp_path):
+        assert codes(evaluator, picture(1)) == "paid"
+        monkeypatch.setattr(journal_store, "BUSY_S", 60.0)
+        closing_it = background.call(evaluator.close)
+        time.sleep(0.6)  # longer than what comes again waits for
+    closing_it.result(timeout=60)
+    assert states(tmp_path) == ["completed"]
+
+
+def test_nothing_is_sent_that_is_closed_before_it_can_be_noted(
+    sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A prompt was cancelled and ComfyUI ends: the call that was left behind must not pay what nobody will know of."""
+    evaluator = make_evaluator(sandbox, tmp_path)
+    noting = Journal.fix_body
+
+    def note_too_late(journal: Journal, *args: Any) -> bytes | None:
+        evaluator.close()
+        return noting(journal, *args)
+
+    monkeypatch.setattr(Journal, "fix_body", note_too_late)
+    judge(evaluator, picture(1), judge="runflow", if_not_judged="fail")
+    assert sandbox.bills == []
 
 
 def test_a_lock_between_submission_and_verdict_loses_neither(sandbox: Sandbox, tmp_path: Path) -> None:

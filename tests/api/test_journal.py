@@ -11,7 +11,7 @@ from typing import Any
 import hypothesis
 import pytest
 from hypothesis import strategies as st
-from support.journals import KEY, NOON, ORG, OTHER_KEY, VERDICT, Clock, ask, begin, complete, fail
+from support.journals import KEY, NOON, ORG, OTHER_KEY, PLENTY, VERDICT, Clock, ask, begin, complete, fail
 
 from runflow_api.journal import journal
 from runflow_api.journal.journal import Journal, JournalError, Limits, Row
@@ -79,17 +79,33 @@ def test_every_prompt_that_waited_for_a_failed_evaluation_counts_as_having_asked
     assert begin(book, ask(prompt_token="p4"))[0].is_new
 
 
-@pytest.mark.parametrize("end", ["refused", "release", "abandon"])
+GIVE_UP: dict[str, Callable[[Journal, Row], object]] = {
+    "refused": lambda book, row: book.record_refusal(row, "UNAUTHORIZED"),
+    "release": lambda book, row: book.release([row]),
+    "abandon": lambda book, row: book.abandon(row),
+}
+
+
+@pytest.mark.parametrize("end", GIVE_UP)
 def test_what_was_given_up_is_a_new_evaluation_at_the_next_ask(book: Journal, end: str) -> None:
     (first,) = begin(book)
-    give_up: dict[str, Callable[[], object]] = {
-        "refused": lambda: book.record_refusal(first, "UNAUTHORIZED"),
-        "release": lambda: book.release([first]),
-        "abandon": lambda: book.abandon(first),
-    }
-    give_up[end]()
+    GIVE_UP[end](book, first)
     (again,) = begin(book)
     assert again.generation == 1 and again.is_new and again.idempotency_key != first.idempotency_key
+
+
+@pytest.mark.parametrize("end", GIVE_UP)
+def test_what_was_given_up_hides_no_verdict_that_was_paid_before(book: Journal, end: str) -> None:
+    """Asked anew on purpose, and cancelled: the next Run takes the verdict that is there."""
+    (first,) = begin(book)
+    complete(book, first)
+    for _ in range(2):
+        (anew,) = begin(book, ask(reuse=False))
+        assert anew.is_new
+        GIVE_UP[end](book, anew)
+    assert book.estimate([ask(prompt_token="p2")], PLENTY) == [False]
+    (again,) = begin(book, ask(prompt_token="p2"))
+    assert (again.id, again.state, again.is_new) == (first.id, "completed", False)
 
 
 def test_another_accounts_rows_are_not_reused(book: Journal) -> None:
