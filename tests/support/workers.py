@@ -14,9 +14,10 @@ WITH_SERVERS = (
     "tests/browser/test_browser.py",
     "tests/browser/",
     "tests/nodes/",
+    "tests/js/",
 )
-"""What shares servers, a browser or the loaded nodes; the first that fits counts. Each part is worth servers of its
-own: together they would keep one worker busy long after the others have ended."""
+"""What shares servers, a browser, the loaded nodes or installed packages; the first that fits counts. The folders with
+servers are parts of their own: together they would keep one worker busy long after the others have ended."""
 LONG = ("tests/api/test_paid_once.py", "tests/api/test_fuzz.py", "tests/api/test_ray.py", "tests/api/test_fleet.py")
 """Tests of half a minute and more, most of which is waiting."""
 
