@@ -78,6 +78,19 @@ def after_restart(sandbox: Sandbox, directory: Path, **environment: str) -> Eval
     return make_evaluator(sandbox, directory, **environment)
 
 
+def after_paying_and_restart(sandbox: Sandbox, directory: Path) -> Evaluator:
+    """One that begins with a journal in which the first picture is paid, and has seen nothing itself."""
+    before = make_evaluator(sandbox, directory)
+    assert codes(before, picture(1), prompt_token="one") == "paid"
+    before.close()
+    return after_restart(sandbox, directory)
+
+
+def delete_journal(directory: Path) -> None:
+    for file in (directory / "sandbox").glob("journal.sqlite3*"):
+        file.unlink()
+
+
 def states(directory: Path) -> list[str]:
     with Journal.open(None, directory / "sandbox") as journal:
         return [str(row.state) for row in journal.history(limit=500)]
@@ -125,8 +138,7 @@ def test_a_deleted_journal_is_noticed_and_what_was_known_is_kept(sandbox: Sandbo
     if what == "folder":
         shutil.rmtree(tmp_path / "sandbox")
     else:
-        for file in (tmp_path / "sandbox").glob("journal.sqlite3*"):
-            file.unlink()
+        delete_journal(tmp_path)
     assert codes(evaluator, picture(3), prompt_token="third") == "BUDGET_EXCEEDED"
     assert codes(evaluator, picture(1), prompt_token="again") == "reused"
     evaluator.close()
@@ -140,14 +152,10 @@ def test_a_deleted_journal_is_noticed_and_what_was_known_is_kept(sandbox: Sandbo
 def test_a_journal_that_is_deleted_while_a_row_is_begun_is_put_back_and_read(
     sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    evaluator = make_evaluator(sandbox, tmp_path)
-    assert codes(evaluator, picture(1), prompt_token="one") == "paid"
-    evaluator.close()
-    restarted = after_restart(sandbox, tmp_path)
+    restarted = after_paying_and_restart(sandbox, tmp_path)
 
     def delete(*_: Any) -> list[Row]:
-        for file in (tmp_path / "sandbox").glob("journal.sqlite3*"):
-            file.unlink()
+        delete_journal(tmp_path)
         restarted.journal().store.engine.dispose()  # whatever reads it next opens it
         raise JournalError("It cannot be opened.")
 
@@ -185,10 +193,7 @@ def test_of_two_that_begin_the_same_none_begins_it_in_memory_while_the_journal_t
 def test_what_was_never_sent_while_the_journal_could_not_be_read_hides_no_verdict(
     sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    evaluator = make_evaluator(sandbox, tmp_path)
-    assert codes(evaluator, picture(1), prompt_token="one") == "paid"
-    evaluator.close()
-    restarted = after_restart(sandbox, tmp_path)
+    restarted = after_paying_and_restart(sandbox, tmp_path)
 
     def cannot_be_read(*_: Any) -> list[Row]:
         raise JournalError("It cannot be read.")

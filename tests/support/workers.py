@@ -8,7 +8,7 @@ from typing import Any
 
 from xdist.scheduler import LoadScopeScheduling
 
-WITH_SERVERS = (
+TOGETHER = (
     "tests/graph/regenerate/",
     "tests/graph/",
     "tests/browser/test_browser.py",
@@ -23,22 +23,17 @@ LONG = ("tests/api/test_paid_once.py", "tests/api/test_fuzz.py", "tests/api/test
 
 
 def place_in_line(nodeid: str) -> int:
-    """The parts with servers come first, then the long tests, then all others as they were collected."""
-    for place, part in enumerate(WITH_SERVERS + LONG):
-        if nodeid.startswith(part):
-            return place
-    return len(WITH_SERVERS + LONG)
+    """What stays together comes first, then the long tests, then all others as they were collected."""
+    in_line = TOGETHER + LONG
+    return next((place for place, part in enumerate(in_line) if nodeid.startswith(part)), len(in_line))
 
 
 class ByServer(LoadScopeScheduling):
-    """All tests of one part with servers go to one worker; every other test goes to the next one that is free."""
+    """All tests of a part that stays together go to one worker; every other test goes to the next one that is free."""
 
     def __init__(self, config: Any, log: Callable[..., None] | None = None) -> None:
         super().__init__(config, log)
         config.option.loadscopereorder = False  # as they were put in line
 
     def _split_scope(self, nodeid: str) -> str:
-        for part in WITH_SERVERS:
-            if nodeid.startswith(part):
-                return part
-        return nodeid
+        return next((part for part in TOGETHER if nodeid.startswith(part)), nodeid)
