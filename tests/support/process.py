@@ -23,14 +23,18 @@ import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import _environment
+
+if TYPE_CHECKING:
+    from support.forking import ForkedProcess
 
 PACK_FOLDER = "ComfyUI-Runflow-Evaluate"
 BASE_FOLDERS = ("custom_nodes", "input", "output", "models", "temp", "user")
 NOT_THE_PACK = {".git", ".venv", ".comfyui", "node_modules", "__pycache__", "dist"}
 
+PYTHON_OPTIONS = ("-X", "utf8", "-u")
 START_TIMEOUT = 180  # seconds; about 8 on a workstation, far more when a cold disk reads torch for the first time
 STOP_TIMEOUT = 30
 REQUEST_TIMEOUT = 60
@@ -72,7 +76,7 @@ class Server:
         self.comfyui, self.base, self.python = Path(comfyui).resolve(), Path(base).resolve(), python
         self.env, self.extra_nodes, self.pack, self.args = dict(env or {}), extra_nodes, pack, args
         self.port = 0
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | ForkedProcess | None = None
         self.log_file = self.base / "comfyui.log"
 
     @property
@@ -102,17 +106,21 @@ class Server:
 
     def _spawn(self) -> None:
         _let_children_hear_ctrl_c()
+        arguments = [*command(self.comfyui, self.base, self.port), *self.args]
+        self.process = self._run(arguments, environment(self.python, self.env))
+        _started.add(self)
+
+    def _run(self, arguments: list[str], env: dict[str, str]) -> subprocess.Popen[bytes] | ForkedProcess:
         with self.log_file.open("ab") as log:
-            self.process = subprocess.Popen(
-                [*command(self.python, self.comfyui, self.base, self.port), *self.args],
+            return subprocess.Popen(
+                [os.fspath(self.python), *PYTHON_OPTIONS, *arguments],
                 cwd=self.comfyui,
-                env=environment(self.python, self.env),
+                env=env,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # so that `kill` reaches what ComfyUI started; without meaning on Windows
             )
-        _started.add(self)
 
     def _wait_until_it_answers(self) -> None:
         give_up = time.monotonic() + START_TIMEOUT
@@ -195,14 +203,13 @@ def _kill_what_still_runs() -> None:
         server.kill()
 
 
-def command(python: str | os.PathLike[str], comfyui: Path, base: Path, port: int) -> list[str]:
+def command(comfyui: Path, base: Path, port: int) -> list[str]:
     """Loopback only, no GPU, no browser, no API nodes (that also keeps the frontend off the internet)."""
-    main = [os.fspath(python), "-X", "utf8", "-u", str(comfyui / "main.py")]
     address = ["--listen", "127.0.0.1", "--port", str(port), "--disable-auto-launch"]
     # A file, though nothing in it is kept: ComfyUI's threads trip over an in-memory database and fill the log.
     database = (base / "user" / "comfyui.db").as_posix()
     files = ["--base-directory", str(base), "--database-url", f"sqlite:///{database}"]
-    return [*main, "--cpu", "--disable-api-nodes", *address, *files]
+    return [str(comfyui / "main.py"), "--cpu", "--disable-api-nodes", *address, *files]
 
 
 def environment(python: str | os.PathLike[str], extra: dict[str, str]) -> dict[str, str]:

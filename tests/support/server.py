@@ -10,16 +10,19 @@ is missed and nothing has to be subscribed to before a prompt is posted.
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import time
 import uuid
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import _environment
 
 from support.events import Event, EventLog, History
-from support.process import STOP_TIMEOUT, Server, ServerError
+from support.forking import ForkedProcess, ForkingPython
+from support.process import PYTHON_OPTIONS, STOP_TIMEOUT, Server, ServerError, environment
 from support.waiting import LESS_THAN_ANY_HANG_S
 
 RUN_TIMEOUT = 180  # seconds, as all of these; only a hung prompt takes so long, also on a busy machine
@@ -46,6 +49,11 @@ class ComfyUI(Server):
         self.client_id = uuid.uuid4().hex
         self.events_log = EventLog(self.url, self.client_id)
         self.events_log.open()
+
+    def _run(self, arguments: list[str], env: dict[str, str]) -> subprocess.Popen[bytes] | ForkedProcess:
+        if sys.platform != "linux":  # elsewhere a Python cannot fork, or not with these libraries
+            return super()._run(arguments, env)
+        return forking_python(env["PYTHONPATH"]).start(arguments, self.comfyui, env, self.log_file)
 
     def stop(self, timeout: float = STOP_TIMEOUT) -> float:
         """End it as Ctrl-C does; how many seconds that took."""
@@ -155,6 +163,12 @@ class ComfyUI(Server):
     def queue(self) -> dict[str, list[Any]]:
         """queue_running and queue_pending."""
         return self.request("GET", "/queue")
+
+
+@cache
+def forking_python(python_path: str) -> ForkingPython:
+    """The one that imports from there; a second start is fast."""
+    return ForkingPython(PYTHON_OPTIONS, environment(sys.executable, {"PYTHONPATH": python_path}))
 
 
 def checkout() -> Path:
