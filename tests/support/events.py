@@ -7,6 +7,7 @@ import json
 import struct
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -118,6 +119,7 @@ class EventLog:
     def __init__(self, url: str, client_id: str) -> None:
         self._url, self._client_id = url, client_id
         self._events: list[Event] = []
+        self._of_prompt: defaultdict[str | None, list[Event]] = defaultdict(list)
         self._changed = threading.Condition()
         self._running: str | None = None
         self._loop = asyncio.new_event_loop()
@@ -142,10 +144,9 @@ class EventLog:
 
     def select(self, kind: str | None, prompt_id: str | None, node: str | None) -> list[Event]:
         """The events so far of that kind, prompt and node; None is any."""
-        wanted = {"kind": kind, "prompt_id": prompt_id, "node": node}
-        wanted = {name: value for name, value in wanted.items() if value is not None}
         with self._changed:
-            return [event for event in self._events if all(getattr(event, n) == v for n, v in wanted.items())]
+            events = self._events if prompt_id is None else self._of_prompt[prompt_id]
+            return [event for event in events if kind in (None, event.kind) and node in (None, event.node)]
 
     def _record(self) -> None:
         try:
@@ -169,7 +170,9 @@ class EventLog:
         with self._changed:
             if kind == "execution_start":
                 self._running = data["prompt_id"]
-            self._events.append(Event(kind, data, data.get("prompt_id", self._running), time.monotonic()))
+            event = Event(kind, data, data.get("prompt_id", self._running), time.monotonic())
+            self._events.append(event)
+            self._of_prompt[event.prompt_id].append(event)
             self._changed.notify_all()
 
 

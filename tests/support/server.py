@@ -51,7 +51,7 @@ class ComfyUI(Server):
         self.events_log.open()
 
     def _run(self, arguments: list[str], env: dict[str, str]) -> subprocess.Popen[bytes] | ForkedProcess:
-        if sys.platform != "linux":  # elsewhere a Python cannot fork, or not with these libraries
+        if sys.platform != "linux" or self.python != sys.executable:  # elsewhere these libraries cannot be forked
             return super()._run(arguments, env)
         return forking_python(env["PYTHONPATH"]).start(arguments, self.comfyui, env, self.log_file)
 
