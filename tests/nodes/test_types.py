@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.skipif(os.name == "nt", reason="makes a link to a folder")
 def test_the_nodes_are_typed_strictly(tmp_path: Path) -> None:
     (tmp_path / "pack").symlink_to(ROOT)  # the folder's own name need not be one that Python can import
-    options = ["--config-file", str(ROOT / "pyproject.toml"), "--cache-dir", str(tmp_path / "cache")]
+    options = ["--config-file", str(ROOT / "pyproject.toml"), "--cache-dir", str(ROOT / ".mypy_cache")]
     found = subprocess.run(
         [sys.executable, "-m", "mypy", *options, "-p", "pack.nodes"], cwd=tmp_path, capture_output=True, text=True
     )
