@@ -26,8 +26,9 @@ LIBRARIES = (
     *("aiohttp.web", "alembic.context", "sqlalchemy.orm", "pydantic_settings", "requests"),
 )
 """What ComfyUI imports and what takes long; others come with these. An absent one is not needed by that ComfyUI."""
-ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1"}
-"""numpy and scipy start no threads when they are imported: what forks must have none."""
+ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+"""What forks must have no other threads. And on a busy machine torch's would wait for each other, ten times as long as
+one of them needs alone."""
 LOOK_S = 0.01
 
 
