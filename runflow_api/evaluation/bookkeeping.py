@@ -152,21 +152,23 @@ class Bookkeeper:
         with self._lock:
             unsent = [row for row in leaving if not self._seen.latest(row).may_have_been_sent]
             elsewhere = self._stand_in.changed if self._stand_in is not None else set[str]()
-            here = [self._with_journal_id(row) for row in unsent if row.idempotency_key not in elsewhere]
-            kept = [row for row in unsent if row.idempotency_key in elsewhere]
+            here = [row for row in unsent if row.idempotency_key not in elsewhere]
+            self._release_in_memory([row for row in unsent if row.idempotency_key in elsewhere])
         try:
             if here:
-                self.journal().release(here)
+                self.journal().release([self._with_journal_id(row) for row in here])
             if not self._is_pruned:
                 self._is_pruned = True
                 self.journal().prune(older_than_days=self._config.retention_days, at_most=self._config.rows_kept)
         except JournalError as error:
             self._fail(error)
-            kept = unsent
-        if kept:
             with self._lock:
-                self._stand_in_with(kept).release(kept)
-                self._retry_soon()
+                self._release_in_memory(here)
+
+    def _release_in_memory(self, rows: Sequence[Row]) -> None:
+        if rows:
+            self._stand_in_with(rows).release(rows)
+            self._retry_soon()
 
     def fix_body(self, row: Row, body: bytes) -> bytes | None:
         """Fix the bytes to send for ``row`` and give them back: ``body``, or what was fixed before.

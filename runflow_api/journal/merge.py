@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from .budget import forget_tallies
-from .rows import Row, askers, forget_body, goes_in_front, latest, row_of, update
+from .rows import Row, askers, forget_body, goes_in_front, latest, leave, row_of, update
 from .schema import (
     ANSWERS,
     NOT_ACCEPTED,
@@ -94,7 +94,8 @@ def _insert(connection: sa.Connection, row: Row, account: str, siblings: list[Ro
     generation = 0
     if siblings:
         newest = siblings[-1]
-        is_newer = row.is_useful and row.created_at >= newest.created_at
+        hides_a_verdict = newest.state == RowState.COMPLETED and not row.may_have_been_sent
+        is_newer = row.is_useful and row.created_at >= newest.created_at and not hides_a_verdict
         in_front = goes_in_front(row, newest) or is_newer
         generation = newest.generation + 1 if in_front else siblings[0].generation - 1
     done = connection.execute(
@@ -146,9 +147,10 @@ def _bring_forward(connection: sa.Connection, row_id: int, row: Row) -> None:
         if update(connection, row_id, sa.not_(TERMINAL), **ended) and row.packed is not None:
             connection.execute(ANSWERS.delete().where(ANSWERS.c.row_id == row_id))
             connection.execute(ANSWERS.insert().values(row_id=row_id, packed=row.packed))
+    elif row.state == RowState.REJECTED and row.failure_code == "NOT_SENT":
+        leave(connection, replace(row.at(row_id), asked_by=row.prompt_token), row.finished_at or row.created_at)
     elif row.state == RowState.REJECTED:
-        condition = NOT_SENT if row.failure_code == "NOT_SENT" else NOT_ACCEPTED
         values = {"finished_at": row.finished_at, "failure_code": row.failure_code}
-        update(connection, row_id, condition, state=row.state, **values)
+        update(connection, row_id, NOT_ACCEPTED, state=row.state, **values)
     elif row.state == RowState.ABANDONED:
         update(connection, row_id, R.state == RowState.OPEN, state=row.state, finished_at=row.finished_at)

@@ -80,4 +80,4 @@ class StandIn:
         """Keep these rows in ``journal``, as rows of ``account``; by their keys, as they are there."""
         kept = self.journal.rows_by_key(keys)
         ids = journal.take_over(kept, account)
-        return {row.idempotency_key: row.at(ids[row.idempotency_key]) for row, _, _ in kept}
+        return {key: journal.get(ids[key]) for key in (row.idempotency_key for row, _, _ in kept)}

@@ -18,7 +18,7 @@ import pytest
 import sqlalchemy as sa
 from support.evaluators import judge, make_evaluator
 from support.pictures import picture
-from support.waiting import wait_until
+from support.waiting import AT_MOST_S, wait_until
 
 from runflow_api import background, errors, images
 from runflow_api.evaluation import bookkeeping, lookup
@@ -212,6 +212,55 @@ def test_what_was_never_sent_while_the_journal_could_not_be_read_hides_no_verdic
     restarted.close()
 
 
+def test_what_is_begun_while_the_journal_could_not_be_read_and_not_sent_yet_hides_no_verdict(
+    sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    restarted = after_paying_and_restart(sandbox, tmp_path)
+    is_encoding, may_encode = threading.Event(), threading.Event()
+
+    def cannot_be_read(*_: Any) -> list[Row]:
+        raise JournalError("It cannot be read.")
+
+    def cannot_be_encoded(*_: Any) -> images.EncodedImage:
+        is_encoding.set()
+        may_encode.wait(AT_MOST_S)
+        raise errors.InvalidInputError("image", "It cannot be encoded.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(restarted.journal(), "begin", cannot_be_read)
+        patched.setattr(restarted.journal(), "known", cannot_be_read)
+        patched.setattr(images, "encode_lossless", cannot_be_encoded)
+        waiting = background.call(codes, restarted, picture(1), prompt_token="two", judge="runflow")
+        assert is_encoding.wait(AT_MOST_S)
+    assert codes(restarted, picture(1), prompt_token="three") == "reused"
+    may_encode.set()
+    assert waiting.result(AT_MOST_S) == "INVALID_INPUT"
+    assert len(sandbox.bills) == 1
+    restarted.close()
+
+
+@pytest.mark.parametrize("is_released", ["in the journal", "in memory"])
+def test_a_row_that_another_prompt_waits_for_is_not_closed_by_one_that_leaves(
+    sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_released: str
+) -> None:
+    evaluator = make_evaluator(sandbox, tmp_path)
+    bookkeeper, journal = evaluator.bookkeeper, evaluator.journal()
+    leaving, waiting = (bookkeeper.begin([Request("a", "", None, "standard", token)]) for token in ("leaves", "waits"))
+
+    def is_busy(*_: Any) -> int:
+        raise JournalError("It is busy.")
+
+    with monkeypatch.context() as patched:
+        if is_released == "in memory":
+            patched.setattr(journal, "release", is_busy)
+        bookkeeper.release(leaving)
+    bookkeeper.begin([Request("b", "", None, "standard", "another")])  # what was in memory comes home
+    assert journal.get(waiting[0]).state == RowState.OPEN
+    bookkeeper.release(waiting)
+    assert journal.get(waiting[0]).state == RowState.REJECTED
+    evaluator.close()
+
+
 def test_a_journal_replaced_by_another_takes_in_what_this_process_knows(sandbox: Sandbox, tmp_path: Path) -> None:
     evaluator = make_evaluator(sandbox, tmp_path)
     assert codes(evaluator, picture(1), prompt_token="one") == "paid"
@@ -254,7 +303,7 @@ def test_what_was_kept_in_memory_comes_home_by_itself(sandbox: Sandbox, tmp_path
     with locked(tmp_path):
         assert codes(evaluator, picture(1)) == "paid"
     wait_until(lambda: states(tmp_path) == ["completed"])
-    assert evaluator.bookkeeper.trouble == ""
+    wait_until(lambda: evaluator.bookkeeper.trouble == "")  # said after it was written
     evaluator.close()
 
 
