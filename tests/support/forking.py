@@ -22,8 +22,16 @@ from types import ModuleType
 from typing import Any
 
 LIBRARIES = (
-    *("torch", "transformers.models.clip.tokenization_clip", "scipy.stats", "torchsde", "av"),
-    *("aiohttp.web", "alembic.context", "sqlalchemy.orm", "pydantic_settings", "requests"),
+    "torch",
+    "transformers.models.clip.tokenization_clip",
+    "scipy.stats",
+    "torchsde",
+    "av",
+    "aiohttp.web",
+    "alembic.context",
+    "sqlalchemy.orm",
+    "pydantic_settings",
+    "requests",
 )
 """What ComfyUI imports and what takes long; others come with these. An absent one is not needed by that ComfyUI."""
 ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
@@ -97,9 +105,6 @@ class ForkedProcess:
     def send_signal(self, number: int) -> None:
         if self.poll() is None:
             os.kill(self.pid, number)
-
-    def kill(self) -> None:
-        self.send_signal(9)
 
 
 def fork_when_asked() -> dict[str, Any]:
