@@ -148,7 +148,7 @@ def _bring_forward(connection: sa.Connection, row_id: int, row: Row) -> None:
             connection.execute(ANSWERS.delete().where(ANSWERS.c.row_id == row_id))
             connection.execute(ANSWERS.insert().values(row_id=row_id, packed=row.packed))
     elif row.state == RowState.REJECTED and row.failure_code == "NOT_SENT":
-        leave(connection, replace(row.at(row_id), asked_by=row.prompt_token), row.finished_at or row.created_at)
+        leave(connection, replace(row, id=row_id, asked_by=row.prompt_token), row.finished_at or row.created_at)
     elif row.state == RowState.REJECTED:
         values = {"finished_at": row.finished_at, "failure_code": row.failure_code}
         update(connection, row_id, NOT_ACCEPTED, state=row.state, **values)

@@ -78,6 +78,5 @@ class StandIn:
 
     def go_home(self, journal: Journal, account: str, keys: Collection[str]) -> dict[str, Row]:
         """Keep these rows in ``journal``, as rows of ``account``; by their keys, as they are there."""
-        kept = self.journal.rows_by_key(keys)
-        ids = journal.take_over(kept, account)
-        return {key: journal.get(ids[key]) for key in (row.idempotency_key for row, _, _ in kept)}
+        ids = journal.take_over(self.journal.rows_by_key(keys), account)
+        return {key: journal.get(row_id) for key, row_id in ids.items()}

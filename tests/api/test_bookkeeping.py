@@ -91,6 +91,14 @@ def delete_journal(directory: Path) -> None:
         file.unlink()
 
 
+def make_unreadable(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    def cannot_be_read(*_: Any) -> list[Row]:
+        raise JournalError("It cannot be read.")
+
+    for method in ("begin", "known"):
+        monkeypatch.setattr(journal, method, cannot_be_read)
+
+
 def states(directory: Path) -> list[str]:
     with Journal.open(None, directory / "sandbox") as journal:
         return [str(row.state) for row in journal.history(limit=500)]
@@ -195,15 +203,11 @@ def test_what_was_never_sent_while_the_journal_could_not_be_read_hides_no_verdic
 ) -> None:
     restarted = after_paying_and_restart(sandbox, tmp_path)
 
-    def cannot_be_read(*_: Any) -> list[Row]:
-        raise JournalError("It cannot be read.")
-
     def cannot_be_encoded(*_: Any) -> images.EncodedImage:
         raise errors.InvalidInputError("image", "It cannot be encoded.")
 
     with monkeypatch.context() as patched:
-        patched.setattr(restarted.journal(), "begin", cannot_be_read)
-        patched.setattr(restarted.journal(), "known", cannot_be_read)
+        make_unreadable(restarted.journal(), patched)
         patched.setattr(images, "encode_lossless", cannot_be_encoded)
         with pytest.raises(errors.InvalidInputError):
             judge(restarted, picture(1), prompt_token="two", judge="runflow")
@@ -218,17 +222,13 @@ def test_what_is_begun_while_the_journal_could_not_be_read_and_not_sent_yet_hide
     restarted = after_paying_and_restart(sandbox, tmp_path)
     is_encoding, may_encode = threading.Event(), threading.Event()
 
-    def cannot_be_read(*_: Any) -> list[Row]:
-        raise JournalError("It cannot be read.")
-
     def cannot_be_encoded(*_: Any) -> images.EncodedImage:
         is_encoding.set()
         may_encode.wait(AT_MOST_S)
         raise errors.InvalidInputError("image", "It cannot be encoded.")
 
     with monkeypatch.context() as patched:
-        patched.setattr(restarted.journal(), "begin", cannot_be_read)
-        patched.setattr(restarted.journal(), "known", cannot_be_read)
+        make_unreadable(restarted.journal(), patched)
         patched.setattr(images, "encode_lossless", cannot_be_encoded)
         waiting = background.call(codes, restarted, picture(1), prompt_token="two", judge="runflow")
         assert is_encoding.wait(AT_MOST_S)

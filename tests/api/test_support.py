@@ -106,10 +106,9 @@ def test_what_is_forked_runs_and_ends_as_what_is_started(tmp_path: Path) -> None
 
     with ForkingPython(PYTHON_OPTIONS, dict(os.environ)) as forking:
         for how, code in (("ends", 0), ("stays", -signal.SIGINT)):
-            command, log = [str(tmp_path / "tells.py"), how], tmp_path / how
-            forked = outcome(
-                forking.start(command, tmp_path, env, tmp_path / f"{how}.forked"), tmp_path / f"{how}.forked"
-            )
+            command = [str(tmp_path / "tells.py"), how]
+            log, log_of_forked = tmp_path / how, tmp_path / f"{how}.forked"
+            forked = outcome(forking.start(command, tmp_path, env, log_of_forked), log_of_forked)
             assert forked == outcome(start(command, log), log)
             assert forked[0] == code
             assert forked[1][-1] == "ended in order"
