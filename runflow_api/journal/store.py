@@ -54,14 +54,14 @@ SESSION = {
 MIGRATION_LOCK = 0x72756E666C6F77
 """The advisory lock of PostgreSQL under which a schema is brought up to date: "runflow"."""
 
-_WRITES, _BUSY = "runflow_writes", "runflow_busy_s"
+_WRITES, _WAITS = "runflow_writes", "runflow_waits_s"
 
 
 class Store:
     """An open database: transactions that read, and transactions that write one after the other.
 
     ``where`` is what a person knows it by, ``salt`` is the journal's own. With ``is_shared`` a server has it, for
-    other machines too; ``rides_out_s`` is how long a call goes on trying while that server does not answer.
+    other machines too.
     """
 
     def __init__(self, engine: sa.Engine, where: str, file: Path | None = None) -> None:
@@ -69,7 +69,8 @@ class Store:
         self.engine = engine
         self.is_shared = engine.dialect.name != "sqlite"
         self.salt = _salt(engine)
-        self.be_quick(False)
+        self._writer = engine.execution_options(**{_WRITES: True, _WAITS: self._waits_s})
+        self._is_quick = False
         self._closed = False
         self._file = file
         self._identity = _identity(file)
@@ -80,9 +81,16 @@ class Store:
 
     def be_quick(self, is_quick: bool) -> None:
         """Whether to wait only a moment for another process's write or a server: they have just kept us waiting."""
-        self._busy_s = QUICK_S if is_quick else BUSY_S
-        self.rides_out_s = 0.0 if not self.is_shared else QUICK_S if is_quick else RIDE_OUT_S
-        self._writer = self.engine.execution_options(**{_WRITES: True, _BUSY: self._busy_s})
+        self._is_quick = is_quick
+
+    @property
+    def rides_out_s(self) -> float:
+        """How long a call goes on trying while the server that has the journal does not answer."""
+        return 0.0 if not self.is_shared else QUICK_S if self._is_quick else RIDE_OUT_S
+
+    def _waits_s(self) -> float:
+        """How long a write waits for another one to end."""
+        return QUICK_S if self._is_quick else BUSY_S
 
     def close(self) -> None:
         self._closed = True
@@ -151,7 +159,7 @@ class Store:
     def locked(self) -> Iterator[None]:
         if self.write_lock is None:
             yield
-        elif self.write_lock.acquire(timeout=self._busy_s):
+        elif self.write_lock.acquire(timeout=self._waits_s()):
             try:
                 yield
             finally:
@@ -347,10 +355,10 @@ def _open_anchor(file: Path) -> sqlite3.Connection:
 def _on_begin(connection: sa.Connection) -> None:
     options = connection.get_execution_options()
     if options.get(_WRITES):
-        busy_s = options.get(_BUSY, BUSY_S)
-        if connection.info.get(_BUSY) != busy_s:
-            connection.exec_driver_sql(f"PRAGMA busy_timeout = {busy_s * 1000:.0f}")
-            connection.info[_BUSY] = busy_s
+        waits_s = options[_WAITS]() if _WAITS in options else BUSY_S
+        if connection.info.get(_WAITS) != waits_s:
+            connection.exec_driver_sql(f"PRAGMA busy_timeout = {waits_s * 1000:.0f}")
+            connection.info[_WAITS] = waits_s
         connection.exec_driver_sql("BEGIN IMMEDIATE")
     else:
         connection.exec_driver_sql("BEGIN")

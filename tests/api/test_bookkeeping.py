@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from support.evaluators import judge, make_evaluator
+from support.journals import waits_are_short
 from support.pictures import picture
 from support.waiting import AT_MOST_S, wait_until
 
@@ -37,18 +38,17 @@ LONG = Question(generation_prompt="x" * 9_000)
 
 
 @pytest.fixture(autouse=True)
-def waits_are_short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal_store, "BUSY_S", 0.3)
-    monkeypatch.setattr(journal_store, "QUICK_S", 0.1)
+def comes_home_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bookkeeping, "RETRY_S", 0.3)
 
 
 @contextmanager
 def locked(directory: Path) -> Iterator[None]:
-    """Another process writes, and goes on writing."""
+    """Another process writes, and goes on writing; nobody waits long for it."""
     with closing(sqlite3.connect(directory / "sandbox" / "journal.sqlite3", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        yield
+        with waits_are_short():
+            yield
         other.execute("ROLLBACK")
 
 
@@ -473,7 +473,7 @@ def test_an_estimate_refuses_what_beginning_would_refuse(sandbox: Sandbox, tmp_p
 
 def test_a_cancel_while_rows_are_reserved_leaves_none_open(sandbox: Sandbox, tmp_path: Path) -> None:
     evaluator = make_evaluator(sandbox, tmp_path)
-    evaluator.journal().store.be_quick(False)
+    evaluator.journal()
     entered, go_on = threading.Event(), threading.Event()
     begin = Journal.begin
 

@@ -25,6 +25,7 @@ from support.waiting import wait_until
 from runflow_api import errors, images
 from runflow_api.insight import page
 from runflow_api.journal import errors as journal_errors
+from runflow_api.journal import store as journal_store
 from runflow_api.journal.journal import Journal, JournalError
 from runflow_api.sandbox.app import Fault, Sandbox
 
@@ -142,7 +143,7 @@ def test_a_server_that_restarts_is_waited_for_and_one_that_stays_away_stops_what
         assert judge(evaluator, picture(2)).passed
         server.stop("immediate")
         monkeypatch.setattr(journal_errors, "LOOK_S", 0.5)
-        evaluator.journal().store.rides_out_s = math.inf
+        monkeypatch.setattr(journal_store, "RIDE_OUT_S", math.inf)
         book = evaluator.journal()
         for look in (book.history, book.spent_today, functools.partial(book.query, page.to_rate)):
             with pytest.raises(JournalError, match="does not answer"):

@@ -18,7 +18,19 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from support.journals import KEY, ORG, PLENTY, VERDICT, ask, begin, child_environment, complete, fail, posix
+from support.journals import (
+    KEY,
+    ORG,
+    PLENTY,
+    VERDICT,
+    ask,
+    begin,
+    child_environment,
+    complete,
+    fail,
+    posix,
+    waits_are_short,
+)
 
 from runflow_api.errors import RunflowError
 from runflow_api.insight import page
@@ -26,7 +38,6 @@ from runflow_api.insight.agreement import Costs
 from runflow_api.insight.value import Filter
 from runflow_api.journal import begin as journal_begin
 from runflow_api.journal import errors as journal_errors
-from runflow_api.journal import store as journal_store
 from runflow_api.journal.journal import Journal, JournalError, Row
 
 # --- rights ---------------------------------------------------------------------------------------
@@ -138,8 +149,7 @@ def test_a_file_that_is_no_journal_is_refused_and_kept(tmp_path: Path) -> None:
     assert file.read_text().startswith("somebody's letter")
 
 
-def test_every_write_says_that_the_journal_is_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal_store, "BUSY_S", 0.05)
+def test_every_write_says_that_the_journal_is_locked(tmp_path: Path) -> None:
     with Journal.open(None, tmp_path) as book, closing(sqlite3.connect(tmp_path / "journal.sqlite3")) as other:
         (row,) = begin(book)
         other.execute("BEGIN IMMEDIATE")
@@ -147,18 +157,17 @@ def test_every_write_says_that_the_journal_is_locked(tmp_path: Path, monkeypatch
             if name not in WRITES:
                 call()
                 continue
-            with pytest.raises(JournalError, match="another process has kept it locked"):
+            with waits_are_short(), pytest.raises(JournalError, match="another process has kept it locked"):
                 call()
                 pytest.fail(name)
         other.rollback()
         assert begin(book)[0].id == row.id, "it goes on when the lock is gone"
 
 
-def test_a_thread_does_not_wait_for_ever_for_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal_store, "BUSY_S", 0.05)
+def test_a_thread_does_not_wait_for_ever_for_another(tmp_path: Path) -> None:
     with Journal.open(None, tmp_path) as book:
         assert book.store.write_lock is not None
-        with book.store.write_lock, pytest.raises(JournalError, match="locked"):
+        with book.store.write_lock, waits_are_short(), pytest.raises(JournalError, match="locked"):
             begin(book)
 
 

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 from support.evaluators import make_client
+from support.journals import shorten_waits
 from support.pictures import picture
 
 from runflow_api import background, images
@@ -27,7 +28,6 @@ from runflow_api.evaluation import bookkeeping
 from runflow_api.evaluation.evaluator import Evaluator, Job
 from runflow_api.evaluation.question import Options
 from runflow_api.evaluation.verdict import BatchVerdict
-from runflow_api.journal import store as journal_store
 from runflow_api.sandbox.app import Fault, Sandbox
 
 WORKER = Path(__file__).with_name("worker.py")
@@ -81,6 +81,7 @@ class Life:
         self.running: list[tuple[int, Future[BatchVerdict]]] = []
         self.answers = Counter[str]()
         self.bad_days: list[threading.Thread] = []
+        self.waits = pytest.MonkeyPatch()
         self.disk = Disk()
         self.evaluator = self.start()
 
@@ -167,6 +168,7 @@ class Life:
                 journal.commit()
 
     def have_a_bad_day(self, what: Callable[[], None]) -> None:
+        shorten_waits(self.waits)
         self.bad_days.append(threading.Thread(target=what))
         self.bad_days[-1].start()
 
@@ -174,6 +176,7 @@ class Life:
         for day in self.bad_days:
             day.join()
         self.bad_days = []
+        self.waits.undo()
 
     @property
     def file(self) -> Path:
@@ -235,9 +238,7 @@ class Life:
 
 
 @pytest.fixture
-def waits_are_short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal_store, "BUSY_S", 0.2)
-    monkeypatch.setattr(journal_store, "QUICK_S", 0.1)
+def comes_home_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bookkeeping, "RETRY_S", 0.2)
 
 
@@ -252,7 +253,7 @@ def live(life: Life) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("waits_are_short")
+@pytest.mark.usefixtures("comes_home_soon")
 def test_two_thousand_random_steps_pay_every_logical_evaluation_once(tmp_path: Path) -> None:
     with Sandbox(latency=0.02, balance="100000", keep_bodies=True) as sandbox:
         life = Life(sandbox, tmp_path, seed=SEED)
@@ -265,7 +266,7 @@ def test_two_thousand_random_steps_pay_every_logical_evaluation_once(tmp_path: P
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("waits_are_short")
+@pytest.mark.usefixtures("comes_home_soon")
 def test_two_thousand_random_steps_never_pass_a_limit(tmp_path: Path) -> None:
     with Sandbox(latency=0.02, balance="100000", keep_bodies=True) as sandbox:
         life = Life(sandbox, tmp_path, seed=SEED + 1, limit=LIMIT)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from runflow_api.journal import store as journal_store
 from runflow_api.journal.journal import Journal, Limits, Request, Row
 from support import postgres
 
@@ -30,6 +33,21 @@ class Clock:
 
     def __call__(self) -> float:
         return self.at
+
+
+def shorten_waits(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(journal_store, "BUSY_S", 0.3)
+    patch.setattr(journal_store, "QUICK_S", 0.1)
+
+
+@contextmanager
+def waits_are_short() -> Iterator[None]:
+    """Nobody waits long for a journal that is locked on purpose. At any other time a busy machine or a slow disk may
+    keep a write waiting for longer than this.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        shorten_waits(patch)
+        yield
 
 
 def emptied(store: str) -> str | None:
