@@ -68,7 +68,9 @@ def tried_again(error: JournalError, *, is_needed: bool, is_shared: bool) -> str
     return f"{error} It is tried again at every evaluation; {meanwhile}."
 
 
-LOCKED = f"another process has kept it locked for {BUSY_S:g} s. Close the other program, and run again."
+LOCKED = (
+    f"another program has kept it locked for {BUSY_S:g} s, or its disk is very slow. Close that program, and run again."
+)
 _RIGHTS = "it cannot be read or written. Check the rights of the file and of its folder."
 _FULL = "the disk is full. Make room, and run again."
 _DAMAGED = "it is damaged. Move it away to start a new one; what was paid before is then not known."

@@ -157,7 +157,7 @@ def test_every_write_says_that_the_journal_is_locked(tmp_path: Path) -> None:
             if name not in WRITES:
                 call()
                 continue
-            with waits_are_short(), pytest.raises(JournalError, match="another process has kept it locked"):
+            with waits_are_short(), pytest.raises(JournalError, match="another program has kept it locked for 10 s"):
                 call()
                 pytest.fail(name)
         other.rollback()
