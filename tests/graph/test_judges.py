@@ -208,7 +208,7 @@ def test_the_question_of_a_tab_that_is_closed_goes_to_the_one_that_is_left(serve
     first = EventLog(server.url, "closed-soon")
     first.open()
     server.queue_prompt(gate(photo(server), judge="person"), client_id="closed-soon")
-    assert first.wait(lambda: bool(first.select("runflow-evaluate.ask", None, None)), 30)
+    assert first.wait(lambda: bool(first.select("runflow-evaluate.ask", None, None)), AT_MOST_S)
     question = first.select("runflow-evaluate.ask", None, None)[-1].data["id"]
     server.request("POST", ASK, {"id": question, "seen": True, "client": "closed-soon"})
     left = server.events_log

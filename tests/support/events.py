@@ -17,6 +17,7 @@ from typing import Any
 import aiohttp
 
 from support.process import ServerError
+from support.waiting import AT_MOST_S
 
 CLOSE_TIMEOUT = 10
 TEXT_MESSAGE = 3  # BinaryEventTypes.TEXT in ComfyUI's protocol.py
@@ -128,7 +129,7 @@ class EventLog:
     def open(self) -> None:
         """Connect; returns when the server has greeted this client, from where on no event is missed."""
         self._thread.start()
-        if not self.wait(lambda: bool(self._events) or not self._thread.is_alive(), 10) or not self._events:
+        if not self.wait(lambda: bool(self._events) or not self._thread.is_alive(), AT_MOST_S) or not self._events:
             raise ServerError("ComfyUI's websocket did not open")
 
     def close(self) -> None:

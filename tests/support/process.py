@@ -21,7 +21,7 @@ import urllib.error
 import urllib.request
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -242,7 +242,8 @@ def copy_pack(source: Path, target: Path) -> None:
         file = source / name
         if file.is_file():  # git lists deleted files until they are committed
             (target / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(file, target / name)
+            with suppress(FileNotFoundError):  # a passing file of somebody at work here
+                shutil.copy2(file, target / name)
 
 
 def pack_files(source: Path) -> list[str]:

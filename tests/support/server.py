@@ -23,10 +23,9 @@ import _environment
 from support.events import Event, EventLog, History
 from support.forking import ForkedProcess, ForkingPython
 from support.process import PYTHON_OPTIONS, STOP_TIMEOUT, Server, ServerError, environment
-from support.waiting import LESS_THAN_ANY_HANG_S
+from support.waiting import AT_MOST_S, LESS_THAN_ANY_HANG_S
 
 RUN_TIMEOUT = 180  # seconds, as all of these; only a hung prompt takes so long, also on a busy machine
-LAST_EVENT_TIMEOUT = 5  # from a prompt's entry in /history to the event that closes it
 LOOK_INTERVAL = 0.25  # how often a waiting test checks that the server still lives; the end itself is an event
 
 
@@ -114,7 +113,7 @@ class ComfyUI(Server):
             return None
         assert self.events_log is not None
         # Events are sent before or just after the entry is written, but may still be on their way to us.
-        self.events_log.wait(lambda: self.ended(prompt_id), LAST_EVENT_TIMEOUT)
+        self.events_log.wait(lambda: self.ended(prompt_id), AT_MOST_S)
         return History(prompt_id, entry, self.events(prompt_id=prompt_id))
 
     def ended(self, prompt_id: str) -> bool:
