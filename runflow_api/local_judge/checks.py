@@ -21,6 +21,7 @@ from .pixels import (
     gaussian,
     gradient,
     quantile,
+    quantile_between,
     to_levels,
 )
 
@@ -137,8 +138,8 @@ background those are the ones in focus."""
 BLUR_EDGE_LEVELS = 3.0
 """Levels a pixel below which a gradient is rounding or a smooth ramp, not an edge."""
 
-BLUR_SHARPEST = 75
-"""Percentile of the edges, by narrowness, whose width counts: one sharp quarter of the edges is enough."""
+BLUR_SHARPEST = 0.75
+"""Quantile of the edges, by narrowness, whose width counts: one sharp quarter of the edges is enough."""
 
 BLUR_MAX_SIGMA = 0.0029
 """Of the side. In the tuning set 97 % of the sharp pictures measured below 0.0018, and 97 % of those blurred by 0.006
@@ -179,10 +180,10 @@ def _edge_sigma(work: Floats) -> float | None:
     if min(work.shape) < BLUR_MIN_SIDE:
         return None
     before, after = gradient(work), gradient(gaussian(work, REBLUR_SIGMA))
-    edges = before >= max(BLUR_EDGE_LEVELS, float(np.quantile(before, 1 - BLUR_EDGE_SHARE)))
+    edges = before >= max(BLUR_EDGE_LEVELS, quantile_between(before, 1 - BLUR_EDGE_SHARE))
     if not edges.any():
         return None
-    ratio = float(np.percentile(before[edges] / np.maximum(after[edges], 1e-3), BLUR_SHARPEST))
+    ratio = quantile_between(before[edges] / np.maximum(after[edges], 1e-3), BLUR_SHARPEST)
     return REBLUR_SIGMA / math.sqrt(max(ratio * ratio - 1, 1e-4))
 
 
@@ -313,8 +314,8 @@ NOISE_PATCH = 16
 NOISE_MAX_PATCHES = 64
 """Patches a side that are looked at."""
 
-NOISE_QUIET = 20
-"""Percentile of the patches, quietest first: noise is everywhere, texture is not."""
+NOISE_QUIET = 0.20
+"""Quantile of the patches, quietest first: noise is everywhere, texture is not."""
 
 NOISE_MAX_SIGMA = 0.062
 """Of 1. Grass and gravel measured up to 0.036, film grain of sigma 0.05 up to 0.054."""
@@ -326,7 +327,7 @@ def _noise(pixels: Pixels, ease: float) -> Finding:
     patches = _patches(pixels.luma)
     if not patches.size:
         return check.unmeasured("the image is too small to measure noise")
-    sigma = float(np.percentile(_noise_sigmas(patches), NOISE_QUIET)) / 255
+    sigma = quantile_between(_noise_sigmas(patches), NOISE_QUIET) / 255
     limit = NOISE_MAX_SIGMA * ease
     evidence = (f"noise of the quiet areas {sigma:.3f} of 1, at most {limit:.3f}",)
     confidence = confidence_of(sigma, limit)

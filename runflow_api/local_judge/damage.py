@@ -11,7 +11,7 @@ import math
 import numpy as np
 
 from .checks import Check, Finding, confidence_of
-from .pixels import Bytes, Floats, Pixels, gaussian, gradients
+from .pixels import Bytes, Floats, Pixels, gaussian, gradients, quantile_between
 
 # --- cut off --------------------------------------------------------------------------------------
 
@@ -272,14 +272,14 @@ def _sigmas_by_direction(work: Floats) -> list[float]:
         return []
     after = np.hypot(*gradients(gaussian(work, RE_BLUR)))
     angle = np.arctan2(down, across)
-    edges = length >= max(3.0, float(np.quantile(length, 0.90)))
+    edges = length >= max(3.0, quantile_between(length, 0.90))
     sigmas = []
     for direction in range(4):
         off = np.abs(np.angle(np.exp(2j * (angle - direction * math.pi / 4)))) / 2
         chosen = edges & (off < math.pi / 16)
         if int(chosen.sum()) < MOTION_EDGES:
             continue
-        ratio = float(np.percentile(length[chosen] / np.maximum(after[chosen], 1e-3), 75))
+        ratio = quantile_between(length[chosen] / np.maximum(after[chosen], 1e-3), 0.75)
         sigmas.append(RE_BLUR / math.sqrt(max(ratio * ratio - 1, 1e-4)))
     return sigmas
 

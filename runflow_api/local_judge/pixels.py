@@ -157,3 +157,15 @@ def quantile(levels: Bytes, share: float) -> int:
     """Quantile of uint8 values by their histogram."""
     counts = np.cumsum(np.bincount(levels.ravel(), minlength=256))
     return int(np.searchsorted(counts, share * float(counts[-1])))
+
+
+def quantile_between(values: npt.NDArray[np.floating[Any]], share: float) -> float:
+    """Quantile of at least one number, linear between the two that are nearest, as ``np.quantile``.
+
+    Since numpy 2.3 that one calls C++ which lets other threads run, and must not come back while Python takes itself
+    apart: a ComfyUI that is ended meanwhile would abort.
+    """
+    at = share * (values.size - 1)
+    low, high = math.floor(at), math.ceil(at)
+    ordered = np.partition(values, (low, high), axis=None)
+    return float(ordered[low] + (at - low) * (ordered[high] - ordered[low]))

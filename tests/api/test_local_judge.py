@@ -17,6 +17,7 @@ from runflow_api.api.models import Evaluation
 from runflow_api.errors import InvalidInputError
 from runflow_api.images import encode_lossless, to_pixels
 from runflow_api.local_judge import judge as local_judge
+from runflow_api.local_judge.pixels import quantile_between
 
 GATES = ["non_finite", "flat_colour"]
 RARE = ["cut_off", "white_noise", "single_pixels", "mosaic", "scan_lines", "motion_blur"]
@@ -463,6 +464,13 @@ def test_a_prompt_stays_where_nothing_failed_and_where_there_is_none():
     kept = local_judge.judge(photograph(), prompt="a cat, ").action
     assert (kept.primary_action, kept.improved_prompt, kept.failure_summary) == ("keep", "a cat, ", None)
     assert local_judge.judge(with_noise(photograph(), 0.2)).action.improved_prompt == ""
+
+
+@pytest.mark.parametrize("share", [0.0, 0.2, 0.75, 0.9, 1.0])
+@pytest.mark.parametrize("count", [1, 2, 7, 1000])
+def test_a_quantile_is_that_of_numpy(count: int, share: float) -> None:
+    values = np.random.default_rng(count).normal(size=count).astype(np.float32)
+    assert quantile_between(values, share) == pytest.approx(np.quantile(values, share), rel=1e-6)
 
 
 # --- references -----------------------------------------------------------------------------------
