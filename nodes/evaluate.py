@@ -131,9 +131,9 @@ class RunflowEvaluateImage(io.ComfyNode):
             panel.waiting("starting")
             images = _image_batch.check_images("image", image)
             listed, is_later = _image_list.collected(), is_later_attempt(cls)
-            list_in_loop = _list_in_loop(cls, len(listed.values))
-            if list_in_loop and not is_later:
-                raise list_in_loop
+            loop_error = _list_in_loop_error(cls, len(listed.values))
+            if loop_error and not is_later:
+                raise loop_error
             question = Question(
                 generation_prompt=generation_prompt,
                 evaluation_instructions=evaluation_instructions,
@@ -142,8 +142,8 @@ class RunflowEvaluateImage(io.ComfyNode):
                 references=references or (),
             )
             policy = Policy(min_score, if_not_judged)
-            keeps = is_later and (if_not_judged == "stop" or list_in_loop is not None)
-            if keeps:  # what stops here would lose the attempts before: the loop ends with the best of them instead
+            keeps_attempts = is_later and (if_not_judged == "stop" or loop_error is not None)
+            if keeps_attempts:  # the loop ends with the best of them, where to stop would lose them
                 policy = replace(policy, if_not_judged="fail")
             verdict = await _runtime.judge(
                 cls,
@@ -155,18 +155,18 @@ class RunflowEvaluateImage(io.ComfyNode):
                 model=judge_model.bind() if judge_model else None,
                 person=Editor(cls.hidden.unique_id),
                 image_settings=_image_settings(cls),
-                refused=list_in_loop or await listed.broken_limit(_runtime.running_prompt()),
+                refused=loop_error or await listed.broken_limit(_runtime.running_prompt()),
                 waiting=panel.waiting,
             )
             panel.done([each.to_ui() for each in verdict], min_score=min_score)
-        if keeps:
+        if keeps_attempts:
             await _save_unjudged(cls, images, verdict)
-        if list_in_loop is None:
+        if loop_error is None:
             _cache_key.rerun_if_unjudged(verdict, cls)
         return verdict_result(verdict)
 
 
-def _list_in_loop(node: type[io.ComfyNode], count: int) -> InvalidInputError | None:
+def _list_in_loop_error(node: type[io.ComfyNode], count: int) -> InvalidInputError | None:
     """Why a list of so many images is not paid for; ``None`` for one image, or outside of a loop."""
     if count < 2 or not is_between_start_and_end(node):
         return None
@@ -184,7 +184,7 @@ def _image_settings(node: type[io.ComfyNode]) -> Any:
 
 
 def _question(inputs: dict[str, Any]) -> Question:
-    """What is asked, from the inputs that Question has; ``None`` if a link gives nothing."""
+    """The question that these inputs make; one whose link gives nothing keeps its default."""
     names = {field.name for field in fields(Question)}
     return Question(**{name: value for name, value in inputs.items() if name in names and value is not None})
 
@@ -222,7 +222,11 @@ class RunflowEvaluationOptions(io.ComfyNode):
                     **advanced(),
                 ),
                 io.String.Input(
-                    "job_class", optional=True, default="standard", tooltip="The priced class.", **advanced()
+                    "job_class",
+                    optional=True,
+                    default="standard",
+                    tooltip="The class that sets the price.",
+                    **advanced(),
                 ),
                 io.String.Input(
                     "callback_url",

@@ -24,8 +24,8 @@ WORKER = "runflow-worker"
 IDLE_S = 5.0
 """How long a thread waits for more to do before it ends."""
 EXIT_WAIT_S = 30.0
-"""How long a process that ends waits at most for a native call that was told to end: mostly 0.1 s. Only a machine that
-is busy with something else reaches this, and then the process is aborted."""
+"""How long an exit waits at most for a native call that was told to end, which takes 0.1 s as a rule. Then the process
+aborts; only a machine that is busy with something else gets there."""
 
 _loops: list[asyncio.AbstractEventLoop] = []
 _starting = threading.Lock()
@@ -68,16 +68,16 @@ def _work(calls: SimpleQueue[Call]) -> None:
     """What a thread does: the call that it was started for, and those that come soon after. To start one for each call
     would take longer than most of the calls.
     """
-    call: Call | None = calls.get()
-    while call:
-        future, function, args, kwargs = call
+    job: Call | None = calls.get()
+    while job:
+        future, function, args, kwargs = job
         if future.set_running_or_notify_cancel():
             try:
                 future.set_result(function(*args, **kwargs))
             except BaseException as error:  # handed to whoever waits
                 future.set_exception(error)
-        del call, future, function, args, kwargs  # an idle thread keeps no pixels
-        call = _next(calls)
+        del job, future, function, args, kwargs  # an idle thread keeps no pixels
+        job = _next(calls)
 
 
 def _next(calls: SimpleQueue[Call]) -> Call | None:
@@ -96,7 +96,7 @@ class Workers:
     """At most ``slots`` blocking calls at a time, each in a daemon thread.
 
     A cancelled call gives its slot back at once; its thread, should it hang, is left behind.
-    ``among``: these slots are a share of theirs.
+    ``among``: each call takes one of their slots, too.
     """
 
     def __init__(self, slots: int, *, among: Workers | None = None) -> None:
@@ -109,9 +109,9 @@ class Workers:
 
 
 class NativeCalls:
-    """Calls into a library written in C++, one at a time, none of which comes back while Python takes itself apart.
+    """Calls into a library written in C++, one at a time, none of which returns while Python shuts down.
 
-    Python ends a thread that wants the interpreter then where it stands, and C++ on its stack aborts the process:
+    Python then ends a thread that asks for the interpreter where it stands, and C++ on its stack aborts the process:
     ComfyUI would end with an error. So an exit calls ``stop``, which makes the call under way end soon, and waits for
     it; no other call begins, and what came back goes no further, because what was done by half must not be judged.
     """

@@ -19,13 +19,13 @@ for folder in (ROOT, ROOT / "tests", ROOT / "scripts"):
     if str(folder) not in sys.path:
         sys.path.append(str(folder))
 
-# A shell starts what it puts into the background deaf to Ctrl-C, and what that starts is deaf too: tests send it.
+# Background jobs of a shell ignore Ctrl-C, and so does what they start; but tests send it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 # Whoever ends the tests ends their servers: by itself Python would go without clearing anything up.
 signal.signal(signal.SIGTERM, signal.default_int_handler)
 
-# Seconds of one example say how busy the machine is, and nothing of the code.
+# How long one example takes depends on the machine, not on the code.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
 
@@ -81,8 +81,8 @@ def no_runflow_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def reader(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The optional reader of text is there for tests marked `reads_text` only: it loads for 4 s in each process, and
-    every picture that is judged here takes it half a second."""
+    """The optional reader of text is there for tests marked `reads_text` only: loading it takes 4 s in each process,
+    and every picture half a second."""
     if request.node.get_closest_marker("reads_text"):
         paths = os.environ["PYTHONPATH"].split(os.pathsep)
         monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path for path in paths if path != str(WITHOUT_READER)))

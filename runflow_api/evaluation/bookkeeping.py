@@ -31,7 +31,7 @@ from .reservations import Bills, OneAtATime, Reservations
 
 NOTHING_NEW = Limits(per_prompt=0, per_day=0)
 RETRY_S = 5.0
-"""So long after it failed the journal is left alone, except by an evaluation that begins."""
+"""How long a journal that failed is left alone, except by an evaluation that begins."""
 
 log = logging.getLogger("runflow_evaluate")
 P = ParamSpec("P")
@@ -72,7 +72,7 @@ class Bookkeeper:
         return self._trouble
 
     def journal(self) -> Journal:
-        """The journal, for looking back. Raises ``JournalError`` if it cannot be opened."""
+        """The journal, opened on first use. Raises ``JournalError`` if it cannot be opened."""
         with self._lock:
             if self._journal is None:
                 url, keep = self._config.journal_url, self._config.keep_prompts
@@ -102,8 +102,8 @@ class Bookkeeper:
     def begin(self, requests: Sequence[Request]) -> list[Row]:
         """A row for each, in order: all of them may be paid for. Whoever begins must ``release`` the rows at the end.
 
-        Raises ``BudgetError`` if a limit would be exceeded, and ``JournalError`` if a limit that the person has
-        set cannot be known. Nothing is reserved then.
+        Raises ``BudgetError`` if a limit would be exceeded, and ``JournalError`` if the journal cannot be used and is
+        needed: the person has set a limit, or other machines share it. Nothing is reserved then.
         """
         with self._beginning.alone_with({request.request_hash for request in requests}):
             try:
@@ -133,7 +133,7 @@ class Bookkeeper:
                 return journal.estimate(self._with_account(journal, requests), self._limits())
 
     def paid(self, requests: Sequence[Request]) -> list[bool]:
-        """Which of these have their verdict, or are under way. Nothing is written.
+        """Which of these have their verdict, or are under way: to ask again costs nothing. Nothing is written.
 
         A journal that cannot be asked knows nothing; what that means for money is said where it is paid.
         """
@@ -174,7 +174,8 @@ class Bookkeeper:
         """Fix the bytes to send for ``row`` and give them back: ``body``, or what was fixed before.
 
         ``None`` if nothing is to be sent from here: look at ``current(row)`` until the owner's id is there. Raises
-        ``JournalError`` if that cannot be recorded and the person has set a limit: nothing is to be sent then.
+        ``JournalError`` if it cannot be recorded and must be (as for ``begin``), or once the bookkeeper is closed:
+        nothing is to be sent then.
         """
         self._require_open()
         if self._config.needs_journal or not self._use_stand_in(row):
@@ -218,7 +219,7 @@ class Bookkeeper:
             kept = self._stand_in.row(row.idempotency_key) if self._stand_in and self._use_stand_in(row) else None
         return kept or self.journal().get(self._with_journal_id(row))
 
-    def is_shared(self, row: Row) -> bool:
+    def has_other_askers(self, row: Row) -> bool:
         """Whether another node, prompt or process has asked for the same row, and may be sending it right now."""
         here = self._reservations.count(row)
         if here > 1 or self._use_stand_in(row):
@@ -316,8 +317,8 @@ class Bookkeeper:
         if not self._use_stand_in(row):
             try:
                 journal = self.journal()
-                now = method(journal, self._with_journal_id(row), *args, **kwargs)
-                self._remember([now])
+                updated = method(journal, self._with_journal_id(row), *args, **kwargs)
+                self._remember([updated])
                 if self._is_current(journal):
                     return
             except JournalError as error:

@@ -101,7 +101,7 @@ class Evaluator:
         # its first verdicts waiting until its last image is sent.
         self._network = Workers(config.concurrency)
         self._senders = Workers(config.concurrency - config.concurrency // 4, among=self._network)
-        self._free = FreeJudges(config, self.bookkeeper.journal, self._processor)
+        self._free_judges = FreeJudges(config, self.bookkeeper.journal, self._processor)
         self._bodies = Bodies(self.client, self.bookkeeper, self._network)
         self._results = Results(self.client, self.bookkeeper, self._network, self._processor, next_delay, now)
 
@@ -127,7 +127,7 @@ class Evaluator:
         return resolve(judge, self.config, has_model=has_model)
 
     async def call_api(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """One blocking call to Runflow; at most ``concurrency`` of all are under way."""
+        """Run a blocking call to Runflow, or to the journal; at most ``concurrency`` of all are under way."""
         return await self._network.run(call, *args, **kwargs)
 
     async def estimate(self, wanted: Sequence[tuple[str, Question, Options]], prompt_token: str) -> CostEstimate:
@@ -170,18 +170,18 @@ class Evaluator:
                 verdicts = list(
                     await asyncio.gather(*(self._processor.run(judge_locally, item, self.config) for item in items))
                 )
-                await self._processor.run(self._free.remember, items, verdicts)
+                await self._processor.run(self._free_judges.remember, items, verdicts)
             elif judge == PERSON:
-                verdicts = await self._free.ask_person(items, [None] * len(items), report)
+                verdicts = await self._free_judges.ask_person(items, [None] * len(items), report)
             else:
                 refused = await asyncio.gather(*(self._processor.run(preflight, item, self.config) for item in items))
-                await self._processor.run(self._free.remember, items, refused)
+                await self._processor.run(self._free_judges.remember, items, refused)
                 sound = [item for item, verdict in zip(items, refused, strict=True) if verdict is None]
-                judge_sound = self._free.ask_model if judge == MODEL else self._evaluate_with_runflow
+                judge_sound = self._free_judges.ask_model if judge == MODEL else self._evaluate_with_runflow
                 answers = iter(await judge_sound(sound, report) if sound else [])
                 verdicts = [next(answers) if verdict is None else verdict for verdict in refused]
             if job.policy.if_not_judged == "ask" and judge != PERSON:
-                verdicts = await self._free.ask_where_unjudged(items, verdicts, report)
+                verdicts = await self._free_judges.ask_where_unjudged(items, verdicts, report)
         finally:
             items[0].batch.deadline.cancelled.set()  # one event for all: whatever still waits may go home
         return raise_or_batch(verdicts, job.policy, pays=judge == RUNFLOW)
@@ -232,8 +232,6 @@ class Evaluator:
 
         Cancelled while rows are being reserved, it leaves none behind.
         """
-        if not items:
-            return
         batch = items[0].batch
         batch.price = await self._limiting_price(batch.job.options.job_class, batch.deadline)
         beginning = background.call(self._reserve_in_thread, items)
@@ -265,12 +263,11 @@ class Evaluator:
         """Let go of everything; what was reserved and not sent gives its budget back."""
         for task in tasks:
             task.cancel()
-        if items:
-            for placing in items[0].batch.reference_urls.values():
-                placing.cancel()  # a hung upload must not hold back the next batch
-            releasing = background.call(self.bookkeeper.release, [row for item in items for row in item.rows])
-            self._releasing.add(releasing)
-            releasing.add_done_callback(self._releasing.discard)
+        for placing in items[0].batch.reference_urls.values():
+            placing.cancel()  # a hung upload must not hold back the next batch
+        releasing = background.call(self.bookkeeper.release, [row for item in items for row in item.rows])
+        self._releasing.add(releasing)
+        releasing.add_done_callback(self._releasing.discard)
 
     # --- Runflow: one image -----------------------------------------------------------------------
 
@@ -290,8 +287,8 @@ class Evaluator:
                 batch.job.on_submitted(item.index)
             if known is None and batch.job.wait:
                 read = self._results.wait if batch.job.options.wait else self._results.read_once
-                is_new = row.evaluation_id is None and not batch.job.options.wait
-                evaluation = evaluation if is_new else await read(item, str(evaluation.id))
+                was_just_submitted = row.evaluation_id is None and not batch.job.options.wait
+                evaluation = evaluation if was_just_submitted else await read(item, str(evaluation.id))
             if evaluation.status_code == EvaluationStatus.FAILED:
                 raise failures.ended_without_verdict(evaluation)
         except RunflowError as error:
@@ -395,7 +392,7 @@ class Evaluator:
                 if not may_have_arrived and self._is_sent_by_another(row, error):
                     may_have_arrived = True
                     continue
-                self._price_error_and_free_row(item, error)
+                self._set_cost_and_close_row(item, error)
                 if isinstance(error, errors.NotFoundError) and not error.may_have_been_accepted:
                     raise failures.no_api_there(error, self.config.base_url) from error
                 raise
@@ -405,19 +402,19 @@ class Evaluator:
     def _is_sent_by_another(self, row: Row, error: RunflowError) -> bool:
         """Whether a conflict on a first send is with somebody else's, who sends the same; otherwise it is final."""
         is_conflict = isinstance(error, errors.ConflictError) and not error.may_have_been_accepted
-        return is_conflict and self._is_shared(row)
+        return is_conflict and self._has_other_askers(row)
 
-    def _price_error_and_free_row(self, item: BatchItem, error: RunflowError) -> None:
-        """Say what the error means for money, and free the row where nothing can have been accepted."""
+    def _set_cost_and_close_row(self, item: BatchItem, error: RunflowError) -> None:
+        """Say what the error means for money, and close the row if nothing can have been accepted."""
         acceptance = classify(error, item.row)
         error.cost = failures.COSTS[acceptance]
-        is_free = acceptance is Acceptance.NOT_ACCEPTED and not self._is_shared(item.row)
-        if acceptance is Acceptance.REFUSED or is_free:
+        is_ours_alone = acceptance is Acceptance.NOT_ACCEPTED and not self._has_other_askers(item.row)
+        if acceptance is Acceptance.REFUSED or is_ours_alone:
             self.bookkeeper.record_refusal(item.row, error.code)
 
-    def _is_shared(self, row: Row) -> bool:
+    def _has_other_askers(self, row: Row) -> bool:
         """Whether another prompt or process, or another node of this one, has asked for the same row."""
-        return self._submitting[row.id] > 1 or self.bookkeeper.is_shared(row)
+        return self._submitting[row.id] > 1 or self.bookkeeper.has_other_askers(row)
 
 
 def _set_cost_of_unprepared(item: BatchItem, error: RunflowError) -> None:

@@ -13,7 +13,7 @@ from .budget import Limits, check_limits, forget_tallies, reserve
 from .errors import JournalError
 from .rows import NewRow, Request, Row, askers, closed_unsent, latest, leave, one_row, update
 from .schema import ACCOUNTS, ANSWERS, NOT_SENT, PROMPTS, ROWS, R, RowState, chunks, clean, utc_day
-from .store import INSERT_ATTEMPTS, Store, lock
+from .store import COLLISION_ATTEMPTS, Store, lock
 from .verdicts import insert_described
 
 RESERVED_S = 3_600.0
@@ -33,13 +33,13 @@ def begin_all(
         known = all_finished(connection, requests, now)
     if known is not None:
         return known
-    for attempt in range(INSERT_ATTEMPTS):
+    for attempt in range(COLLISION_ATTEMPTS):
         try:
             with store.writing() as connection:
                 lock(connection)
                 return begin(connection, requests, limits, now, keep_prompts=keep_prompts)
         except IntegrityError:
-            if attempt == INSERT_ATTEMPTS - 1:
+            if attempt == COLLISION_ATTEMPTS - 1:
                 raise
     raise AssertionError("unreachable")
 

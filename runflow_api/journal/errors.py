@@ -27,18 +27,18 @@ BUSY_S = 10.0
 
 
 QUICK_S = 1.0
-"""So long it waits after such a wait was in vain."""
+"""How long it waits after such a wait was in vain."""
 
 
 RIDE_OUT_S = 120.0
 """How long a call goes on trying while a database server is restarted, or cannot be reached."""
 LOOK_S = 5.0
-"""So long it is tried where somebody only looks back, and waits for a page or a line that says what is the matter."""
+"""How long it is tried if somebody only looks back, and waits for a page or a line that says what is the matter."""
 LOOK_ANSWERED_S = 30.0
-"""So long a server may take that was reached: it may be adding up millions of rows, or be frozen."""
+"""How long a server may take that was reached: it may be adding up millions of rows, or be frozen."""
 AGAIN_S = 0.25
 ABSENT_S = 3.0
-"""So long a server is waited for that was not there when the journal was opened."""
+"""How long a server is waited for that was not there when the journal was opened."""
 
 
 class JournalError(RunflowError):

@@ -109,7 +109,7 @@ def _concerns_all(error: RunflowError) -> bool:
 
 
 def _copy_of(error: RunflowError) -> RunflowError:
-    """One for each thread, which adds to it where it was raised. What was waited for is not waited for again."""
+    """One for each thread, because raising adds a traceback. Its cause is a ``JournalError``: nobody waits again."""
     if not isinstance(error, JournalError):
         return error
     copy = JournalError(error.message)

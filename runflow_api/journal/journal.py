@@ -29,6 +29,7 @@ from .begin import resolved
 from .budget import DayTotal, Limits, Spend, per_day, spend, spend_of_prompt
 from .errors import JournalError, looks_back, translates_errors
 from .groups import Groups
+from .merge import Kept
 from .pace import SharedPace
 from .rows import OUTCOMES, Request, Row, add_to_answer, is_same, one_row
 from .schema import (
@@ -400,14 +401,14 @@ class Journal:
     # --- what was kept elsewhere ------------------------------------------------------------------
 
     @translates_errors
-    def rows_by_key(self, keys: Collection[str]) -> list[tuple[Row, set[str], bytes | None]]:
+    def rows_by_key(self, keys: Collection[str]) -> list[Kept]:
         """The rows with these idempotency keys, each with the prompts that asked for it and its body, if it is here."""
         with self.store.reading() as connection:
             found = merging.with_askers(connection, keys)
         return [(row, prompts, self._spool.read(row.spool)) for row, prompts in found]
 
     @translates_errors
-    def take_over(self, kept: Sequence[tuple[Row, set[str], bytes | None]], account: str) -> dict[str, int]:
+    def take_over(self, kept: Sequence[Kept], account: str) -> dict[str, int]:
         """Keep rows of another journal in this one, all or none, whatever the limits say: the ids here by their keys.
 
         ``account`` is whose those rows are that do not know their organisation yet.

@@ -45,7 +45,7 @@ def with_askers(connection: sa.Connection, keys: Collection[str]) -> list[tuple[
 def take_over(
     connection: sa.Connection, kept: Sequence[Kept], account: str, spool: Spool
 ) -> tuple[dict[str, int], list[str]]:
-    """Put all of these into this journal: their ids here by their keys, and the bodies that may go after the commit."""
+    """Put all of these into this journal. Returns their ids here by key, and the bodies to delete after the commit."""
     ids: dict[str, int] = {}
     done: list[str] = []
     for row, prompts, body in kept:
@@ -61,7 +61,7 @@ def take_over(
 
 
 def move(connection: sa.Connection, provisional: str, account: str) -> None:
-    """Give the rows of a provisional account to its organisation."""
+    """Give the rows of a provisional account to its organisation, unless that has a better one for the same request."""
     moving = sa.select(ROWS).where(R.account == provisional).order_by(R.request_hash, R.generation)
     for row in map(row_of, connection.execute(moving).all()):
         known = latest(connection, account, [row.request_hash], with_answers=False).get((account, row.request_hash))
@@ -83,8 +83,8 @@ def merge(connection: sa.Connection, row: Row, account: str, prompts: set[str]) 
         _bring_forward(connection, row_id, row)
     bring_along(connection, row_id, row)
     for token in prompts:
-        askers = sa.select(PROMPTS.c.row_id).where(PROMPTS.c.row_id == row_id, PROMPTS.c.prompt_token == token)
-        if connection.scalar(askers) is None:
+        same = sa.select(PROMPTS.c.row_id).where(PROMPTS.c.row_id == row_id, PROMPTS.c.prompt_token == token)
+        if connection.scalar(same) is None:
             connection.execute(PROMPTS.insert().values(row_id=row_id, prompt_token=token))
     return row_id
 

@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 class Remembered:
-    """The rows that this process has begun or seen lately, each as it was last seen. The caller lets one thread in."""
+    """The rows that this process has begun or seen lately, each as it was last seen. The caller holds a lock."""
 
     def __init__(self) -> None:
         self._rows: OrderedDict[str, Row] = OrderedDict()
@@ -40,7 +40,7 @@ class Remembered:
 
 
 class StandIn:
-    """Rows by their idempotency keys, since ids differ from journal to journal. The caller lets one thread in."""
+    """Rows by their idempotency keys, since ids differ from journal to journal. The caller holds a lock."""
 
     def __init__(self, journal: Journal) -> None:
         """``journal`` is one in memory."""
@@ -51,9 +51,9 @@ class StandIn:
 
     def know(self, rows: Iterable[Row], account: str) -> None:
         """Take rows that the journal has, as this process last saw them: they are not paid again."""
-        known = [row for row in rows if row.idempotency_key not in self._ids]
-        strangers = [(replace(row, account=account), set[str](), None) for row in known]
-        self._ids |= self.journal.take_over(strangers, account)
+        new = [row for row in rows if row.idempotency_key not in self._ids]
+        kept = [(replace(row, account=account), set[str](), None) for row in new]
+        self._ids |= self.journal.take_over(kept, account)
 
     def begin(self, requests: Sequence[Request], limits: Limits) -> list[Row]:
         rows = self.journal.begin(requests, limits)
@@ -77,6 +77,6 @@ class StandIn:
         self.journal.release([row.at(self._ids[row.idempotency_key]) for row in rows])
 
     def go_home(self, journal: Journal, account: str, keys: Collection[str]) -> dict[str, Row]:
-        """Keep these rows in ``journal``, as rows of ``account``; by their keys, as they are there."""
+        """Put these rows into ``journal``, under ``account``. Returns them by key, as they are there."""
         ids = journal.take_over(self.journal.rows_by_key(keys), account)
         return {key: journal.get(row_id) for key, row_id in ids.items()}

@@ -35,10 +35,8 @@ from .schema import ROWS, SALT_ROW
 FILE_NAME, SPOOL_FOLDER = "journal.sqlite3", "spool"
 FIRST_ID_IN_MEMORY = 2**40
 WAL_RETRY_S = MIGRATION_RETRY_S = 0.05
-INSERT_ATTEMPTS = 3
-"""If a database has no lock for us, two inserts may collide: the loser looks again."""
-
-
+COLLISION_ATTEMPTS = 3
+"""If a database has no lock for us, two that insert or migrate may collide: the loser looks again."""
 CONNECTIONS = 4
 """Of one process, whose threads take turns: a transaction takes milliseconds."""
 POOL_S = 60.0
@@ -257,7 +255,7 @@ def _sqlite_file(location: sa.URL) -> Path | None:
 
 
 def _create_private(file: Path) -> None:
-    """Made before SQLite would make it: -wal and -shm take the file's own rights."""
+    """Made before SQLite would make it: -wal and -shm get the same rights as the file."""
     private_folder(file.parent)
     with suppress(FileExistsError):
         write_private(file, b"")
@@ -365,7 +363,7 @@ def _on_begin(connection: sa.Connection) -> None:
 
 
 def _prepared(engine: sa.Engine, file: Path | None, directory: Path) -> Path:
-    """Refuse what is newer before anything is touched, then make the journal usable; the spool's folder."""
+    """Refuse what is newer before anything is touched, then make the journal usable. Returns the spool's folder."""
     with engine.begin() as connection:
         is_current = require_known(connection) == len(MIGRATIONS)
     if file is not None:
@@ -379,15 +377,15 @@ def _prepared(engine: sa.Engine, file: Path | None, directory: Path) -> Path:
 
 
 def _migrate(engine: sa.Engine) -> None:
-    """Another process may be at it: where the database has no lock for that, look again."""
-    for attempt in range(INSERT_ATTEMPTS):
+    """Another process may be migrating, too: if the database has no lock for that, look again."""
+    for attempt in range(COLLISION_ATTEMPTS):
         try:
             with engine.execution_options(**{_WRITES: True}).begin() as connection:
                 if engine.dialect.name == "postgresql":
                     connection.execute(sa.select(sa.func.pg_advisory_xact_lock(MIGRATION_LOCK)))
                 return migrate(connection)
         except SQLAlchemyError:
-            if engine.dialect.name == "sqlite" or attempt == INSERT_ATTEMPTS - 1:
+            if engine.dialect.name == "sqlite" or attempt == COLLISION_ATTEMPTS - 1:
                 raise
             time.sleep(MIGRATION_RETRY_S)
 

@@ -162,8 +162,8 @@ def quantile(levels: Bytes, share: float) -> int:
 def quantile_between(values: npt.NDArray[np.floating[Any]], share: float) -> float:
     """Quantile of at least one number, linear between the two that are nearest, as ``np.quantile``.
 
-    Since numpy 2.3 that one calls C++ which lets other threads run, and must not come back while Python takes itself
-    apart: a ComfyUI that is ended meanwhile would abort.
+    Since numpy 2.3 that one calls C++ which lets other threads run, and must not return while Python shuts down: a
+    ComfyUI that is ended meanwhile would abort.
     """
     at = share * (values.size - 1)
     low, high = math.floor(at), math.ceil(at)

@@ -508,9 +508,9 @@ def request(prompt_token: str = "p1") -> Request:
 
 def test_what_a_second_node_of_the_same_prompt_waits_for_stays_reserved(books: Bookkeeper) -> None:
     (first,), (second,) = books.begin([request()]), books.begin([request()])
-    assert first.id == second.id and books.is_shared(first)
+    assert first.id == second.id and books.has_other_askers(first)
     books.release([first])
-    assert books.current(second).state == RowState.OPEN and not books.is_shared(second)
+    assert books.current(second).state == RowState.OPEN and not books.has_other_askers(second)
     books.release([second])
     assert books.current(second).state == RowState.REJECTED
 

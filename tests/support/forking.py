@@ -35,8 +35,8 @@ LIBRARIES = (
 )
 """What ComfyUI imports and what takes long; others come with these. An absent one is not needed by that ComfyUI."""
 ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-"""What forks must have no other threads. And on a busy machine torch's would wait for each other, ten times as long as
-one of them needs alone."""
+"""A process that forks must have one thread only. And on a busy machine torch's threads wait for each other, ten times
+as long as one of them needs alone."""
 LOOK_S = 0.01
 
 
@@ -47,7 +47,7 @@ class ForkingPython:
     """
 
     def __init__(self, options: Sequence[str], env: dict[str, str]) -> None:
-        self._asks_alone = threading.Lock()
+        self._ask_lock = threading.Lock()
         self._process = subprocess.Popen(
             [sys.executable, *options, __file__],
             env=env | ONE_THREAD,
@@ -64,7 +64,7 @@ class ForkingPython:
         return ForkedProcess(self, command, pid)
 
     def ask(self, **question: Any) -> Any:
-        with self._asks_alone:
+        with self._ask_lock:
             assert self._process.stdin and self._process.stdout
             self._process.stdin.write(json.dumps(question) + "\n")
             self._process.stdin.flush()
@@ -81,7 +81,7 @@ class ForkingPython:
 
 
 class ForkedProcess:
-    """What `subprocess.Popen` is for a process of one's own."""
+    """Like `subprocess.Popen`, for a process that is no child of this one."""
 
     def __init__(self, parent: ForkingPython, args: list[str], pid: int) -> None:
         self._parent, self.args, self.pid = parent, args, pid
@@ -126,7 +126,7 @@ def fork_when_asked() -> dict[str, Any]:
 
 
 def become(command: list[str], cwd: str, env: dict[str, str], log: str) -> None:
-    """Do in this process what one does that was started with this command."""
+    """Turn this process into one that was started with this command."""
     os.setsid()
     os.chdir(cwd)
     os.environ.clear()

@@ -1,4 +1,4 @@
-"""Journals for tests: a clock that stands, requests and rows, and the stores that a journal may be in."""
+"""Journals for tests: a fixed clock, requests and rows, and the stores that a journal may be in."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def waits_are_short() -> Iterator[None]:
 
 
 def emptied(store: str) -> str | None:
-    """The URL of a shared store, with no journal in it; the server is started if its programs are installed."""
+    """The URL of a server's database with no journal in it, ``None`` for a file; the server is started if need be."""
     if store == "file":
         return None
     if postgres.programs() is None:
