@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import sys
+from contextlib import suppress
 from typing import Any
 
 import comfy.model_management
@@ -387,8 +388,12 @@ async def memory(request: web.Request) -> web.Response:
     gc.collect()
     if sys.platform == "linux":
         ctypes.CDLL(None).malloc_trim(0)  # what is freed, but kept by the allocator for later, is not in use
-    tensors = (each for each in gc.get_objects() if type(each) is torch.Tensor)
-    sizes = {each.untyped_storage().data_ptr(): each.untyped_storage().nbytes() for each in tensors}
+    sizes = {}
+    for each in gc.get_objects():
+        if type(each) is torch.Tensor:
+            with suppress(NotImplementedError):  # torch keeps some that have no storage
+                storage = each.untyped_storage()
+                sizes[storage.data_ptr()] = storage.nbytes()
     return web.json_response({"tensors": sum(sizes.values()), "process": psutil.Process().memory_info().rss})
 
 
