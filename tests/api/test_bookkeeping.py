@@ -473,7 +473,6 @@ def test_an_estimate_refuses_what_beginning_would_refuse(sandbox: Sandbox, tmp_p
 
 def test_a_cancel_while_rows_are_reserved_leaves_none_open(sandbox: Sandbox, tmp_path: Path) -> None:
     evaluator = make_evaluator(sandbox, tmp_path)
-    evaluator.journal()
     entered, go_on = threading.Event(), threading.Event()
     begin = Journal.begin
 
